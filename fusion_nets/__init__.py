@@ -1,0 +1,1 @@
+"""Multimodal medical image fusion for MONAI: what the bundles' configurations name."""
