@@ -1,0 +1,138 @@
+"""DM-FNet: the features of a diffusion-trained UNet, fused level by level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .attention_fusion import FusionDecoder
+from .diffusion_unet import DiffusionUNet
+from .schedules import linear_alpha_bar, noise_level_range
+
+__all__ = ["DMFNet"]
+
+
+class DMFNet(nn.Module):
+    """Fuse an anatomical and an overlay slice (He et al., "DM-FNet", IEEE TMM 2025).
+
+    Both sources are noised at a few early diffusion steps and go through one frozen :class:`DiffusionUNet`; the first decoder
+    feature of each resolution, of every step and both sources, goes through the trained :class:`FusionDecoder`. In
+    evaluation mode noise and noise level come from a generator seeded with ``seed`` and are shared by the batch, so
+    that a result depends on its own pair alone; in training mode they are fresh for every sample.
+
+    Args:
+        width: channels of the UNet at full size.
+        multipliers: width multiplier of each level, finest first.
+        blocks: residual blocks a level on the UNet's way down.
+        norm_groups: groups of each group normalisation.
+        dropout: of the UNet; used in its own training only.
+        steps: diffusion steps at which features are taken.
+        schedule_steps: length of the linear noise schedule.
+        beta_start: first beta of the schedule.
+        beta_end: last beta of the schedule.
+        head_width: channels between the two convolutions of the head.
+        residual: let the head predict the departure from the pointwise maximum of the sources, instead of the
+            image itself (not in the paper; a small network then spends nothing on copying what is already there).
+        seed: of noise and noise level in evaluation mode.
+    """
+
+    def __init__(
+        self,
+        width: int = 128,
+        multipliers: Sequence[int] = (1, 1, 1, 1, 2),
+        blocks: int = 2,
+        norm_groups: int = 32,
+        dropout: float = 0.2,
+        steps: Sequence[int] = (5, 10, 20),
+        schedule_steps: int = 2000,
+        beta_start: float = 1e-6,
+        beta_end: float = 1e-2,
+        head_width: int = 64,
+        residual: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not steps or not all(1 <= step <= schedule_steps for step in steps):
+            raise ValueError(f"steps must lie in 1..{schedule_steps}, got {tuple(steps)}")
+        self.residual = residual
+        self.seed = seed
+        self.unet = DiffusionUNet(1, width, multipliers, blocks, norm_groups, dropout).requires_grad_(False).eval()
+        self.feature_indices = self.unet.feature_indices
+        self.stride = self.unet.stride
+        self.fusion = FusionDecoder([width * m for m in multipliers], len(steps), head_width)
+        lower, upper = noise_level_range(linear_alpha_bar(schedule_steps, beta_start, beta_end), torch.tensor(steps))
+        self.register_buffer("level_lower", lower.float().reshape(-1, 1, 1), persistent=False)
+        self.register_buffer("level_upper", upper.float().reshape(-1, 1, 1), persistent=False)
+
+    def train(self, mode: bool = True) -> DMFNet:
+        """Set the mode of the fusion network; the UNet is frozen and stays in evaluation mode."""
+        super().train(mode)
+        self.unet.eval()
+        return self
+
+    def forward(
+        self,
+        image: torch.Tensor,
+        noise: torch.Tensor | None = None,
+        noise_level: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Fuse a batch of pairs.
+
+        Args:
+            image: (B, 2, H, W) in [0, 1], anatomy first; H and W at least 32.
+            noise: (steps, 2, B or 1, H, W), standard normal; drawn if not given.
+            noise_level: (steps, 2, B or 1), share of the clean image; drawn if not given.
+
+        Returns:
+            (B, 1, H, W) in [0, 1], the fused luminance.
+
+        Raises:
+            ValueError: if the image has another number of channels or is smaller than 32 x 32.
+        """
+        batch, channels, height, width = image.shape
+        if channels != 2 or height < 32 or width < 32:
+            raise ValueError(f"expected (B, 2, H, W) with H, W >= 32, got {list(image.shape)}")
+        draws = batch if self.training else 1
+        if noise_level is None:
+            where = torch.rand(
+                [self.level_lower.shape[0], 2, draws], generator=self._generator(0), dtype=torch.float32
+            ).to(image.device)
+            noise_level = self.level_lower + where * (self.level_upper - self.level_lower)
+        if noise is None:
+            noise = torch.randn(
+                [self.level_lower.shape[0], 2, draws, height, width],
+                generator=self._generator(1),
+                dtype=torch.float32,
+            ).to(image.device)
+
+        clean = image * 2 - 1
+        level = noise_level.to(clean.dtype)[..., None, None]
+        noisy = level * clean.transpose(0, 1) + torch.sqrt(1 - level**2) * noise.to(clean.dtype)
+        steps = noisy.shape[0]
+        with torch.no_grad():
+            features = self.unet.features(
+                pad_to_multiple(noisy.reshape(-1, 1, height, width), self.stride),
+                noise_level.expand(steps, 2, batch).reshape(-1),
+                self.feature_indices,
+            )
+        fused = self.fusion([f.reshape(steps, 2, batch, f.shape[1], f.shape[2], f.shape[3]) for f in features])
+        fused = fused[..., :height, :width].to(clean.dtype)
+        if self.residual:
+            fused = fused + clean.amax(dim=1, keepdim=True)
+        return (fused.clamp(-1, 1) + 1) / 2
+
+    @torch.jit.unused
+    def _generator(self, stream: int) -> torch.Generator | None:
+        if self.training:
+            return None
+        return torch.Generator().manual_seed(2 * self.seed + stream)
+
+
+def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
+    """Extend the last two axes at their ends to the next multiple, by their border."""
+    height, width = x.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    return F.pad(x, [0, right, 0, bottom], mode="replicate") if bottom or right else x
