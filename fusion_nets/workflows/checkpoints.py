@@ -1,0 +1,137 @@
+"""Checkpoints of runs that may be killed at any moment and go on when they are started again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+from monai.handlers import CheckpointLoader
+from monai.transforms import Randomizable
+
+__all__ = ["BestCheckpoint", "EpochSeed", "RunningCheckpoint", "save_atomically"]
+
+
+def save_atomically(obj: Any, path: str | os.PathLike[str]) -> None:
+    """``torch.save`` beside the destination, then rename: whoever reads finds the old file or the new one, whole."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    torch.save(obj, partial)
+    os.replace(partial, path)
+
+
+class RunningCheckpoint:
+    """Save a run at the end of every epoch, and go on from there when the run is started again.
+
+    MONAI's ``CheckpointSaver`` writes in place and leaves it to the user to find the file to go on from; this handler keeps one
+    file, always whole. Put it last in the trainer's handlers, so that it sees what the others did. In a distributed run
+    every process loads and the first one saves.
+
+    Args:
+        path: the checkpoint.
+        objects: what to save, by name, the trainer aside, which is always saved. Each has ``state_dict`` and
+            ``load_state_dict``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], objects: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.objects = dict(objects)
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer."""
+        engine.add_event_handler(Events.STARTED, self.load)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def load(self, engine: Engine) -> None:
+        """Restore the last epoch's state, where there is one, and say so."""
+        if not self.path.is_file():
+            engine.logger.info(f"Starting anew: no checkpoint at {self.path}")
+            return
+        CheckpointLoader(str(self.path), {**self.objects, "trainer": engine}, name=engine.logger.name, map_location="cpu")(engine)
+        engine.logger.info(f"Going on from {self.path}: epoch {engine.state.epoch} of {engine.state.max_epochs} is done")
+
+    def save(self, engine: Engine) -> None:
+        """Save the state after an epoch."""
+        if _is_first_process():
+            objects = {**self.objects, "trainer": engine}
+            save_atomically({name: obj.state_dict() for name, obj in objects.items()}, self.path)
+
+
+class BestCheckpoint:
+    """Save a network's weights whenever a validation metric is better than ever before, also across restarts.
+
+    Attach it to the evaluator, and name it among the objects of the trainer's :class:`RunningCheckpoint`.
+
+    Args:
+        path: the file that always holds the best weights.
+        network: whose weights to save.
+        metric: its name in the evaluator's metrics.
+        lower_is_better: for an error.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], network: torch.nn.Module, metric: str, lower_is_better: bool = False
+    ) -> None:
+        self.path = Path(path)
+        self.network = network
+        self.metric = metric
+        self.sign = -1 if lower_is_better else 1
+        self.best: float | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Compare, and save if better."""
+        value = float(engine.state.metrics[self.metric])
+        if self.best is not None and not self.sign * value > self.sign * self.best:
+            return
+        self.best = value
+        if _is_first_process():
+            save_atomically(self.network.state_dict(), self.path)
+            engine.logger.info(f"Best {self.metric} so far, {value:.4f}: saved {self.path}")
+
+    def state_dict(self) -> dict[str, float | None]:
+        """The best value."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state: Mapping[str, float | None]) -> None:
+        """Restore the best value."""
+        self.best = state["best"]
+
+
+class EpochSeed:
+    """Seed everything random anew at the start of every epoch, so that a run that went on equals one that was never stopped.
+
+    Args:
+        seed: of the run; epoch and process rank are mixed in.
+        transforms: random transforms that run in the main process.
+    """
+
+    def __init__(self, seed: int, transforms: Randomizable | None = None) -> None:
+        self.seed = seed
+        self.transforms = transforms
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Seed."""
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        seed = int(np.random.SeedSequence([self.seed, engine.state.epoch, rank]).generate_state(1)[0])
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        if self.transforms is not None:
+            self.transforms.set_random_state(seed)
+
+
+def _is_first_process() -> bool:
+    return not dist.is_initialized() or dist.get_rank() == 0
