@@ -1,0 +1,139 @@
+import gzip
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from fusion_nets import cli
+
+
+def write_volume(path):
+    volume = np.zeros((16, 16, 8), dtype=np.float32)
+    volume[4:12, 4:12, 2:6] = 1
+    nib.save(nib.Nifti1Image(volume, np.eye(4)), path)
+
+
+def montage_arguments(folder, **replaced):
+    """Arguments for three volumes of the folder, made when missing, or for those that replace them."""
+    paths = {name: folder / f"{name}.nii.gz" for name in ("anatomy", "overlay", "fused")}
+    for path in paths.values():
+        if not path.exists():
+            write_volume(path)
+    named = [part for name, path in (paths | replaced).items() for part in (f"--{name}", str(path))]
+    return ["montage", "--output", str(folder / "out" / "montage.png"), *named]
+
+
+def assert_one_line(capsys, *words):
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("fusion-nets ")
+    assert all(word in captured.err for word in words), captured.err
+
+
+def test_sample(tmp_path, capsys):
+    pytest.importorskip("nilearn")
+    assert cli.main(["sample", "--output_dir", str(tmp_path / "demo"), "--spacing", "4", "--seed", "7"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    names = ["mri.nii.gz", "pet.nii.gz", "ct.nii.gz", "study.json", "pairs.json"]
+    assert printed == [str(tmp_path / "demo" / name) for name in names]
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == sorted(names)
+    assert nib.load(printed[0]).header.get_zooms() == (4, 4, 4)
+    assert b"seed 7" in nib.load(printed[1]).header["descrip"].item()
+
+
+def test_montage_of_volumes(tmp_path, capsys):
+    arguments = montage_arguments(tmp_path)
+    assert cli.main([*arguments, "--titles", "MRI", "CT", "Fused", "--overlay_window", "0", "80", "--slices", "2"]) == 0
+    path = tmp_path / "out" / "montage.png"
+    assert capsys.readouterr().out == f"{path}\n"
+    two = Image.open(path).size
+    assert cli.main([*arguments, "--slices", "4"]) == 0
+    assert Image.open(path).size[0] > 1.5 * two[0]
+
+
+def test_montage_of_pictures(tmp_path):
+    values = np.full((20, 30, 3), 90, dtype=np.uint8)
+    values[2:5, 2:5] = (255, 0, 0)
+    colour, grey, alpha = (str(tmp_path / f"{name}.png") for name in ("colour", "grey", "alpha"))
+    Image.fromarray(values).save(colour)
+    Image.fromarray(values).convert("L").save(grey)
+    Image.fromarray(values).convert("RGBA").save(alpha)
+    assert cli.main(montage_arguments(tmp_path, anatomy=grey, overlay=alpha, fused=colour)) == 0
+    picture = np.asarray(Image.open(tmp_path / "out" / "montage.png").convert("RGB"))
+    red = (picture == (255, 0, 0)).all(axis=-1).any(axis=1)
+    assert np.diff(red.astype(int)).tolist().count(1) == 2  # overlay and fused image
+
+
+def test_seed_and_spacing_are_checked(tmp_path, capsys):
+    assert cli.main(["sample", "--output_dir", str(tmp_path), "--spacing", "9"]) == 2
+    assert_one_line(capsys, "sample", "spacing is 9 mm", "between 1 and 4 mm")
+    assert cli.main(["sample", "--output_dir", str(tmp_path), "--seed", "-1"]) == 2
+    assert_one_line(capsys, "seed is -1")
+
+
+def test_output_folder_is_a_file(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert cli.main(["sample", "--output_dir", str(tmp_path / "file")]) == 2
+    assert_one_line(capsys, str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize("name", ["absent.nii.gz", "absent.png"])
+def test_absent_file(tmp_path, capsys, name):
+    assert cli.main(montage_arguments(tmp_path, overlay=str(tmp_path / name))) == 2
+    assert_one_line(capsys, name, "does not exist")
+
+
+@pytest.mark.parametrize(("name", "content"), [("text.nii.gz", b"text"), ("text.nii", b"text"), ("text.png", b"text")])
+def test_file_of_another_kind(tmp_path, capsys, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert cli.main(montage_arguments(tmp_path, overlay=str(tmp_path / name))) == 2
+    assert_one_line(capsys, name, "cannot be read as NIfTI (.nii, .nii.gz) or 2-D picture")
+
+
+@pytest.mark.parametrize("part", ["compressed", "content"])
+def test_truncated_volume(tmp_path, capsys, part):
+    path = tmp_path / "overlay.nii.gz"
+    whole = tmp_path / "whole.nii.gz"
+    write_volume(whole)
+    if part == "compressed":
+        path.write_bytes(whole.read_bytes()[:-30])
+    else:
+        path.write_bytes(gzip.compress(gzip.decompress(whole.read_bytes())[:-1000]))
+    assert cli.main(montage_arguments(tmp_path)) == 2
+    assert_one_line(capsys, "overlay.nii.gz", "cannot be read")
+    assert not (tmp_path / "out").exists()
+
+
+def test_sources_that_do_not_fit(tmp_path, capsys):
+    picture = str(tmp_path / "picture.png")
+    Image.fromarray(np.zeros((20, 30), dtype=np.uint8)).save(picture)
+    assert cli.main(montage_arguments(tmp_path, overlay=picture)) == 2
+    assert_one_line(capsys, "Overlay has 20 x 30 x 1 voxels, the anatomy 16 x 16 x 8")
+
+
+def test_missing_extra(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nilearn", None)
+    assert cli.main(["sample", "--output_dir", str(tmp_path)]) == 2
+    assert_one_line(capsys, "pip install fusion-nets[sample]")
+
+
+@pytest.mark.parametrize("arguments", [[], ["unknown"], ["sample"], ["sample", "--output_dir", "x", "--seed", "a"]])
+def test_wrong_usage_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: fusion-nets" in capsys.readouterr().err
+
+
+def test_runs_as_module_and_help_imports_nothing_heavy():
+    shown = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "fusion_nets.cli", "--help"], capture_output=True, text=True
+    )
+    assert shown.returncode == 0
+    assert all(command in shown.stdout for command in ("sample", "montage"))
+    assert "argparse" in shown.stderr
+    assert not any(heavy in shown.stderr for heavy in ("numpy", "torch", "nibabel", "matplotlib"))
