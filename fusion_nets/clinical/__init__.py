@@ -1,9 +1,11 @@
 """Reading and writing studies, and the sample study to try things on."""
 
-from .datalist import AANLIB_PAIRS, aanlib_pairs, balanced_weights, single_images
+from .datalist import AANLIB_PAIRS, aanlib_pairs, balanced_weights, load_pairs, single_images
 from .montage import write_montage
 from .reading import NIFTI_SUFFIXES, RASTER_SUFFIXES, ImageError, read_image
 from .sample import write_sample_study
+from .whole_files import whole_file
+from .writing import write_image
 
 __all__ = [
     "AANLIB_PAIRS",
@@ -12,8 +14,11 @@ __all__ = [
     "RASTER_SUFFIXES",
     "aanlib_pairs",
     "balanced_weights",
+    "load_pairs",
     "read_image",
     "single_images",
+    "whole_file",
+    "write_image",
     "write_montage",
     "write_sample_study",
 ]

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["AANLIB_PAIRS", "aanlib_pairs", "balanced_weights", "single_images"]
+__all__ = ["AANLIB_PAIRS", "aanlib_pairs", "balanced_weights", "load_pairs", "single_images"]
 
 AANLIB_PAIRS = ("CT-MRI", "PET-MRI", "SPECT-MRI")
 
@@ -59,3 +59,67 @@ def balanced_weights(datalist: Sequence[dict[str, str]], key: str = "pair") -> l
     """Sampling weight of every item, so that each value of ``key`` is drawn equally often."""
     counts = Counter(item[key] for item in datalist)
     return [1 / counts[item[key]] for item in datalist]
+
+
+_PAIR_KEYS = {"anatomy", "overlay", "name", "anatomy_text", "overlay_text"}
+
+
+def load_pairs(
+    datalist: str | os.PathLike[str] | Sequence[dict[str, str]] | None = None,
+    anatomy: str | os.PathLike[str] | None = None,
+    overlay: str | os.PathLike[str] | None = None,
+) -> list[dict[str, str]]:
+    """The pairs a user asks for: a datalist, or a single pair.
+
+    Args:
+        datalist: a JSON file, or what is in one: a list of {"anatomy", "overlay", "name"?, "anatomy_text"?, "overlay_text"?}.
+            Relative paths in a file start from its folder.
+        anatomy: the anatomical image of a single pair, instead of a datalist.
+        overlay: its overlay.
+
+    Returns:
+        The pairs, each with a name of its own (by default the name of the anatomy's file).
+
+    Raises:
+        ValueError: naming the datalist, the entry, and what would be accepted.
+    """
+    if datalist is None or (isinstance(datalist, str) and not datalist):
+        if not (anatomy and overlay):
+            raise ValueError("give a datalist, or both an anatomy and an overlay")
+        where, folder, entries = "the command", Path(), [{"anatomy": str(anatomy), "overlay": str(overlay)}]
+    elif anatomy or overlay:
+        raise ValueError("give either a datalist or an anatomy and an overlay, not both")
+    elif isinstance(datalist, (str, os.PathLike)):
+        where, folder = str(datalist), Path(datalist).parent
+        try:
+            entries = json.loads(Path(datalist).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ValueError(f"{where}: cannot be read ({error.strerror}); a JSON file is accepted") from error
+        except ValueError as error:
+            raise ValueError(f"{where}: not JSON ({error})") from error
+    else:
+        where, folder, entries = "datalist", Path(), datalist
+    if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
+        raise ValueError(f'{where}: expected a list of at least one {{"anatomy", "overlay", "name"?}}')
+    pairs = [_checked(entry, f"{where}, entry {number}", folder) for number, entry in enumerate(entries, start=1)]
+    for name, count in Counter(pair["name"] for pair in pairs).items():
+        if count > 1:
+            raise ValueError(f"{where}: {count} entries would be called {name!r}; give each a name of its own")
+    return pairs
+
+
+def _checked(entry: object, where: str, folder: Path) -> dict[str, str]:
+    if not isinstance(entry, dict):
+        raise ValueError(f'{where}: expected {{"anatomy", "overlay", "name"?}}, got {type(entry).__name__}')
+    unknown = sorted(set(entry) - _PAIR_KEYS)
+    if unknown:
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}; accepted are {', '.join(sorted(_PAIR_KEYS))}")
+    for key in ("anatomy", "overlay"):
+        if not entry.get(key):
+            raise ValueError(f"{where}: {key!r} is missing")
+    if not all(isinstance(value, str) for value in entry.values()):
+        raise ValueError(f"{where}: every value must be a text")
+    name = entry.get("name") or Path(entry["anatomy"]).name.split(".")[0]
+    if name != Path(name).name or name in (".", ".."):
+        raise ValueError(f"{where}: the name {name!r} must be a plain file name, without folders")
+    return {**entry, "anatomy": str(folder / entry["anatomy"]), "overlay": str(folder / entry["overlay"]), "name": name}

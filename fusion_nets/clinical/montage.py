@@ -12,6 +12,8 @@ import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
+from .whole_files import whole_file
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -112,7 +114,9 @@ def write_montage(
         cmaps=("gray", overlay_cmap, "gray"),
         sides=not flat,
     )
-    return _save(figure, path, dpi)
+    with whole_file(path) as partial:
+        figure.savefig(partial, format="png", dpi=dpi, facecolor=figure.get_facecolor())
+    return path
 
 
 def _read(image: Any, name: str) -> _Image:
@@ -264,18 +268,6 @@ def _draw_slice(axes: Axes, values: np.ndarray, aspect: float, cmap: str, sides:
     if sides:
         for x, side, align in ((0.01, "R", "left"), (0.99, "L", "right")):
             axes.text(x, 0.99, side, color="0.8", fontsize=9, ha=align, va="top", transform=axes.transAxes)
-
-
-def _save(figure: Figure, path: Path, dpi: int) -> Path:
-    """Write beside the destination and rename into place, so that no half-written picture bears the name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        figure.savefig(partial, format="png", dpi=dpi, facecolor=figure.get_facecolor())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
 
 
 def _extra_missing(error: ModuleNotFoundError) -> ModuleNotFoundError:

@@ -15,6 +15,8 @@ __all__ = ["ImageError", "NIFTI_SUFFIXES", "RASTER_SUFFIXES", "read_image"]
 
 RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
+RASTER_AFFINE = np.array([[0.0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+"""Of a picture's (row, column), in RAS: rows go to posterior, columns to the patient's left, a pixel is 1 mm."""
 
 
 class ImageError(ValueError):
@@ -29,8 +31,8 @@ def read_image(path: str | os.PathLike[str]) -> MetaTensor:
 
     Returns:
         (1, H, W[, D]) for a grey image, (3, H, W[, D]) for a coloured one, float32, values as stored. Pictures keep
-        their row and column order; a NIfTI image keeps its voxel axes and its affine. ``meta["white"]`` is the value that
-        means white (255 or 65535), or None where values are measurements.
+        their row and column order, one with three equal channels being grey; a NIfTI image keeps its voxel axes and its
+        affine. ``meta["white"]`` is the value that means white (255 or 65535), and missing where values are measured.
 
     Raises:
         ImageError: if the file is missing, unreadable, of another kind, or holds no usable image.
@@ -51,7 +53,9 @@ def read_image(path: str | os.PathLike[str]) -> MetaTensor:
         raise ImageError(f"{path}: holds NaN or infinity; only finite values are accepted")
     if tensor.min() == tensor.max():
         raise ImageError(f"{path}: every pixel has the value {tensor.min().item():g}; an image with content is needed")
-    meta = {"filename_or_obj": str(path), "white": white, "spatial_shape": list(tensor.shape[1:])}
+    meta: dict[str, object] = {"filename_or_obj": str(path)}
+    if white is not None:
+        meta["white"] = white
     return MetaTensor(tensor, affine=torch.from_numpy(affine), meta=meta)
 
 
@@ -66,7 +70,10 @@ def _read_raster(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageError(f"{path}: not a readable picture ({type(error).__name__}: {error})") from error
     white = 255 if array.dtype == np.uint8 else 65535
-    return np.moveaxis(np.atleast_3d(array), -1, 0), np.eye(4), white
+    array = np.moveaxis(np.atleast_3d(array), -1, 0)
+    if (array == array[:1]).all():
+        array = array[:1]
+    return array, RASTER_AFFINE.copy(), white
 
 
 def _without_palette_and_alpha(picture: Image.Image, path: Path) -> Image.Image:
@@ -96,7 +103,9 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, int | None]:
     if array.ndim == 4 and array.shape[-1] == 3:
         return _as_volume(np.moveaxis(array, -1, 0), path), image.affine, 255 if stored == np.uint8 else None
     if array.ndim not in (2, 3):
-        raise ImageError(f"{path}: shape {array.shape}; two or three dimensions are accepted, with 3 colours at the most")
+        raise ImageError(
+            f"{path}: shape {array.shape}; two or three dimensions are accepted, with 3 colours at the most"
+        )
     return _as_volume(array[None], path), image.affine, None
 
 

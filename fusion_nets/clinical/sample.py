@@ -26,6 +26,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from .whole_files import whole_file
+
 __all__ = ["LESIONS", "TISSUES", "Grid", "Lesion", "Tissue", "write_sample_study"]
 
 FIELD_OF_VIEW = ((-96, 96), (-130, 110), (-66, 106))
@@ -476,10 +478,5 @@ def _json(content: Any) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write beside the destination and rename into place, so that no half-written file bears the name."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with whole_file(path) as partial:
         partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

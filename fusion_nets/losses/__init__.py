@@ -1,0 +1,5 @@
+"""Fusion losses."""
+
+from .fusion import DMFNetLoss, MetricLoss
+
+__all__ = ["DMFNetLoss", "MetricLoss"]

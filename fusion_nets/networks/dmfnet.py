@@ -78,6 +78,7 @@ class DMFNet(nn.Module):
         image: torch.Tensor,
         noise: torch.Tensor | None = None,
         noise_level: torch.Tensor | None = None,
+        features: list[torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Fuse a batch of pairs.
 
@@ -85,6 +86,7 @@ class DMFNet(nn.Module):
             image: (B, 2, H, W) in [0, 1], anatomy first; H and W at least 32.
             noise: (steps, 2, B or 1, H, W), standard normal; drawn if not given.
             noise_level: (steps, 2, B or 1), share of the clean image; drawn if not given.
+            features: what :meth:`encode` gave for this image, if it is at hand.
 
         Returns:
             (B, 1, H, W) in [0, 1], the fused luminance.
@@ -92,37 +94,47 @@ class DMFNet(nn.Module):
         Raises:
             ValueError: if the image has another number of channels or is smaller than 32 x 32.
         """
+        if features is None:
+            features = self.encode(image, noise, noise_level)
+        fused = self.fusion(features)[..., : image.shape[2], : image.shape[3]].to(image.dtype)
+        if self.residual:
+            fused = fused + 2 * image.amax(dim=1, keepdim=True) - 1
+        return (fused.clamp(-1, 1) + 1) / 2
+
+    @torch.no_grad()
+    def encode(
+        self,
+        image: torch.Tensor,
+        noise: torch.Tensor | None = None,
+        noise_level: torch.Tensor | None = None,
+    ) -> list[torch.Tensor]:
+        """Features of both sources at every step, all passes of the frozen UNet in one batch.
+
+        Args:
+            image: as for :meth:`forward`, as are the others.
+
+        Returns:
+            One (steps, 2, B, C, h, w) a level, finest first; h and w of the padded image.
+        """
         batch, channels, height, width = image.shape
         if channels != 2 or height < 32 or width < 32:
             raise ValueError(f"expected (B, 2, H, W) with H, W >= 32, got {list(image.shape)}")
+        steps = self.level_lower.shape[0]
         draws = batch if self.training else 1
         if noise_level is None:
-            where = torch.rand(
-                [self.level_lower.shape[0], 2, draws], generator=self._generator(0), dtype=torch.float32
-            ).to(image.device)
+            where = torch.rand([steps, 2, draws], generator=self._generator(0)).to(image.device)
             noise_level = self.level_lower + where * (self.level_upper - self.level_lower)
         if noise is None:
-            noise = torch.randn(
-                [self.level_lower.shape[0], 2, draws, height, width],
-                generator=self._generator(1),
-                dtype=torch.float32,
-            ).to(image.device)
-
-        clean = image * 2 - 1
-        level = noise_level.to(clean.dtype)[..., None, None]
-        noisy = level * clean.transpose(0, 1) + torch.sqrt(1 - level**2) * noise.to(clean.dtype)
-        steps = noisy.shape[0]
-        with torch.no_grad():
-            features = self.unet.features(
-                pad_to_multiple(noisy.reshape(-1, 1, height, width), self.stride),
-                noise_level.expand(steps, 2, batch).reshape(-1),
-                self.feature_indices,
-            )
-        fused = self.fusion([f.reshape(steps, 2, batch, f.shape[1], f.shape[2], f.shape[3]) for f in features])
-        fused = fused[..., :height, :width].to(clean.dtype)
-        if self.residual:
-            fused = fused + clean.amax(dim=1, keepdim=True)
-        return (fused.clamp(-1, 1) + 1) / 2
+            noise = torch.randn([steps, 2, draws, height, width], generator=self._generator(1)).to(image.device)
+        level = noise_level.to(image.dtype)[..., None, None]
+        clean = image.transpose(0, 1) * 2 - 1
+        noisy = level * clean + torch.sqrt(1 - level**2) * noise.to(image.dtype)
+        features = self.unet.features(
+            pad_to_multiple(noisy.reshape(-1, 1, height, width), self.stride),
+            noise_level.expand(steps, 2, batch).reshape(-1),
+            self.feature_indices,
+        )
+        return [f.reshape(steps, 2, batch, f.shape[1], f.shape[2], f.shape[3]) for f in features]
 
     @torch.jit.unused
     def _generator(self, stream: int) -> torch.Generator | None:

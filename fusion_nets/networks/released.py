@@ -102,7 +102,9 @@ def _take(path, names, wanted, ignored) -> dict[str, torch.Tensor]:
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise ValueError(f"{path}: not a PyTorch state dict that can be read safely ({type(error).__name__})") from error
+        raise ValueError(
+            f"{path}: not a PyTorch state dict that can be read safely ({type(error).__name__})"
+        ) from error
     if not isinstance(found, dict):
         raise ValueError(f"{path}: expected a state dict, found {type(found).__name__}")
     taken = {}

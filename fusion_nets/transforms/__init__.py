@@ -3,12 +3,14 @@
 from .colour import MergeChroma, MergeChromad, SplitLuminance, SplitLuminanced, luminance
 from .display import ScaleToDisplayRange, ScaleToDisplayRanged
 from .loading import LoadStudyImage, LoadStudyImaged
+from .saving import SaveFusedd
 
 __all__ = [
     "LoadStudyImage",
     "LoadStudyImaged",
     "MergeChroma",
     "MergeChromad",
+    "SaveFusedd",
     "ScaleToDisplayRange",
     "ScaleToDisplayRanged",
     "SplitLuminance",

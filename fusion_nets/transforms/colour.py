@@ -70,8 +70,10 @@ class MergeChroma(Transform):
         tiny = torch.finfo(colour.dtype).tiny
         scale = (room / colour.abs().clamp(min=tiny)).amin(dim=0, keepdim=True).clamp(0, 1)
         merged = bright + scale * colour
-        return (merged.clamp(0, 1)).as_subclass(torch.Tensor) if not isinstance(luminance, MetaTensor) else MetaTensor(
-            merged.clamp(0, 1), meta=luminance.meta
+        return (
+            (merged.clamp(0, 1)).as_subclass(torch.Tensor)
+            if not isinstance(luminance, MetaTensor)
+            else MetaTensor(merged.clamp(0, 1), meta=luminance.meta)
         )
 
 

@@ -27,9 +27,7 @@ class ScaleToDisplayRange(Transform):
 
     backend = [TransformBackends.TORCH]
 
-    def __init__(
-        self, window: Sequence[float] | None = None, percentiles: tuple[float, float] = (0.5, 99.5)
-    ) -> None:
+    def __init__(self, window: Sequence[float] | None = None, percentiles: tuple[float, float] = (0.5, 99.5)) -> None:
         if window is not None and not (len(window) == 2 and window[0] < window[1]):
             raise ValueError(f"window must be (low, high) with low < high, got {window}")
         self.window = window

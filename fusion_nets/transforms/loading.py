@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import torch
 from monai.config import KeysCollection, PathLike
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
-from monai.utils import TransformBackends
+from monai.utils import TransformBackends, ensure_tuple
 
 from fusion_nets.clinical import ImageError, read_image
 
@@ -26,30 +27,64 @@ class LoadStudyImage(Transform):
 
 
 class LoadStudyImaged(MapTransform):
-    """Dictionary twin of :class:`LoadStudyImage`, for images that belong together: they must be of one size."""
+    """Dictionary twin of :class:`LoadStudyImage`, for images that belong together: all on the grid of the first.
+
+    Args:
+        keys: what to load, the image whose grid counts first.
+        grey_keys: which of them must have one channel.
+        smallest: number of pixels that a slice must have along both axes.
+        allow_missing_keys: load those that are there.
+    """
 
     backend = LoadStudyImage.backend
 
-    def __init__(self, keys: KeysCollection = ("anatomy", "overlay"), allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection = ("anatomy", "overlay"),
+        grey_keys: KeysCollection = (),
+        smallest: int = 32,
+        allow_missing_keys: bool = False,
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.grey_keys = ensure_tuple(grey_keys)
+        self.smallest = smallest
         self.load = LoadStudyImage()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Load every key.
 
         Raises:
-            ImageError: for an image that cannot be used, or of another size than the first.
+            ImageError: for an image that cannot be used, or does not lie on the grid of the first.
         """
         d = dict(data)
         first = None
         for key in self.key_iterator(d):
-            path = d[key]
-            d[key] = self.load(path)
-            if first is None:
-                first = key, path
-            elif d[key].shape[1:] != d[first[0]].shape[1:]:
+            path, image = d[key], self.load(d[key])
+            size = tuple(image.shape[1:])
+            if key in self.grey_keys and image.shape[0] != 1:
+                raise ImageError(f"{path}: has {image.shape[0]} channels (colour); a grey image is accepted here")
+            if min(size[:2]) < self.smallest:
                 raise ImageError(
-                    f"{path}: size {tuple(d[key].shape[1:])} differs from {tuple(d[first[0]].shape[1:])} of {first[1]}; "
-                    "sources on one grid are accepted"
+                    f"{path}: size {size}; slices of {self.smallest} x {self.smallest} or more are accepted"
                 )
+            if first is None:
+                first = path, image
+            else:
+                _check_same_grid(path, image, *first)
+            d[key] = image
         return d
+
+
+def _check_same_grid(path: PathLike, image: MetaTensor, first_path: PathLike, first: MetaTensor) -> None:
+    size, wanted = tuple(image.shape[1:]), tuple(first.shape[1:])
+    if size != wanted:
+        raise ImageError(f"{path}: size {size} differs from {wanted} of {first_path}; sources on one grid are accepted")
+    if "white" in image.meta and image.ndim == 3:
+        return  # a picture says nothing about where it lies
+    corner = torch.tensor([*wanted, *[1] * (4 - len(wanted))], dtype=torch.float64)
+    for place in (torch.tensor([0.0, 0, 0, 1], dtype=torch.float64), corner):
+        apart = (torch.as_tensor(image.affine).double() - torch.as_tensor(first.affine).double()) @ place
+        if apart.norm() > 0.5:
+            raise ImageError(
+                f"{path}: lies up to {apart.norm():.1f} mm away from {first_path}; volumes on one grid are accepted"
+            )

@@ -1,6 +1,17 @@
-"""What MONAI's engines and handlers lack for fusion."""
+"""What MONAI's engines, inferers and handlers lack for fusion."""
 
-from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint, save_atomically
+from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint
 from .diffusion import NoisyBatch
+from .fusion import FeatureReplay, PairBatch
+from .inference import PairStream, SlicewiseInferer
 
-__all__ = ["BestCheckpoint", "EpochSeed", "NoisyBatch", "RunningCheckpoint", "save_atomically"]
+__all__ = [
+    "BestCheckpoint",
+    "EpochSeed",
+    "FeatureReplay",
+    "NoisyBatch",
+    "PairBatch",
+    "PairStream",
+    "RunningCheckpoint",
+    "SlicewiseInferer",
+]

@@ -14,16 +14,9 @@ from ignite.engine import Engine, Events
 from monai.handlers import CheckpointLoader
 from monai.transforms import Randomizable
 
-__all__ = ["BestCheckpoint", "EpochSeed", "RunningCheckpoint", "save_atomically"]
+from fusion_nets.clinical import whole_file
 
-
-def save_atomically(obj: Any, path: str | os.PathLike[str]) -> None:
-    """``torch.save`` beside the destination, then rename: whoever reads finds the old file or the new one, whole."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    torch.save(obj, partial)
-    os.replace(partial, path)
+__all__ = ["BestCheckpoint", "EpochSeed", "RunningCheckpoint"]
 
 
 class RunningCheckpoint:
@@ -53,14 +46,19 @@ class RunningCheckpoint:
         if not self.path.is_file():
             engine.logger.info(f"Starting anew: no checkpoint at {self.path}")
             return
-        CheckpointLoader(str(self.path), {**self.objects, "trainer": engine}, name=engine.logger.name, map_location="cpu")(engine)
-        engine.logger.info(f"Going on from {self.path}: epoch {engine.state.epoch} of {engine.state.max_epochs} is done")
+        CheckpointLoader(
+            str(self.path), {**self.objects, "trainer": engine}, name=engine.logger.name, map_location="cpu"
+        )(engine)
+        engine.logger.info(
+            f"Going on from {self.path}: epoch {engine.state.epoch} of {engine.state.max_epochs} is done"
+        )
 
     def save(self, engine: Engine) -> None:
         """Save the state after an epoch."""
         if _is_first_process():
             objects = {**self.objects, "trainer": engine}
-            save_atomically({name: obj.state_dict() for name, obj in objects.items()}, self.path)
+            with whole_file(self.path) as partial:
+                torch.save({name: obj.state_dict() for name, obj in objects.items()}, partial)
 
 
 class BestCheckpoint:
@@ -95,7 +93,8 @@ class BestCheckpoint:
             return
         self.best = value
         if _is_first_process():
-            save_atomically(self.network.state_dict(), self.path)
+            with whole_file(self.path) as partial:
+                torch.save(self.network.state_dict(), partial)
             engine.logger.info(f"Best {self.metric} so far, {value:.4f}: saved {self.path}")
 
     def state_dict(self) -> dict[str, float | None]:

@@ -19,7 +19,7 @@ class NoisyBatch(PrepareBatch):
     Args:
         steps: length of the cosine schedule.
         seed: draw the same steps, levels and noise for every batch, as validation needs; None draws from torch's
-            global generator. 
+            global generator.
     """
 
     def __init__(self, steps: int = 2000, seed: int | None = None) -> None:

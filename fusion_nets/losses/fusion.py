@@ -1,0 +1,110 @@
+"""Losses of a fused image against its two sources, no ground truth needed."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from evaluation.functional import qabf, ssim, vif
+
+__all__ = ["DMFNetLoss", "MetricLoss"]
+
+
+class DMFNetLoss(nn.Module):
+    """The loss DM-FNet was published with (He et al., IEEE TMM 2025, section III-D).
+
+    On luminance in [-1, 1], with sources A, B and fused image F:
+    ``intensity * |F - max(A, B)| + gradient * |S(F) - max(S(A), S(B))| + structure * (1 - C)``, S being the sum of absolute
+    Sobel responses and C the mean contrast-structure term of SSIM against whichever source varies more there.
+    """
+
+    def __init__(self, intensity: float = 1.5, gradient: float = 1.0, structure: float = 0.5) -> None:
+        super().__init__()
+        self.intensity = intensity
+        self.gradient = gradient
+        self.structure = structure
+        edge = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+        self.register_buffer("sobel", torch.stack([edge, edge.T])[:, None], persistent=False)
+        offset = torch.arange(11) - 5.0
+        window = torch.exp(-(offset**2) / (2 * 1.5**2))
+        self.register_buffer("window", window / window.sum(), persistent=False)
+
+    def forward(self, pred: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """Loss of a batch.
+
+        Args:
+            pred: (B, 1, H, W) in [0, 1].
+            image: (B, 2, H, W) in [0, 1], the two sources.
+
+        Returns:
+            A scalar.
+        """
+        fused, sources = _plain(pred) * 2 - 1, _plain(image) * 2 - 1
+        intensity = F.l1_loss(fused, sources.amax(dim=1, keepdim=True))
+        gradient = F.l1_loss(self._edges(fused), self._edges(sources).amax(dim=1, keepdim=True))
+        return (
+            self.intensity * intensity
+            + self.gradient * gradient
+            + self.structure * (1 - self._contrast_structure(fused, sources).mean())
+        )
+
+    def _edges(self, images: torch.Tensor) -> torch.Tensor:
+        batch, channels, height, width = images.shape
+        flat = F.pad(images.reshape(-1, 1, height, width), [1, 1, 1, 1], mode="replicate")
+        response = F.conv2d(flat, self.sobel.to(flat)).abs().sum(dim=1)
+        return response.reshape(batch, channels, height, width)
+
+    def _contrast_structure(self, fused: torch.Tensor, sources: torch.Tensor) -> torch.Tensor:
+        mean_f, mean_s = self._blur(fused), self._blur(sources)
+        variance_f = self._blur(fused**2) - mean_f**2
+        variance_s = self._blur(sources**2) - mean_s**2
+        covariance = self._blur(fused * sources) - mean_f * mean_s
+        c2 = 0.03**2
+        term = (2 * covariance + c2) / (variance_f + variance_s + c2)
+        livelier = variance_s.argmax(dim=1, keepdim=True)
+        return term.gather(1, livelier)
+
+    def _blur(self, images: torch.Tensor) -> torch.Tensor:
+        channels = images.shape[1]
+        window = self.window.to(images)
+        column = window.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
+        row = window.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
+        return F.conv2d(F.conv2d(images, column, groups=channels), row, groups=channels)
+
+
+class MetricLoss(nn.Module):
+    """What the fused image is measured by, as a loss: weighted 1 - Qabf, VIF and SSIM, and closeness to the maximum.
+
+    The terms are the functions of :mod:`evaluation.functional` themselves, on the unrounded image. VIF has no upper
+    bound of its own, so the loss may become negative.
+
+    Args:
+        qabf: weight of edges kept.
+        vif: weight of visual information, summed over the sources.
+        ssim: weight of structural similarity, summed over the sources.
+        intensity: weight of the mean distance to the pointwise maximum of the sources.
+    """
+
+    def __init__(self, qabf: float = 2.0, vif: float = 1.0, ssim: float = 1.0, intensity: float = 3.0) -> None:
+        super().__init__()
+        self.qabf = qabf
+        self.vif = vif
+        self.ssim = ssim
+        self.intensity = intensity
+
+    def forward(self, pred: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """Loss of a batch; shapes and ranges as for :class:`DMFNetLoss`."""
+        fused, sources = _plain(pred), _plain(image)
+        anatomy, overlay = sources[:, :1], sources[:, 1:]
+        return (
+            self.intensity * F.l1_loss(fused, sources.amax(dim=1, keepdim=True))
+            + self.qabf * (1 - qabf(fused, anatomy, overlay).mean())
+            + self.vif * (2 - vif(fused, anatomy, overlay).mean())
+            + self.ssim * (2 - ssim(fused, anatomy, overlay).mean())
+        )
+
+
+def _plain(images: torch.Tensor) -> torch.Tensor:
+    """A plain float32 tensor, whatever precision or metadata came in."""
+    return torch.as_tensor(images).as_subclass(torch.Tensor).float()
