@@ -10,7 +10,7 @@ _C2 = (0.03 * (LEVELS - 1)) ** 2
 
 
 def ssim(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
-    """Structural similarity of the fused image to its sources: ssim(F, anatomy) + ssim(F, overlay); 2 is perfect.
+    """Structural similarity of the fused image to its sources, the sum over the two: 2 is perfect.
 
     7 x 7 uniform window, sample covariance, K1 = 0.01, K2 = 0.03, mean over the pixels whose window lies inside the
     image. Differentiable. Nothing is rounded: published numbers are those of 8-bit values, which the caller gives.

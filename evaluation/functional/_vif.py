@@ -13,7 +13,7 @@ _SMALLEST = 41
 
 
 def vif(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
-    """Visual information of the sources that the fused image preserves: vif(anatomy, F) + vif(overlay, F).
+    """Visual information of the sources that the fused image preserves, the sum over the two.
 
     Pixel domain, four scales, Gaussian windows of side 17, 9, 5, 3 (sigma = side / 5), valid part only, noise variance
     2. Differentiable. Nothing is rounded: published numbers are those of 8-bit values, which the caller gives.
