@@ -11,6 +11,18 @@ import torch.nn.functional as F
 LEVELS = 256
 
 
+def quantise(images: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
+    """Bring images to the 8-bit grid that published numbers are measured on: whole grey levels 0..255.
+
+    Values in [0, data_range], any shape, are scaled, rounded to the nearest level (ties to even) and clipped. Integer
+    types and half precision become float32; NaN stays NaN.
+
+    Raises:
+        ValueError: if `data_range` is not a positive number.
+    """
+    return (_plain(images) * _scale(data_range)).round().clamp(0, LEVELS - 1)
+
+
 def to_grey(*images: torch.Tensor, data_range: float, smallest: int = 1) -> list[torch.Tensor]:
     """Check that images of shape (B, 1, H, W) belong together and bring them to grey levels 0..255.
 
@@ -33,13 +45,20 @@ def to_grey(*images: torch.Tensor, data_range: float, smallest: int = 1) -> list
         raise ValueError(
             f"this metric needs images of at least {smallest} x {smallest} pixels, got {shape[2]} x {shape[3]}"
         )
+    double = any(image.dtype == torch.float64 for image in images)
+    return [_plain(image, double) * _scale(data_range) for image in images]
+
+
+def _plain(image: torch.Tensor, double: bool = False) -> torch.Tensor:
+    # a MetaTensor would carry its header through every operation
+    image = image.as_subclass(torch.Tensor)
+    return image.to(torch.float64 if double or image.dtype == torch.float64 else torch.float32)
+
+
+def _scale(data_range: float) -> float:
     if not (math.isfinite(data_range) and data_range > 0):
         raise ValueError(f"data_range must be a positive number, got {data_range}")
-    double = any(image.dtype == torch.float64 for image in images)
-    dtype = torch.float64 if double else torch.float32
-    scale = (LEVELS - 1) / data_range
-    # plain tensors: a MetaTensor would carry its header through every operation
-    return [image.as_subclass(torch.Tensor).to(dtype) * scale for image in images]
+    return (LEVELS - 1) / data_range
 
 
 def separable(

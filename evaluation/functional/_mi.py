@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from evaluation.functional._common import LEVELS, to_grey
+from evaluation.functional._common import LEVELS, quantise, to_grey
 
 
 def mutual_information(
@@ -32,7 +32,7 @@ def mutual_information(
     with torch.no_grad():
         images = torch.cat(to_grey(fused, anatomy, overlay, data_range=data_range), dim=1).flatten(2)
         unknown = images.isnan().flatten(1).any(1)
-        levels = images.nan_to_num().round().clamp(0, LEVELS - 1).long()
+        levels = quantise(images.nan_to_num(), LEVELS - 1).long()
         # (B, 2, pixels): the cell of each pixel in the joint histograms of F with each source
         cells = levels[:, :1] * LEVELS + levels[:, 1:]
         batch, _, pixels = cells.shape
