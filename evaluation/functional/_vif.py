@@ -10,6 +10,8 @@ _SIDES = (17, 9, 5, 3)
 _NOISE = 2.0
 # the smallest side that leaves the last scale one whole window
 _SMALLEST = 41
+# less information than any 8-bit image holds that is not constant (one level in one corner: 1.2e-5): no variance
+_BLANK = 1e-5
 
 
 def vif(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
@@ -50,6 +52,9 @@ def vif_single(reference: torch.Tensor, distorted: torch.Tensor, data_range: flo
 
 def _fidelity(fused: torch.Tensor, sources: torch.Tensor) -> torch.Tensor:
     """(B, 1, H, W) and (B, S, H, W), grey levels -> (B, S)."""
+    # A shift changes no variance, but keeps squares small and so their differences exact; the minimum, because most
+    # of a medical image is black and shall stay 0.
+    fused, sources = (grey - grey.detach().amin(dim=(2, 3), keepdim=True) for grey in (fused, sources))
     kept = total = sources.new_zeros(sources.shape[:2])
     for scale, side in enumerate(_SIDES):
         window = _gaussian(side)
@@ -58,7 +63,7 @@ def _fidelity(fused: torch.Tensor, sources: torch.Tensor) -> torch.Tensor:
             fused, sources = images[:, :1], images[:, 1:]
         more_kept, more_total = _information(fused, sources, window)
         kept, total = kept + more_kept, total + more_total
-    blank = total == 0
+    blank = total < _BLANK
     return torch.where(blank, 1.0, kept / torch.where(blank, 1.0, total))
 
 
