@@ -193,6 +193,15 @@ def test_sources_without_edges_or_variance():
     assert vif(blank, image, blank).item() == 1
 
 
+def test_bright_plateaus_do_not_drown_vif_in_rounding():
+    # beside black, so that squares stay large: their differences in float32 are noise, not variance
+    source = torch.zeros(255, 1, 60, 60)
+    source[..., 20:] = torch.arange(1, 256).view(-1, 1, 1, 1) / 255
+    torch.testing.assert_close(
+        vif_single(source, 0.7 * source), vif_single(source.double(), 0.7 * source.double()).float(), rtol=0, atol=1e-3
+    )
+
+
 # --- shapes, types, batches
 
 
@@ -232,7 +241,7 @@ def test_float64_wins_over_float32(metric):
     fused, anatomy, overlay = triple()
     got = metric(fused, anatomy.float(), overlay.float())
     assert got.dtype == torch.float64
-    torch.testing.assert_close(got, metric(fused, anatomy.float().double(), overlay.float().double()))
+    assert torch.equal(got, metric(fused, anatomy.float().double(), overlay.float().double()))
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=name_of)
@@ -315,6 +324,8 @@ def crops(dtype):
         "faint": 0.4 + (image > 0.5) / 255,
         "edge": edge,
         "half": torch.where(edge > 0, image, 0.0),
+        "rim": torch.where(edge > 0, 0.9 + 1e-6 * image, 0.0),
+        "other rim": torch.where(edge > 0, 0.9 + 1e-6 * other, 0.0),
     }
 
 
@@ -322,7 +333,7 @@ def crops(dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_values_and_gradients_are_finite_everywhere(metric, dtype):
     images = crops(dtype)
-    names = [(f, a, o) for f in images for a in images for o in ("black", "noise", "nearly constant", "faint")]
+    names = [(f, a, o) for f in images for a in images for o in ("black", "noise", "nearly constant", "faint", "rim")]
     fused, anatomy, overlay = (torch.stack([images[n[i]] for n in names])[:, None] for i in range(3))
     fused.requires_grad_()
     value = metric(fused, anatomy, overlay)

@@ -79,6 +79,8 @@ def test_half_precision_and_gradients_stay_out(metric, function):
     got = metric()(y_pred=eight_bit(pred).half().requires_grad_(), y=image)
     assert got.dtype == torch.float32
     assert not got.requires_grad
+    as_given = metric(quantise=False)(y_pred=pred.half(), y=image.half())
+    assert torch.equal(as_given[:, 0], value_of(function, pred.half(), image.half()))
     # half a level is more than half precision loses
     assert torch.equal(got, metric()(y_pred=eight_bit(pred), y=image))
 
