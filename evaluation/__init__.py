@@ -1,1 +1,23 @@
 """How good a fused image is: the field's metrics as functions, MONAI metrics and Ignite handlers."""
+
+from evaluation.functional import mutual_information, qabf, quantise, ssim, ssim_single, vif, vif_single
+from evaluation.handlers import FusionMI, FusionQabf, FusionSSIM, FusionVIF
+from evaluation.metrics import FusionMIMetric, FusionQabfMetric, FusionSSIMMetric, FusionVIFMetric
+
+__all__ = [
+    "FusionMI",
+    "FusionMIMetric",
+    "FusionQabf",
+    "FusionQabfMetric",
+    "FusionSSIM",
+    "FusionSSIMMetric",
+    "FusionVIF",
+    "FusionVIFMetric",
+    "mutual_information",
+    "qabf",
+    "quantise",
+    "ssim",
+    "ssim_single",
+    "vif",
+    "vif_single",
+]
