@@ -76,8 +76,9 @@ class DMFNetLoss(nn.Module):
 class MetricLoss(nn.Module):
     """What the fused image is measured by, as a loss: weighted 1 - Qabf, VIF and SSIM, and closeness to the maximum.
 
-    The terms are the functions of :mod:`evaluation.functional` themselves, on the unrounded image. VIF has no upper
-    bound of its own, so the loss may become negative.
+    The terms are the functions of :mod:`evaluation.functional` themselves, on the image rounded to 8 bit as it will be
+    stored, the gradient passing the rounding as if it were not there (Bengio et al., 2013, straight-through). VIF has
+    no upper bound of its own, so the loss may become negative.
 
     Args:
         qabf: weight of edges kept.
@@ -96,6 +97,7 @@ class MetricLoss(nn.Module):
     def forward(self, pred: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """Loss of a batch; shapes and ranges as for :class:`DMFNetLoss`."""
         fused, sources = _plain(pred), _plain(image)
+        fused = fused + ((fused * 255).round() / 255 - fused).detach()
         anatomy, overlay = sources[:, :1], sources[:, 1:]
         return (
             self.intensity * F.l1_loss(fused, sources.amax(dim=1, keepdim=True))

@@ -42,7 +42,8 @@ class DiffusionUNet(nn.Module):
         if any(w % norm_groups for w in widths):
             raise ValueError(f"every level's width must be a multiple of norm_groups={norm_groups}, got {widths}")
         self.stride = 2 ** (len(widths) - 1)
-        self.blocks_up = blocks + 1
+        # of each level's first decoder block, finest level first: what DM-FNet fuses
+        self.feature_indices = [(blocks + 1) * (level + 1) - 1 for level in range(len(widths))]
         self.noise_embedding = NoiseEmbedding(width)
 
         def residual(inputs: int, outputs: int) -> ResidualBlock:
@@ -76,11 +77,6 @@ class DiffusionUNet(nn.Module):
             self.decoder.append(Level(entry, stage))
         self.head_norm = nn.GroupNorm(norm_groups, current)
         self.head = nn.Conv2d(current, channels, 3, padding=1)
-
-    @property
-    def feature_indices(self) -> list[int]:
-        """Index of each level's first decoder block, finest level first: what DM-FNet fuses."""
-        return [self.blocks_up * (level + 1) - 1 for level in range(len(self.decoder))]
 
     def forward(self, noisy: torch.Tensor, noise_level: torch.Tensor) -> torch.Tensor:
         """Reconstruct the clean image.

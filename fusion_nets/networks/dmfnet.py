@@ -101,7 +101,6 @@ class DMFNet(nn.Module):
             fused = fused + 2 * image.amax(dim=1, keepdim=True) - 1
         return (fused.clamp(-1, 1) + 1) / 2
 
-    @torch.no_grad()
     def encode(
         self,
         image: torch.Tensor,
@@ -121,30 +120,31 @@ class DMFNet(nn.Module):
             raise ValueError(f"expected (B, 2, H, W) with H, W >= 32, got {list(image.shape)}")
         steps = self.level_lower.shape[0]
         draws = batch if self.training else 1
+        generator = torch.Generator()
+        generator.manual_seed(int(torch.randint(0x7FFFFFFF, [1]).item()) if self.training else self.seed)
         if noise_level is None:
-            where = torch.rand([steps, 2, draws], generator=self._generator(0)).to(image.device)
+            where = torch.rand([steps, 2, draws], generator=generator).to(image.device)
             noise_level = self.level_lower + where * (self.level_upper - self.level_lower)
         if noise is None:
-            noise = torch.randn([steps, 2, draws, height, width], generator=self._generator(1)).to(image.device)
+            noise = torch.randn([steps, 2, draws, height, width], generator=generator).to(image.device)
         level = noise_level.to(image.dtype)[..., None, None]
         clean = image.transpose(0, 1) * 2 - 1
         noisy = level * clean + torch.sqrt(1 - level**2) * noise.to(image.dtype)
-        features = self.unet.features(
-            pad_to_multiple(noisy.reshape(-1, 1, height, width), self.stride),
-            noise_level.expand(steps, 2, batch).reshape(-1),
-            self.feature_indices,
-        )
+        with torch.no_grad():
+            features = self.unet.features(
+                pad_for_levels(noisy.reshape(-1, 1, height, width), self.stride),
+                noise_level.expand(steps, 2, batch).reshape(-1),
+                self.feature_indices,
+            )
         return [f.reshape(steps, 2, batch, f.shape[1], f.shape[2], f.shape[3]) for f in features]
 
-    @torch.jit.unused
-    def _generator(self, stream: int) -> torch.Generator | None:
-        if self.training:
-            return None
-        return torch.Generator().manual_seed(2 * self.seed + stream)
 
+def pad_for_levels(x: torch.Tensor, stride: int) -> torch.Tensor:
+    """Repeat the border at the end of the last two axes, up to the next multiple of the stride.
 
-def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Extend the last two axes at their ends to the next multiple, by their border."""
+    The coarsest level gets at least 4 pixels, which the reflecting 7 x 7 window of the spatial attention needs.
+    """
     height, width = x.shape[-2:]
-    bottom, right = -height % multiple, -width % multiple
-    return F.pad(x, [0, right, 0, bottom], mode="replicate") if bottom or right else x
+    bottom = max(-(-height // stride), 4) * stride - height
+    right = max(-(-width // stride), 4) * stride - width
+    return F.pad(x, [0, right, 0, bottom], mode="replicate")
