@@ -39,12 +39,8 @@ def qabf(fused, anatomy, overlay):
     numerator = denominator = 0.0
     for source in (anatomy, overlay):
         g_s, a_s = _sobel(source)
-        strength = np.empty_like(g_s)
-        for i in np.ndindex(g_s.shape):
-            if g_s[i] == g_f[i]:
-                strength[i] = g_f[i]
-            else:
-                strength[i] = min(g_s[i], g_f[i]) / max(g_s[i], g_f[i])
+        same = g_s == g_f
+        strength = np.where(same, g_f, np.minimum(g_s, g_f) / np.where(same, 1, np.maximum(g_s, g_f)))
         direction = 1 - np.abs(a_s - a_f) / (np.pi / 2)
         q = 0.9994 / (1 + np.exp(-15 * (strength - 0.5))) * 0.9879 / (1 + np.exp(-22 * (direction - 0.8)))
         numerator += np.sum(q * g_s)
@@ -81,13 +77,10 @@ def vif_single(reference, distorted):
             x, y = mean(x)[::2, ::2], mean(y)[::2, ::2]
         vx, vy = mean(x * x) - mean(x) ** 2, mean(y * y) - mean(y) ** 2
         vxy = mean(x * y) - mean(x) * mean(y)
-        for vx_i, vy_i, vxy_i in zip(vx.ravel(), vy.ravel(), vxy.ravel(), strict=True):
-            if vx_i < 1e-10:
-                continue
-            total += np.log10(1 + vx_i / 2)
-            if vy_i < 1e-10 or vxy_i < 0:
-                continue
-            gain = vxy_i / vx_i
-            residual = max(vy_i - gain * vxy_i, 0)
-            kept += np.log10(1 + gain**2 * vx_i / (residual + 2))
+        seen = vx >= 1e-10
+        total += np.sum(np.log10(1 + vx[seen] / 2))
+        seen &= (vy >= 1e-10) & (vxy > 0)
+        gain = vxy[seen] / vx[seen]
+        residual = np.maximum(vy[seen] - gain * vxy[seen], 0)
+        kept += np.sum(np.log10(1 + gain**2 * vx[seen] / (residual + 2)))
     return kept / total if total else 1.0
