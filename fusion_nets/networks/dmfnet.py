@@ -110,7 +110,9 @@ class DMFNet(nn.Module):
         """Features of both sources at every step, all passes of the frozen UNet in one batch.
 
         Args:
-            image: as for :meth:`forward`, as are the others.
+            image: as for :meth:`forward`.
+            noise: likewise.
+            noise_level: likewise.
 
         Returns:
             One (steps, 2, B, C, h, w) a level, finest first; h and w of the padded image.
