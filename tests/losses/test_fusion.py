@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from evaluation.functional import qabf, ssim, vif
+from fusion_nets.losses import DMFNetLoss, MetricLoss
+
+
+@pytest.fixture
+def image() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(2, 2, 8, 8, generator=generator)
+    return torch.nn.functional.interpolate(coarse, size=(64, 64), mode="bicubic").clamp(0, 1)
+
+
+def test_published_loss_of_the_ideal_image_is_zero(image):
+    same = image[:, :1].expand(-1, 2, -1, -1)
+    assert DMFNetLoss()(image[:, :1], same).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_published_loss_is_the_weighted_sum_of_its_terms(image):
+    fused = image.mean(1, keepdim=True)
+    whole = DMFNetLoss()(fused, image)
+    terms = [DMFNetLoss(*weights)(fused, image) for weights in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
+    assert all(term > 0 for term in terms)
+    torch.testing.assert_close(whole, 1.5 * terms[0] + terms[1] + 0.5 * terms[2])
+
+
+def test_published_intensity_and_gradient_by_hand():
+    image = torch.zeros(1, 2, 32, 32)
+    image[:, 0, :, 16:] = 1
+    fused = torch.zeros(1, 1, 32, 32)
+    # half of the pixels are 2 (in [-1, 1]) too dark; the edge's response is 8 over two of 32 columns
+    assert DMFNetLoss(1, 0, 0)(fused, image).item() == pytest.approx(1)
+    assert DMFNetLoss(0, 1, 0)(fused, image).item() == pytest.approx(8 * 2 / 32)
+
+
+def test_published_structure_follows_the_livelier_source(image):
+    lively = torch.cat([image[:, :1], torch.full_like(image[:, :1], 0.5)], dim=1)
+    only_structure = DMFNetLoss(0, 0, 1)
+    assert only_structure(image[:, :1], lively).item() == pytest.approx(0, abs=1e-5)
+    assert only_structure(lively[:, 1:], lively).item() > 0.5
+
+
+def test_metric_loss_is_what_the_metrics_say(image):
+    fused = (image.mean(1, keepdim=True) * 255).round() / 255
+    anatomy, overlay = image[:, :1], image[:, 1:]
+    expected = (
+        3 * (fused - image.amax(1, keepdim=True)).abs().mean()
+        + 2 * (1 - qabf(fused, anatomy, overlay).mean())
+        + (2 - vif(fused, anatomy, overlay).mean())
+        + (2 - ssim(fused, anatomy, overlay).mean())
+    )
+    torch.testing.assert_close(MetricLoss()(fused, image), expected)
+
+
+def test_metric_loss_sees_the_stored_image(image):
+    fused = image.mean(1, keepdim=True)
+    stored = (fused * 255).round() / 255
+    torch.testing.assert_close(MetricLoss()(fused, image), MetricLoss()(stored, image))
+
+
+@pytest.mark.parametrize("loss", [DMFNetLoss(), MetricLoss()])
+def test_following_the_gradient_lowers_the_loss(loss, image):
+    fused = image.mean(1, keepdim=True).clone().requires_grad_()
+    optimizer = torch.optim.Adam([fused], lr=0.01)
+    first = loss(fused, image)
+    for _ in range(10):
+        optimizer.zero_grad()
+        loss(fused, image).backward()
+        assert fused.grad.isfinite().all()
+        optimizer.step()
+    assert loss(fused, image) < first - 0.05
+
+
+@pytest.mark.parametrize("loss", [DMFNetLoss(), MetricLoss()])
+def test_background_alone_gives_finite_gradients(loss):
+    fused = torch.zeros(1, 1, 64, 64, requires_grad=True)
+    loss(fused, torch.zeros(1, 2, 64, 64)).backward()
+    assert fused.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", [DMFNetLoss(), MetricLoss()])
+def test_half_precision_predictions_are_measured_in_float32(loss, image):
+    assert loss(image[:, :1].bfloat16(), image).dtype == torch.float32

@@ -1,0 +1,127 @@
+import logging
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.data import CacheDataset, DataLoader
+from monai.engines import SupervisedTrainer
+from monai.handlers import LrScheduleHandler
+from monai.transforms import Compose, RandGaussianNoised
+
+from fusion_nets.workflows import BestCheckpoint, EpochSeed, RunningCheckpoint
+
+
+def make_run(folder, epochs, stop_after=None):
+    """A small real training: random data order, random transform, momentum, schedule."""
+    torch.manual_seed(0)
+    network = torch.nn.Linear(4, 1)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 6)
+    generator = torch.Generator().manual_seed(7)
+    data = [
+        {"image": torch.randn(4, generator=generator), "label": torch.randn(1, generator=generator)} for _ in range(12)
+    ]
+    transform = Compose([RandGaussianNoised("image", prob=1.0, std=0.5)])
+    loader = DataLoader(CacheDataset(data, transform, progress=False), batch_size=4, shuffle=True)
+    checkpoint = RunningCheckpoint(
+        folder / "last.pt", {"network": network, "optimizer": optimizer, "lr_scheduler": schedule}
+    )
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=epochs,
+        train_data_loader=loader,
+        network=network,
+        optimizer=optimizer,
+        loss_function=torch.nn.MSELoss(),
+        decollate=False,
+        train_handlers=[EpochSeed(3, transform), LrScheduleHandler(schedule, print_lr=False), checkpoint],
+    )
+    if stop_after is not None:
+
+        @trainer.on(Events.ITERATION_COMPLETED)
+        def killed(engine):
+            if engine.state.iteration == stop_after:
+                raise KeyboardInterrupt
+
+    return trainer, network
+
+
+@pytest.mark.parametrize("stop_after", [4, 8, 9])
+def test_a_run_that_went_on_equals_one_that_was_never_stopped(tmp_path, stop_after, caplog):
+    trainer, whole = make_run(tmp_path / "whole", 6)
+    trainer.run()
+
+    stopped, _ = make_run(tmp_path / "parts", 6, stop_after)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run()
+    again, network = make_run(tmp_path / "parts", 6)
+    with caplog.at_level(logging.INFO):
+        again.run()
+    assert f"Going on from {tmp_path / 'parts' / 'last.pt'}: epoch" in caplog.text
+    assert again.state.epoch == 6
+    for name, value in whole.state_dict().items():
+        assert torch.equal(network.state_dict()[name], value), name
+
+
+def test_a_finished_run_stays_finished(tmp_path):
+    trainer, _ = make_run(tmp_path, 3)
+    trainer.run()
+    again, network = make_run(tmp_path, 3, stop_after=1)
+    again.run()
+    assert again.state.epoch == 3
+
+
+def test_a_new_run_says_so(tmp_path, caplog):
+    trainer, _ = make_run(tmp_path, 1)
+    with caplog.at_level(logging.INFO):
+        trainer.run()
+    assert "Starting anew" in caplog.text
+
+
+def test_the_running_checkpoint_is_replaced_whole(tmp_path, monkeypatch):
+    trainer, _ = make_run(tmp_path, 1)
+    trainer.run()
+    before = (tmp_path / "last.pt").read_bytes()
+
+    def half(obj, path):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", half)
+    again, _ = make_run(tmp_path, 2)
+    with pytest.raises(OSError, match="disk full"):
+        again.run()
+    assert (tmp_path / "last.pt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+@pytest.mark.parametrize(("lower_is_better", "kept"), [(False, 3.0), (True, 1.0)])
+def test_best_checkpoint_keeps_the_best_also_across_restarts(tmp_path, lower_is_better, kept):
+    network = torch.nn.Linear(1, 1, bias=False)
+
+    def validate(best, values):
+        engine = Engine(lambda engine, batch: None)
+        best.attach(engine)
+        for value in values:
+            network.weight.data.fill_(value)
+            engine.state.metrics["score"] = value
+            engine.fire_event(Events.EPOCH_COMPLETED)
+
+    first = BestCheckpoint(tmp_path / "model.pt", network, "score", lower_is_better)
+    validate(first, [2.0, 3.0, 1.0])
+    second = BestCheckpoint(tmp_path / "model.pt", network, "score", lower_is_better)
+    second.load_state_dict(first.state_dict())
+    validate(second, [2.0, 2.5])
+    assert torch.load(tmp_path / "model.pt", weights_only=True)["weight"].item() == kept
+
+
+def test_epoch_seed_differs_from_epoch_to_epoch_and_repeats():
+    def numbers(epochs):
+        drawn = []
+        engine = Engine(lambda engine, batch: drawn.append(torch.rand(1).item()))
+        EpochSeed(5).attach(engine)
+        engine.run([0], max_epochs=epochs)
+        return drawn
+
+    assert numbers(3) == numbers(3)
+    assert len(set(numbers(3))) == 3
