@@ -24,8 +24,8 @@ def write_image(path: str | os.PathLike[str], image: torch.Tensor) -> Path:
     """Write a fused image in the form its name's ending asks for.
 
     Args:
-        path: ends in .png, .tif, .tiff or .bmp (two-dimensional images, 8 bit), .nii or .nii.gz. NIfTI keeps a grey image as
-            float32 in [0, 1] and a coloured one as RGB24, with the image's affine.
+        path: ends in .png, .tif, .tiff or .bmp (two-dimensional images, 8 bit), .nii or .nii.gz. NIfTI keeps a grey
+            image as float32 in [0, 1] and a coloured one as RGB24, with the image's affine.
         image: (1 | 3, H, W[, D]) in [0, 1]. The affine of a MetaTensor says how a slice lies: a picture is written
             as a radiologist looks at it, patient's right on the left, anterior or superior on top.
 

@@ -98,7 +98,7 @@ class SplitLuminanced(MapTransform):
 
 
 class MergeChromad(MapTransform):
-    """Dictionary twin of :class:`MergeChroma`: ``output_key`` is the key's luminance in the chroma of ``chroma_key``."""
+    """Dictionary twin of :class:`MergeChroma`: ``output_key`` gets the key's luminance with ``chroma_key``'s chroma."""
 
     backend = MergeChroma.backend
 

@@ -22,9 +22,9 @@ __all__ = ["BestCheckpoint", "EpochSeed", "RunningCheckpoint"]
 class RunningCheckpoint:
     """Save a run at the end of every epoch, and go on from there when the run is started again.
 
-    MONAI's ``CheckpointSaver`` writes in place and leaves it to the user to find the file to go on from; this handler keeps one
-    file, always whole. Put it last in the trainer's handlers, so that it sees what the others did. In a distributed run
-    every process loads and the first one saves.
+    MONAI's ``CheckpointSaver`` writes in place and leaves it to the user to find the file to go on from; this handler
+    keeps one file, always whole. Put it last in the trainer's handlers, so that it sees what the others did. In a
+    distributed run every process loads and the first one saves.
 
     Args:
         path: the checkpoint.
@@ -107,7 +107,7 @@ class BestCheckpoint:
 
 
 class EpochSeed:
-    """Seed everything random anew at the start of every epoch, so that a run that went on equals one that was never stopped.
+    """Seed everything random at the start of every epoch, so that a run that went on equals one never stopped.
 
     Args:
         seed: of the run; epoch and process rank are mixed in.
