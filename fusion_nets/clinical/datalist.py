@@ -83,6 +83,7 @@ def load_pairs(
     Raises:
         ValueError: naming the datalist, the entry, and what would be accepted.
     """
+    entries: object
     if datalist is None or (isinstance(datalist, str) and not datalist):
         if not (anatomy and overlay):
             raise ValueError("give a datalist, or both an anatomy and an overlay")

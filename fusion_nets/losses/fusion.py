@@ -19,6 +19,9 @@ class DMFNetLoss(nn.Module):
     absolute Sobel responses and C the mean contrast-structure term of SSIM against whichever source varies more there.
     """
 
+    sobel: torch.Tensor
+    window: torch.Tensor
+
     def __init__(self, intensity: float = 1.5, gradient: float = 1.0, structure: float = 0.5) -> None:
         super().__init__()
         self.intensity = intensity

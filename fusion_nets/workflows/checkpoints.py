@@ -47,7 +47,10 @@ class RunningCheckpoint:
             engine.logger.info(f"Starting anew: no checkpoint at {self.path}")
             return
         CheckpointLoader(
-            str(self.path), {**self.objects, "trainer": engine}, name=engine.logger.name, map_location="cpu"
+            str(self.path),
+            {**self.objects, "trainer": engine},
+            name=engine.logger.name,
+            map_location="cpu",  # type: ignore[arg-type]
         )(engine)
         engine.logger.info(
             f"Going on from {self.path}: epoch {engine.state.epoch} of {engine.state.max_epochs} is done"

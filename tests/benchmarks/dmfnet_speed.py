@@ -2,7 +2,7 @@
 
     python tests/benchmarks/dmfnet_speed.py [--width 128] [--threads 2] [--repeats 3]
 
-The full-size network by default. Fails if a ratio or an agreement falls short of what it should be: 1.4 times in float32
+The full-size network by default. Fails where a ratio or an agreement falls short: 1.4 times in float32
 with equal output (1e-4), and 4 times with bfloat16 autocast (1e-2) where the processor has tiles for it (AMX).
 """
 
