@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 __all__ = ["AANLIB_PAIRS", "aanlib_pairs", "balanced_weights", "load_pairs", "single_images"]
@@ -55,10 +55,18 @@ def single_images(datalist: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     return [{"image": pair[key], "pair": pair["pair"]} for pair in datalist for key in ("anatomy", "overlay")]
 
 
-def balanced_weights(datalist: Sequence[dict[str, str]], key: str = "pair") -> list[float]:
-    """Sampling weight of every item, so that each value of ``key`` is drawn equally often."""
+def balanced_weights(
+    datalist: Sequence[dict[str, str]], key: str = "pair", emphasis: Mapping[str, float] | None = None
+) -> list[float]:
+    """Sampling weight of every item, so that each value of ``key`` is drawn equally often.
+
+    Args:
+        datalist: the items.
+        key: what to balance.
+        emphasis: how many times as often as the others a value is drawn.
+    """
     counts = Counter(item[key] for item in datalist)
-    return [1 / counts[item[key]] for item in datalist]
+    return [(emphasis or {}).get(item[key], 1) / counts[item[key]] for item in datalist]
 
 
 _PAIR_KEYS = {"anatomy", "overlay", "name", "anatomy_text", "overlay_text"}
