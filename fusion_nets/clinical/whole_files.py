@@ -14,8 +14,8 @@ __all__ = ["whole_file"]
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a name beside the destination to write to, and rename it into place when the block ends well.
 
-    The folder is made when it is missing; whatever goes wrong, no half-written file bears the destination's name, and what
-    stood there before stays. The name keeps the destination's ending, from which writers tell the format.
+    The folder is made when it is missing; whatever goes wrong, no half-written file bears the destination's name, and
+    what stood there before stays. The name keeps the destination's ending, from which writers tell the format.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
