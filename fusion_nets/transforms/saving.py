@@ -11,7 +11,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import TransformBackends
 
-from fusion_nets.clinical import RASTER_SUFFIXES, write_image
+from fusion_nets.clinical import OUTPUT_SUFFIXES, RASTER_SUFFIXES, write_image
 
 __all__ = ["SaveFusedd"]
 
@@ -24,10 +24,13 @@ class SaveFusedd(MapTransform):
     Args:
         keys: what to write, (1 | 3, H, W[, D]) in [0, 1].
         output_dir: folder to write to.
-        output_ext: ending that says in which form; by default .png for two-dimensional sources that were pictures, .nii.gz for
-            all others.
+        output_ext: ending that says in which form; by default .png for sources that were pictures, .nii.gz for all
+            others.
         name_key: whose value names the file.
         allow_missing_keys: write those that are there.
+
+    Raises:
+        ValueError: for an ending that is none of :data:`fusion_nets.clinical.OUTPUT_SUFFIXES`.
     """
 
     backend = [TransformBackends.TORCH]
@@ -41,6 +44,8 @@ class SaveFusedd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        if output_ext and output_ext.lower() not in OUTPUT_SUFFIXES:
+            raise ValueError(f"output_ext is {output_ext!r}; accepted are {', '.join(OUTPUT_SUFFIXES)}")
         self.output_dir = Path(output_dir)
         self.output_ext = output_ext
         self.name_key = name_key
@@ -49,7 +54,7 @@ class SaveFusedd(MapTransform):
         """Write every key."""
         d = dict(data)
         for key in self.key_iterator(d):
-            source = str(d[key].meta.get("filename_or_obj", "")).lower()
+            source = str(getattr(d[key], "meta", {}).get("filename_or_obj", "")).lower()
             ending = self.output_ext or (".png" if source.endswith(RASTER_SUFFIXES) else ".nii.gz")
             write_image(self.output_dir / f"{d[self.name_key]}_{key}{ending}", d[key])
         return d
