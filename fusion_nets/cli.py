@@ -55,6 +55,12 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--overlay_cmap", default="gray", help="matplotlib colour map of a grey overlay")
     command.set_defaults(run=_montage)
 
+    command = commands.add_parser("import-weights", help="make a bundle's model.pt of DM-FNet's two released files")
+    command.add_argument("--stage1", required=True, metavar="FILE", help="the diffusion wrapper's state dict")
+    command.add_argument("--stage2", required=True, metavar="FILE", help="the fusion network's state dict")
+    command.add_argument("--output", required=True, metavar="FILE", help="weights to write, such as models/model.pt")
+    command.set_defaults(run=_import_weights)
+
     return parser
 
 
@@ -88,6 +94,18 @@ def _montage(arguments: argparse.Namespace) -> None:
         overlay_cmap=arguments.overlay_cmap,
     )
     print(written)
+
+
+def _import_weights(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from fusion_nets.clinical import whole_file
+    from fusion_nets.networks import DMFNet
+
+    network = DMFNet.load_released(arguments.stage1, arguments.stage2)
+    with whole_file(arguments.output) as partial:
+        torch.save(network.state_dict(), partial)
+    print(f"{arguments.output}; run the bundle with configs/published.json on top, which names the published network")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ def aanlib_pairs(
 ) -> list[dict[str, str]]:
     """Pairs of one section of an AANLIB folder.
 
-    The folder holds ``{pair}/MRI`` and ``{pair}/{CT | PET | SPECT}`` with equally named slices, and ``splits.json``
-    that names the slices of each section.
+    The folder holds ``{pair}/MRI`` and ``{pair}/{CT | PET | SPECT}`` with equally named slices, and ``splits.json``,
+    which names the slices of each section.
 
     Args:
         dataset_dir: the folder.
@@ -77,9 +77,8 @@ def load_pairs(
     """The pairs a user asks for: a datalist, or a single pair.
 
     Args:
-        datalist: a JSON file, or what is in one: a list of
-            {"anatomy", "overlay", "name"?, "anatomy_text"?, "overlay_text"?}. Relative paths in a file start from its
-            folder.
+        datalist: a JSON file, or what is in one: a list of {"anatomy", "overlay", "name"?, "anatomy_text"?,
+            "overlay_text"?}. Relative paths in a file start from its folder.
         anatomy: the anatomical image of a single pair, instead of a datalist.
         overlay: its overlay.
 
@@ -89,6 +88,7 @@ def load_pairs(
     Raises:
         ValueError: naming the datalist, the entry, and what would be accepted.
     """
+    entries: object
     if datalist is None or (isinstance(datalist, str) and not datalist):
         if not (anatomy and overlay):
             raise ValueError("give a datalist, or both an anatomy and an overlay")

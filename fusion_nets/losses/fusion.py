@@ -15,9 +15,12 @@ class DMFNetLoss(nn.Module):
     """The loss DM-FNet was published with (He et al., IEEE TMM 2025, section III-D).
 
     On luminance in [-1, 1], with sources A, B and fused image F:
-    ``intensity * |F - max(A, B)| + gradient * |S(F) - max(S(A), S(B))| + structure * (1 - C)``, S being the sum of absolute
-    Sobel responses and C the mean contrast-structure term of SSIM against whichever source varies more there.
+    ``intensity * |F - max(A, B)| + gradient * |S(F) - max(S(A), S(B))| + structure * (1 - C)``, S being the sum of
+    absolute Sobel responses and C the mean contrast-structure term of SSIM against whichever source varies more there.
     """
+
+    sobel: torch.Tensor
+    window: torch.Tensor
 
     def __init__(self, intensity: float = 1.5, gradient: float = 1.0, structure: float = 0.5) -> None:
         super().__init__()

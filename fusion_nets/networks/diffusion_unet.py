@@ -16,8 +16,8 @@ class DiffusionUNet(nn.Module):
     """UNet that predicts the clean image, its decoder features being what DM-FNet fuses.
 
     The architecture is SR3's (Saharia et al., "Image super-resolution via iterative refinement", appendix B) in the
-    form DM-FNet uses it (He et al., IEEE TMM 2025, section III-B): a continuous noise level enters every residual block, skip
-    connections come from every stage of the way down, and self-attention stands only in the middle.
+    form DM-FNet uses it (He et al., IEEE TMM 2025, section III-B): a continuous noise level enters every residual
+    block, skip connections come from every stage of the way down, and self-attention stands only in the middle.
 
     Args:
         channels: channels of the image, in and out.
@@ -141,6 +141,8 @@ class Level(nn.Module):
 
 class NoiseEmbedding(nn.Module):
     """Noise level (B,) to features (B, width): sinusoids of geometric frequencies, then two linear layers."""
+
+    frequencies: torch.Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import torch
@@ -18,9 +19,9 @@ __all__ = ["DMFNet"]
 class DMFNet(nn.Module):
     """Fuse an anatomical and an overlay slice (He et al., "DM-FNet", IEEE TMM 2025).
 
-    Both sources are noised at a few early diffusion steps and go through one frozen :class:`DiffusionUNet`; the first decoder
-    feature of each resolution, of every step and both sources, goes through the trained :class:`FusionDecoder`. In
-    evaluation mode noise and noise level come from a generator seeded with ``seed`` and are shared by the batch, so
+    Both sources are noised at a few early diffusion steps and go through one frozen :class:`DiffusionUNet`; the first
+    decoder feature of each resolution, of every step and both sources, goes through the trained :class:`FusionDecoder`.
+    In evaluation mode noise and noise level come from a generator seeded with ``seed`` and are shared by the batch, so
     that a result depends on its own pair alone; in training mode they are fresh for every sample.
 
     Args:
@@ -38,6 +39,9 @@ class DMFNet(nn.Module):
             image itself (not in the paper; a small network then spends nothing on copying what is already there).
         seed: of noise and noise level in evaluation mode.
     """
+
+    level_lower: torch.Tensor
+    level_upper: torch.Tensor
 
     def __init__(
         self,
@@ -66,6 +70,13 @@ class DMFNet(nn.Module):
         lower, upper = noise_level_range(linear_alpha_bar(schedule_steps, beta_start, beta_end), torch.tensor(steps))
         self.register_buffer("level_lower", lower.float().reshape(-1, 1, 1), persistent=False)
         self.register_buffer("level_upper", upper.float().reshape(-1, 1, 1), persistent=False)
+
+    @classmethod
+    def load_released(cls, stage1: str | os.PathLike[str], stage2: str | os.PathLike[str]) -> DMFNet:
+        """The published network with the authors' released weights, see :func:`fusion_nets.networks.load_released`."""
+        from .released import load_released
+
+        return load_released(cls(), stage1, stage2)
 
     def train(self, mode: bool = True) -> DMFNet:
         """Set the mode of the fusion network; the UNet is frozen and stays in evaluation mode."""

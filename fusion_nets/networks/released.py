@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 
@@ -95,7 +95,12 @@ def _fusion_names(network: DMFNet) -> Iterator[tuple[str, str]]:
     yield "head.2", "rgb_decode1.conv"
 
 
-def _take(path, names, wanted, ignored) -> dict[str, torch.Tensor]:
+def _take(
+    path: str | os.PathLike[str],
+    names: Mapping[str, str],
+    wanted: Mapping[str, torch.Tensor],
+    ignored: Callable[[str], bool],
+) -> dict[str, torch.Tensor]:
     """The wanted tensors out of a released file, under the names they have here."""
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)

@@ -52,7 +52,9 @@ class MergeChroma(Transform):
 
     backend = [TransformBackends.TORCH]
 
-    def __call__(self, luminance: torch.Tensor, chroma: torch.Tensor | None) -> torch.Tensor:
+    def __call__(  # type: ignore[override]
+        self, luminance: torch.Tensor, chroma: torch.Tensor | None
+    ) -> torch.Tensor:
         """Merge.
 
         Args:

@@ -24,8 +24,7 @@ class SaveFusedd(MapTransform):
     Args:
         keys: what to write, (1 | 3, H, W[, D]) in [0, 1].
         output_dir: folder to write to.
-        output_ext: ending that says in which form; by default .png for sources that were pictures, .nii.gz for all
-            others.
+        output_ext: ending that says in which form; by default .png where the sources were pictures, else .nii.gz.
         name_key: whose value names the file.
         allow_missing_keys: write those that are there.
 

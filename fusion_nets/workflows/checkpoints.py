@@ -22,9 +22,9 @@ __all__ = ["BestCheckpoint", "EpochSeed", "RunningCheckpoint"]
 class RunningCheckpoint:
     """Save a run at the end of every epoch, and go on from there when the run is started again.
 
-    MONAI's ``CheckpointSaver`` writes in place and leaves it to the user to find the file to go on from; this handler keeps one
-    file, always whole. Put it last in the trainer's handlers, so that it sees what the others did. In a distributed run
-    every process loads and the first one saves.
+    MONAI's ``CheckpointSaver`` writes in place and leaves it to the user to find the file to go on from; this handler
+    keeps one file, always whole. Put it last in the trainer's handlers, so that it sees what the others did. In a
+    distributed run every process loads and the first one saves.
 
     Args:
         path: the checkpoint.
@@ -47,7 +47,10 @@ class RunningCheckpoint:
             engine.logger.info(f"Starting anew: no checkpoint at {self.path}")
             return
         CheckpointLoader(
-            str(self.path), {**self.objects, "trainer": engine}, name=engine.logger.name, map_location="cpu"
+            str(self.path),
+            {**self.objects, "trainer": engine},
+            name=engine.logger.name,
+            map_location="cpu",  # type: ignore[arg-type]
         )(engine)
         engine.logger.info(
             f"Going on from {self.path}: epoch {engine.state.epoch} of {engine.state.max_epochs} is done"
@@ -107,7 +110,7 @@ class BestCheckpoint:
 
 
 class EpochSeed:
-    """Seed everything random anew at the start of every epoch, so that a run that went on equals one that was never stopped.
+    """Seed everything random at the start of every epoch, so that a run that went on equals one never stopped.
 
     Args:
         seed: of the run; epoch and process rank are mixed in.

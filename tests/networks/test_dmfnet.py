@@ -32,7 +32,7 @@ def released(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 @pytest.fixture(scope="module")
 def published(released: tuple[Path, Path]) -> DMFNet:
-    return load_released(DMFNet(), *released).eval()
+    return DMFNet.load_released(*released).eval()
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_other_shapes_are_refused(shape):
 
 @pytest.mark.parametrize("arguments", [{"steps": ()}, {"steps": (0, 5)}, {"steps": (2001,)}, {"width": 10}])
 def test_impossible_arguments_are_refused(arguments):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="must"):
         DMFNet(**{**TINY, **arguments})
 
 

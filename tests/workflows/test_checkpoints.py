@@ -66,7 +66,7 @@ def test_a_run_that_went_on_equals_one_that_was_never_stopped(tmp_path, stop_aft
 def test_a_finished_run_stays_finished(tmp_path):
     trainer, _ = make_run(tmp_path, 3)
     trainer.run()
-    again, network = make_run(tmp_path, 3, stop_after=1)
+    again, _ = make_run(tmp_path, 3, stop_after=1)
     again.run()
     assert again.state.epoch == 3
 
