@@ -72,19 +72,28 @@ def _sample(arguments: argparse.Namespace) -> None:
 
 
 def _montage(arguments: argparse.Namespace) -> None:
-    from fusion_nets.clinical import write_montage
+    from fusion_nets.clinical import RASTER_SUFFIXES, read_image, write_montage
 
-    path = write_montage(
+    images: dict[str, Any] = {}
+    windows = []
+    for name in ("anatomy", "overlay", "fused"):
+        path = getattr(arguments, name)
+        image = read_image(path)
+        black_to_white = (0, image.meta["white"]) if "white" in image.meta else None
+        windows.append(getattr(arguments, f"{name}_window") or black_to_white)
+        if path.lower().endswith(RASTER_SUFFIXES):
+            images[name] = image.as_tensor()  # without an affine: drawn flat, rows and columns as they are
+        else:
+            images[name] = image[..., None] if image.ndim == 3 else image
+    written = write_montage(
         arguments.output,
-        anatomy=_read_image(arguments.anatomy),
-        overlay=_read_image(arguments.overlay),
-        fused=_read_image(arguments.fused),
+        **images,
         names=arguments.titles,
         slices=arguments.slices,
-        windows=(arguments.anatomy_window, arguments.overlay_window, arguments.fused_window),
+        windows=windows,
         overlay_cmap=arguments.overlay_cmap,
     )
-    print(path)
+    print(written)
 
 
 def _import_weights(arguments: argparse.Namespace) -> None:
@@ -97,25 +106,6 @@ def _import_weights(arguments: argparse.Namespace) -> None:
     with whole_file(arguments.output) as partial:
         torch.save(network.state_dict(), partial)
     print(f"{arguments.output}; run the bundle with configs/published.json on top, which names the published network")
-
-
-def _read_image(path: str) -> Any:
-    """A volume as nibabel image, a picture as array (rows, columns) or (3, rows, columns)."""
-    import nibabel as nib
-    import numpy as np
-    from PIL import Image
-
-    try:
-        if path.lower().endswith((".nii", ".nii.gz")):
-            volume = nib.nifti1.Nifti1Image.from_filename(path)
-            return nib.nifti1.Nifti1Image(np.asanyarray(volume.dataobj), volume.affine, volume.header)
-        with Image.open(path) as picture:
-            grey = picture.mode in ("L", "I", "I;16", "F")
-            return np.asarray(picture) if grey else np.moveaxis(np.asarray(picture.convert("RGB")), -1, 0)
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist") from None
-    except Exception as error:  # a damaged file can make its parser stumble in any way
-        raise ValueError(f"{path} cannot be read as NIfTI (.nii, .nii.gz) or 2-D picture: {error}") from error
 
 
 if __name__ == "__main__":

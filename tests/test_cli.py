@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fusion_nets import cli
+from fusion_nets import cli, clinical
 
 
 def write_volume(path):
@@ -68,6 +68,45 @@ def test_montage_of_pictures(tmp_path):
     assert np.diff(red.astype(int)).tolist().count(1) == 2  # overlay and fused image
 
 
+def test_what_the_montage_gets(tmp_path, monkeypatch):
+    """Pictures with the range of their pixels and no affine, slices as volumes of one slice."""
+    got = {}
+    monkeypatch.setattr(clinical, "write_montage", lambda path, **how: got.update(how))
+    deep, grey, single = (str(tmp_path / name) for name in ("deep.png", "grey.png", "single.nii"))
+    values = np.arange(600, dtype=np.uint8).reshape(20, 30)
+    Image.fromarray(values.astype(np.uint16) * 100).save(deep)
+    Image.fromarray(values).save(grey)
+    nib.save(nib.Nifti1Image(values.astype(np.int16), np.diag([1, 2, 3, 1])), single)
+    assert cli.main([*montage_arguments(tmp_path, anatomy=deep, overlay=grey, fused=single), "--slices", "3"]) == 0
+    assert got["slices"] == 3
+    assert got["windows"] == [(0, 65535), (0, 255), None]
+    for name, factor in (("anatomy", 100), ("overlay", 1)):
+        assert not hasattr(got[name], "affine")
+        np.testing.assert_array_equal(got[name][0], values.astype(int) * factor)
+    assert got["fused"].shape == (1, 20, 30, 1)
+    np.testing.assert_array_equal(got["fused"].affine, np.diag([1, 2, 3, 1]))
+
+    assert cli.main([*montage_arguments(tmp_path, overlay=grey), "--overlay_window", "10", "200"]) == 0
+    assert got["windows"] == [None, [10, 200], None]
+
+
+def test_montage_of_slices_shows_the_patients_right_on_the_left(tmp_path):
+    values = np.full((20, 30), 51, dtype=np.float32) / 255
+    values[12:18, 22:28] = 0.9  # to the right and front
+    path = str(tmp_path / "slice.nii")
+    nib.save(nib.Nifti1Image(values[::-1], np.array([[-1, 0, 0, 19], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])), path)
+    assert cli.main(montage_arguments(tmp_path, anatomy=path, overlay=path, fused=path)) == 0
+    picture = np.asarray(Image.open(tmp_path / "out" / "montage.png").convert("L"))
+    around, marker = picture == 51, abs(picture.astype(int) - 230) <= 1
+    columns, marked = np.flatnonzero(around.sum(axis=0) > 100), np.flatnonzero(marker.sum(axis=0) > 100)
+    assert marked.max() < columns.mean()
+    rows, marked = np.flatnonzero(around.sum(axis=1) > 100), np.flatnonzero(marker.sum(axis=1) > 30)
+    first, last = (np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)[k] for k in (0, -1))
+    assert marked.min() < first.mean()
+    assert not ((marked > first.mean()) & (marked <= first.max())).any()
+    assert not (marked > last.mean()).any()
+
+
 def test_seed_and_spacing_are_checked(tmp_path, capsys):
     assert cli.main(["sample", "--output_dir", str(tmp_path), "--spacing", "9"]) == 2
     assert_one_line(capsys, "sample", "spacing is 9 mm", "between 1 and 4 mm")
@@ -84,14 +123,21 @@ def test_output_folder_is_a_file(tmp_path, capsys):
 @pytest.mark.parametrize("name", ["absent.nii.gz", "absent.png"])
 def test_absent_file(tmp_path, capsys, name):
     assert cli.main(montage_arguments(tmp_path, overlay=str(tmp_path / name))) == 2
-    assert_one_line(capsys, name, "does not exist")
+    assert_one_line(capsys, name, "no such file")
 
 
-@pytest.mark.parametrize(("name", "content"), [("text.nii.gz", b"text"), ("text.nii", b"text"), ("text.png", b"text")])
-def test_file_of_another_kind(tmp_path, capsys, name, content):
-    (tmp_path / name).write_bytes(content)
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("text.nii.gz", "not a readable NIfTI"),
+        ("text.png", "not a readable picture"),
+        ("text.txt", "unknown kind of file"),
+    ],
+)
+def test_file_of_another_kind(tmp_path, capsys, name, reason):
+    (tmp_path / name).write_text("text")
     assert cli.main(montage_arguments(tmp_path, overlay=str(tmp_path / name))) == 2
-    assert_one_line(capsys, name, "cannot be read as NIfTI (.nii, .nii.gz) or 2-D picture")
+    assert_one_line(capsys, name, reason, "accepted")
 
 
 @pytest.mark.parametrize("part", ["compressed", "content"])
@@ -104,13 +150,13 @@ def test_truncated_volume(tmp_path, capsys, part):
     else:
         path.write_bytes(gzip.compress(gzip.decompress(whole.read_bytes())[:-1000]))
     assert cli.main(montage_arguments(tmp_path)) == 2
-    assert_one_line(capsys, "overlay.nii.gz", "cannot be read")
+    assert_one_line(capsys, "overlay.nii.gz", "not a readable NIfTI image")
     assert not (tmp_path / "out").exists()
 
 
 def test_sources_that_do_not_fit(tmp_path, capsys):
     picture = str(tmp_path / "picture.png")
-    Image.fromarray(np.zeros((20, 30), dtype=np.uint8)).save(picture)
+    Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30)).save(picture)
     assert cli.main(montage_arguments(tmp_path, overlay=picture)) == 2
     assert_one_line(capsys, "Overlay has 20 x 30 x 1 voxels, the anatomy 16 x 16 x 8")
 

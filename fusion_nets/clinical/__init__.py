@@ -5,12 +5,13 @@ from .montage import write_montage
 from .reading import NIFTI_SUFFIXES, RASTER_SUFFIXES, ImageError, read_image
 from .sample import write_sample_study
 from .whole_files import whole_file
-from .writing import write_image
+from .writing import OUTPUT_SUFFIXES, write_image
 
 __all__ = [
     "AANLIB_PAIRS",
     "ImageError",
     "NIFTI_SUFFIXES",
+    "OUTPUT_SUFFIXES",
     "RASTER_SUFFIXES",
     "aanlib_pairs",
     "balanced_weights",

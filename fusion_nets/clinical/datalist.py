@@ -31,13 +31,18 @@ def aanlib_pairs(
 
     Raises:
         FileNotFoundError: if the folder has no ``splits.json``.
-        KeyError: if a section or pair is not in it.
+        ValueError: if a section or pair is not in it.
     """
     root = Path(dataset_dir)
     splits = root / "splits.json"
     if not splits.is_file():
         raise FileNotFoundError(f"{splits}: no such file; dataset_dir must be an AANLIB folder, see the model card")
     names = json.loads(splits.read_text())
+    for pair in pairs:
+        if pair not in names:
+            raise ValueError(f"{splits}: has no pairs {pair!r}; it has {', '.join(names)}")
+        if section not in names[pair]:
+            raise ValueError(f"{splits}: has no section {section!r} of {pair}; it has {', '.join(names[pair])}")
     return [
         {
             "anatomy": str(root / pair / "MRI" / name),
@@ -101,7 +106,7 @@ def load_pairs(
     elif isinstance(datalist, (str, os.PathLike)):
         where, folder = str(datalist), Path(datalist).parent
         try:
-            entries = json.loads(Path(datalist).read_text(encoding="utf-8"))
+            entries = json.loads(Path(datalist).read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise ValueError(f"{where}: cannot be read ({error.strerror}); a JSON file is accepted") from error
         except ValueError as error:
@@ -120,15 +125,20 @@ def load_pairs(
 def _checked(entry: object, where: str, folder: Path) -> dict[str, str]:
     if not isinstance(entry, dict):
         raise ValueError(f'{where}: expected {{"anatomy", "overlay", "name"?}}, got {type(entry).__name__}')
-    unknown = sorted(set(entry) - _PAIR_KEYS)
+    unknown = sorted(str(key) for key in set(entry) - _PAIR_KEYS)
     if unknown:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; accepted are {', '.join(sorted(_PAIR_KEYS))}")
     for key in ("anatomy", "overlay"):
-        if not entry.get(key):
+        if entry.get(key) in (None, ""):
             raise ValueError(f"{where}: {key!r} is missing")
-    if not all(isinstance(value, str) for value in entry.values()):
-        raise ValueError(f"{where}: every value must be a text")
-    name = entry.get("name") or Path(entry["anatomy"]).name.split(".")[0]
-    if name != Path(name).name or name in (".", ".."):
+    for key, value in entry.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{where}: {key!r} must be a text, got {type(value).__name__}")
+    name = entry.get("name") or _stem(entry["anatomy"])
+    if name != Path(name).name or name in ("", ".", ".."):
         raise ValueError(f"{where}: the name {name!r} must be a plain file name, without folders")
     return {**entry, "anatomy": str(folder / entry["anatomy"]), "overlay": str(folder / entry["overlay"]), "name": name}
+
+
+def _stem(path: str) -> str:
+    return Path(path[:-3] if path.lower().endswith(".nii.gz") else path).stem

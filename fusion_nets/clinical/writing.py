@@ -12,12 +12,13 @@ from monai.data import MetaTensor
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from PIL import Image
 
-from .reading import NIFTI_SUFFIXES, RASTER_SUFFIXES
+from .reading import NIFTI_SUFFIXES, RASTER_AFFINE, RASTER_SUFFIXES
 from .whole_files import whole_file
 
-__all__ = ["write_image"]
+__all__ = ["OUTPUT_SUFFIXES", "write_image"]
 
 _LOSSLESS = tuple(suffix for suffix in RASTER_SUFFIXES if suffix not in (".jpg", ".jpeg"))
+OUTPUT_SUFFIXES = (*_LOSSLESS, *NIFTI_SUFFIXES)
 
 
 def write_image(path: str | os.PathLike[str], image: torch.Tensor) -> Path:
@@ -26,31 +27,38 @@ def write_image(path: str | os.PathLike[str], image: torch.Tensor) -> Path:
     Args:
         path: ends in .png, .tif, .tiff or .bmp (two-dimensional images, 8 bit), .nii or .nii.gz. NIfTI keeps a grey
             image as float32 in [0, 1] and a coloured one as RGB24, with the image's affine.
-        image: (1 | 3, H, W[, D]) in [0, 1]. The affine of a MetaTensor says how a slice lies: a picture is written
-            as a radiologist looks at it, patient's right on the left, anterior or superior on top.
+        image: (1 | 3, H, W[, D]) in [0, 1]; values beyond become black or white. The affine of a MetaTensor says how a
+            slice lies: a picture is written as a radiologist looks at it, the patient's right (or front, in a
+            sagittal slice) on the left, front or head on top. A tensor without one keeps its rows and columns.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: for another ending, a volume that should become a picture, or another number of channels.
+        ValueError: for another ending, a volume that should become a picture, another number of channels, or values
+            that are not finite.
     """
     path = Path(path)
     name = path.name.lower()
-    affine = image.affine.cpu().numpy() if isinstance(image, MetaTensor) else np.eye(4)
-    array = torch.as_tensor(image).detach().cpu().float().clamp(0, 1).numpy()
-    if array.shape[0] not in (1, 3) or array.ndim not in (3, 4):
-        raise ValueError(f"expected (1 | 3, H, W[, D]) to write, got {array.shape}")
-    if name.endswith(NIFTI_SUFFIXES):
-        with whole_file(path) as partial:
-            nib.save(_as_nifti(array, affine), partial)
-    elif name.endswith(_LOSSLESS):
-        if array.ndim != 3:
-            raise ValueError(f"{path}: a volume cannot become a picture; accepted are {', '.join(NIFTI_SUFFIXES)}")
-        with whole_file(path) as partial:
-            Image.fromarray(_as_rows(_to_8_bit(array), affine)).save(partial)
+    if not name.endswith(OUTPUT_SUFFIXES):
+        raise ValueError(f"{path}: unknown ending; accepted are {', '.join(OUTPUT_SUFFIXES)}")
+    if image.ndim not in (3, 4) or image.shape[0] not in (1, 3):
+        raise ValueError(f"{path}: expected (1 | 3, H, W[, D]) to write, got {tuple(image.shape)}")
+    if image.ndim == 4 and name.endswith(_LOSSLESS):
+        raise ValueError(f"{path}: a volume cannot become a picture; accepted are {', '.join(NIFTI_SUFFIXES)}")
+    array = torch.as_tensor(image).detach().cpu().float().numpy()
+    if not np.isfinite(array).all():
+        raise ValueError(f"{path}: not written, the image holds NaN or infinity; only finite values are accepted")
+    array = array.clip(0, 1)
+    if isinstance(image, MetaTensor):
+        affine = image.affine.cpu().numpy()
     else:
-        raise ValueError(f"{path}: unknown ending; accepted are {', '.join((*_LOSSLESS, *NIFTI_SUFFIXES))}")
+        affine = RASTER_AFFINE if image.ndim == 3 else np.eye(4)
+    with whole_file(path) as partial:
+        if name.endswith(NIFTI_SUFFIXES):
+            nib.save(_as_nifti(array, affine), partial)
+        else:
+            Image.fromarray(_as_rows(_to_8_bit(array), affine)).save(partial)
     return path
 
 

@@ -6,7 +6,6 @@ from collections.abc import Hashable, Mapping
 
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
@@ -59,7 +58,7 @@ class MergeChroma(Transform):
         """Merge.
 
         Args:
-            luminance: (1, ...) in [0, 1].
+            luminance: (1, ...) in [0, 1]; the metadata of the result is its.
             chroma: (3, ...), as :class:`SplitLuminance` gives it, or None for grey.
 
         Returns:
@@ -67,16 +66,12 @@ class MergeChroma(Transform):
         """
         if chroma is None:
             return luminance
-        bright, colour = torch.as_tensor(luminance), torch.as_tensor(chroma)
+        colour = convert_to_tensor(chroma)
+        bright = luminance.to(torch.result_type(luminance, colour))
         room = torch.where(colour > 0, 1 - bright, bright)
         tiny = torch.finfo(colour.dtype).tiny
         scale = (room / colour.abs().clamp(min=tiny)).amin(dim=0, keepdim=True).clamp(0, 1)
-        merged = bright + scale * colour
-        return (
-            (merged.clamp(0, 1)).as_subclass(torch.Tensor)
-            if not isinstance(luminance, MetaTensor)
-            else MetaTensor(merged.clamp(0, 1), meta=luminance.meta)
-        )
+        return (bright + scale * colour).clamp(0, 1)
 
 
 class SplitLuminanced(MapTransform):
@@ -100,7 +95,10 @@ class SplitLuminanced(MapTransform):
 
 
 class MergeChromad(MapTransform):
-    """Dictionary twin of :class:`MergeChroma`: ``output_key`` gets the key's luminance with ``chroma_key``'s chroma."""
+    """Dictionary twin of :class:`MergeChroma`: ``output_key`` gets the key's luminance in the chroma of ``chroma_key``.
+
+    Without that chroma the overlay was grey, and so is the output.
+    """
 
     backend = MergeChroma.backend
 

@@ -8,7 +8,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
-from monai.utils import TransformBackends
+from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple
 
 __all__ = ["ScaleToDisplayRange", "ScaleToDisplayRanged"]
 
@@ -18,19 +18,24 @@ class ScaleToDisplayRange(Transform):
 
     The range is, in this order: ``window`` if given; black to white of a picture or RGB image; for measured values,
     ``percentiles`` of what is above the lowest value (air or background, which would otherwise decide the percentile).
-    The range taken is recorded in ``meta["display_range"]``.
+    The range taken is recorded in ``meta["display_range"]``, and ``meta["white"]`` is 1 from there on.
 
     Args:
         window: (low, high) in stored units, such as (0, 80) HU for a brain window.
         percentiles: (lower, upper), in percent.
+
+    Raises:
+        ValueError: for a window or percentiles out of order, or measured values that are all the same.
     """
 
     backend = [TransformBackends.TORCH]
 
     def __init__(self, window: Sequence[float] | None = None, percentiles: tuple[float, float] = (0.5, 99.5)) -> None:
-        if window is not None and not (len(window) == 2 and window[0] < window[1]):
+        self.window = None if window is None else ensure_tuple(window)
+        if self.window is not None and not (len(self.window) == 2 and self.window[0] < self.window[1]):
             raise ValueError(f"window must be (low, high) with low < high, got {window}")
-        self.window = window
+        if not 0 <= percentiles[0] < percentiles[1] <= 100:
+            raise ValueError(f"percentiles must be (lower, upper) within 0 to 100, got {percentiles}")
         self.percentiles = percentiles
 
     def __call__(self, img: torch.Tensor) -> torch.Tensor:
@@ -38,7 +43,7 @@ class ScaleToDisplayRange(Transform):
         low, high = self._range(img)
         scaled = ((img - low) / (high - low)).clamp(0, 1)
         if isinstance(scaled, MetaTensor):
-            scaled.meta["display_range"] = [low, high]
+            scaled.meta |= {"display_range": [low, high], "white": 1}
         return scaled
 
     def _range(self, img: torch.Tensor) -> tuple[float, float]:
@@ -47,9 +52,11 @@ class ScaleToDisplayRange(Transform):
         white = getattr(img, "meta", {}).get("white")
         if white is not None:
             return 0.0, float(white)
-        values = torch.as_tensor(img).as_subclass(torch.Tensor).double().flatten()
+        values = convert_to_tensor(img, dtype=torch.float64).flatten()
         lowest = values.min()
         inside = values[values > lowest]
+        if not len(inside):
+            raise ValueError(f"every value is {lowest.item():g}; without a window, an image with content is accepted")
         lower, upper = (_percentile(inside, p) for p in self.percentiles)
         return (min(lower, float(lowest)) if lower >= upper else lower), upper
 

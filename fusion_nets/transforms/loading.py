@@ -29,6 +29,9 @@ class LoadStudyImage(Transform):
 class LoadStudyImaged(MapTransform):
     """Dictionary twin of :class:`LoadStudyImage`, for images that belong together: all on the grid of the first.
 
+    That is the same size, and no corner further than half a pixel from where the first image has it. All pictures are
+    taken to lie alike.
+
     Args:
         keys: what to load, the image whose grid counts first.
         grey_keys: which of them must have one channel.
@@ -79,12 +82,8 @@ def _check_same_grid(path: PathLike, image: MetaTensor, first_path: PathLike, fi
     size, wanted = tuple(image.shape[1:]), tuple(first.shape[1:])
     if size != wanted:
         raise ImageError(f"{path}: size {size} differs from {wanted} of {first_path}; sources on one grid are accepted")
-    if "white" in image.meta and image.ndim == 3:
-        return  # a picture says nothing about where it lies
-    corner = torch.tensor([*wanted, *[1] * (4 - len(wanted))], dtype=torch.float64)
-    for place in (torch.tensor([0.0, 0, 0, 1], dtype=torch.float64), corner):
-        apart = (torch.as_tensor(image.affine).double() - torch.as_tensor(first.affine).double()) @ place
-        if apart.norm() > 0.5:
-            raise ImageError(
-                f"{path}: lies up to {apart.norm():.1f} mm away from {first_path}; volumes on one grid are accepted"
-            )
+    corners = torch.cartesian_prod(*(torch.tensor([0, n - 1], dtype=torch.float64) for n in (*wanted, 1)[:3]))
+    between = image.affine - first.affine
+    apart = (corners @ between[:3, :3].T + between[:3, 3]).norm(dim=1).max()
+    if apart > 0.5 * first.pixdim[: len(wanted)].min():
+        raise ImageError(f"{path}: lies up to {apart:.1f} mm away from {first_path}; sources on one grid are accepted")

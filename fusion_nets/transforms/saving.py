@@ -11,7 +11,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import TransformBackends
 
-from fusion_nets.clinical import RASTER_SUFFIXES, write_image
+from fusion_nets.clinical import OUTPUT_SUFFIXES, RASTER_SUFFIXES, write_image
 
 __all__ = ["SaveFusedd"]
 
@@ -27,6 +27,9 @@ class SaveFusedd(MapTransform):
         output_ext: ending that says in which form; by default .png where the sources were pictures, else .nii.gz.
         name_key: whose value names the file.
         allow_missing_keys: write those that are there.
+
+    Raises:
+        ValueError: for an ending that is none of :data:`fusion_nets.clinical.OUTPUT_SUFFIXES`.
     """
 
     backend = [TransformBackends.TORCH]
@@ -40,6 +43,8 @@ class SaveFusedd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        if output_ext and output_ext.lower() not in OUTPUT_SUFFIXES:
+            raise ValueError(f"output_ext is {output_ext!r}; accepted are {', '.join(OUTPUT_SUFFIXES)}")
         self.output_dir = Path(output_dir)
         self.output_ext = output_ext
         self.name_key = name_key
@@ -48,7 +53,7 @@ class SaveFusedd(MapTransform):
         """Write every key."""
         d = dict(data)
         for key in self.key_iterator(d):
-            source = str(d[key].meta.get("filename_or_obj", "")).lower()
+            source = str(getattr(d[key], "meta", {}).get("filename_or_obj", "")).lower()
             ending = self.output_ext or (".png" if source.endswith(RASTER_SUFFIXES) else ".nii.gz")
             write_image(self.output_dir / f"{d[self.name_key]}_{key}{ending}", d[key])
         return d

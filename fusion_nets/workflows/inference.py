@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from monai.inferers import SliceInferer
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 from fusion_nets.clinical import ImageError
 
@@ -22,6 +22,8 @@ class PairStream(IterableDataset):
         data: the datalist.
         transform: loads and prepares a pair; its :class:`fusion_nets.clinical.ImageError` is for the user, any other
             error ends the run.
+
+    It counts what it passes over, so that a loader must read it in the process of the program (``num_workers=0``).
     """
 
     def __init__(self, data: Sequence[Mapping[str, Any]], transform: Callable[[Mapping[str, Any]], Any]) -> None:
@@ -31,6 +33,8 @@ class PairStream(IterableDataset):
 
     def __iter__(self) -> Iterator[Any]:
         """Yield prepared pairs."""
+        if get_worker_info() is not None:
+            raise RuntimeError("a PairStream cannot count failures in worker processes; use num_workers=0")
         self.failures.clear()
         for pair in self.data:
             try:
@@ -73,4 +77,5 @@ class SlicewiseInferer(SliceInferer):
         """Infer (B, C, H, W[, D])."""
         if inputs.ndim == 4:
             return network(inputs, *args, **kwargs)
-        return super().__call__(inputs, network, *args, **kwargs)
+        # the arguments are bound here because MONAI 1.6 drops them on their way
+        return super().__call__(inputs, lambda slices: network(slices, *args, **kwargs))

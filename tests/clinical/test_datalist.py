@@ -1,0 +1,223 @@
+import json
+import random
+from collections import Counter
+
+import pytest
+
+from fusion_nets.clinical import AANLIB_PAIRS, aanlib_pairs, balanced_weights, load_pairs, single_images
+
+PAIR = {"anatomy": "a.png", "overlay": "b.png"}
+
+
+def write(path, entries):
+    path.write_text(entries if isinstance(entries, str) else json.dumps(entries), encoding="utf-8")
+    return path
+
+
+# what a user asks for
+
+
+def test_paths_start_from_the_datalists_folder(tmp_path):
+    entries = [
+        {"anatomy": "mri/1.nii.gz", "overlay": "../pet/1.nii.gz", "name": "first"},
+        {"anatomy": "/far/2.png", "overlay": "2b.png", "anatomy_text": "T1", "overlay_text": "FDG"},
+    ]
+    path = write(tmp_path / "pairs.json", entries)
+    expected = [
+        {
+            "anatomy": f"{tmp_path}/mri/1.nii.gz",
+            "overlay": f"{tmp_path}/../pet/1.nii.gz",
+            "name": "first",
+        },
+        {
+            "anatomy": "/far/2.png",
+            "overlay": f"{tmp_path}/2b.png",
+            "name": "2",
+            "anatomy_text": "T1",
+            "overlay_text": "FDG",
+        },
+    ]
+    assert load_pairs(path) == load_pairs(str(path)) == expected
+
+
+def test_pairs_given_as_they_are():
+    entries = [{"anatomy": "mri/1.png", "overlay": "pet/1.png"}]
+    assert load_pairs(entries) == [{"anatomy": "mri/1.png", "overlay": "pet/1.png", "name": "1"}]
+    assert load_pairs(tuple(entries)) == load_pairs(entries)
+    assert entries == [{"anatomy": "mri/1.png", "overlay": "pet/1.png"}]
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_single_pair(tmp_path, nothing):
+    pair = load_pairs(nothing, anatomy=tmp_path / "a.png", overlay="b.png")
+    assert pair == [{"anatomy": f"{tmp_path}/a.png", "overlay": "b.png", "name": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("anatomy", "name"),
+    [
+        ("x/case.png", "case"),
+        ("case.nii.gz", "case"),
+        ("CASE.NII.GZ", "CASE"),
+        ("sub-01.ses-2.nii.gz", "sub-01.ses-2"),
+        ("1.2.840.7.tif", "1.2.840.7"),
+        ("case.of.unknown", "case.of"),
+    ],
+)
+def test_name_is_that_of_the_anatomys_file(anatomy, name):
+    assert load_pairs([{**PAIR, "anatomy": anatomy}])[0]["name"] == name
+
+
+def test_byte_order_mark_of_windows_editors(tmp_path):
+    path = write(tmp_path / "pairs.json", "\ufeff" + json.dumps([PAIR]))
+    assert [pair["name"] for pair in load_pairs(path)] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ([], ["list of at least one"]),
+        ({"anatomy": "a.png", "overlay": "b.png"}, ["list of at least one"]),
+        ("text", ["list of at least one"]),
+        (None, ["list of at least one"]),
+        (3, ["list of at least one"]),
+        ([PAIR, "b.png"], ["entry 2", "str"]),
+        ([PAIR, ["a.png", "b.png"]], ["entry 2", "list"]),
+        ([{**PAIR, "fused": "c.png"}], ["entry 1", "unknown key 'fused'", "anatomy_text"]),
+        ([PAIR, {"anatomy": "c.png"}], ["entry 2", "'overlay' is missing"]),
+        ([{"overlay": "b.png"}], ["entry 1", "'anatomy' is missing"]),
+        ([{"anatomy": "", "overlay": "b.png"}], ["entry 1", "'anatomy' is missing"]),
+        ([{"anatomy": "a.png", "overlay": None}], ["entry 1", "'overlay' is missing"]),
+        ([{"anatomy": "a.png", "overlay": 3}], ["entry 1", "'overlay' must be a text"]),
+        ([{"anatomy": ["a.png"], "overlay": "b.png"}], ["entry 1", "'anatomy' must be a text"]),
+        ([{**PAIR, "name": 7}], ["entry 1", "'name' must be a text"]),
+        ([{**PAIR, "overlay_text": None}], ["entry 1", "'overlay_text' must be a text"]),
+        ([PAIR, {**PAIR, "overlay": "c.png"}], ["2 entries", "'a'", "name of its own"]),
+        ([PAIR, {**PAIR, "anatomy": "c.png", "name": "a"}], ["2 entries", "'a'", "name of its own"]),
+        ([{**PAIR, "name": "x/y"}], ["entry 1", "'x/y'", "without folders"]),
+        ([{**PAIR, "name": "/y"}], ["entry 1", "'/y'", "without folders"]),
+        ([{**PAIR, "name": "y/"}], ["entry 1", "'y/'", "without folders"]),
+        ([{**PAIR, "name": ".."}], ["entry 1", "'..'", "without folders"]),
+        ([{**PAIR, "name": "."}], ["entry 1", "'.'", "without folders"]),
+        ([{**PAIR, "name": "../y"}], ["entry 1", "'../y'", "without folders"]),
+        ([{**PAIR, "anatomy": "/"}], ["entry 1", "''", "name"]),
+    ],
+)
+@pytest.mark.parametrize("in_file", [True, False])
+def test_malformed_list(tmp_path, entries, words, in_file):
+    if not in_file and (entries is None or isinstance(entries, str)):
+        return  # without a list, and the name of a file
+    datalist = write(tmp_path / "pairs.json", json.dumps(entries)) if in_file else entries
+    with pytest.raises(ValueError, match=r"pairs\.json" if in_file else "datalist") as refused:
+        load_pairs(datalist)
+    assert all(word in str(refused.value) for word in words), refused.value
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", ["", "anatomy,overlay\nDOE,JANE\n", '[{"anatomy": "a.png",', "[1, 2]]"])
+def test_no_json(tmp_path, content):
+    path = write(tmp_path / "pairs.json", content)
+    with pytest.raises(ValueError, match=r"pairs\.json: not JSON") as refused:
+        load_pairs(path)
+    assert "DOE" not in str(refused.value)
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    (tmp_path / "pairs.json").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(ValueError, match=r"pairs\.json: not JSON"):
+        load_pairs(tmp_path / "pairs.json")
+
+
+def test_missing_datalist(tmp_path):
+    with pytest.raises(ValueError, match=r"absent\.json: cannot be read \(No such file.*JSON file is accepted"):
+        load_pairs(tmp_path / "absent.json")
+    with pytest.raises(ValueError, match=r"cannot be read.*JSON file is accepted"):
+        load_pairs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"anatomy": "a.png"}, {"overlay": "b.png"}, {"datalist": "", "anatomy": "a.png"}]
+)
+def test_less_than_a_pair(given):
+    with pytest.raises(ValueError, match="give a datalist, or both an anatomy and an overlay"):
+        load_pairs(**given)
+
+
+@pytest.mark.parametrize(
+    "given", [{"anatomy": "a.png", "overlay": "b.png"}, {"anatomy": "a.png"}, {"overlay": "b.png"}]
+)
+def test_datalist_and_a_pair(tmp_path, given):
+    with pytest.raises(ValueError, match="not both"):
+        load_pairs(write(tmp_path / "pairs.json", [PAIR]), **given)
+    with pytest.raises(ValueError, match="not both"):
+        load_pairs([PAIR], **given)
+
+
+# AANLIB
+
+
+@pytest.fixture
+def aanlib(tmp_path):
+    names = {"CT-MRI": ["1_001.png"], "PET-MRI": ["2_001.png", "2_002.png"], "SPECT-MRI": ["3_001.png"]}
+    splits = {pair: {"train": of_pair, "val": [], "test": of_pair[:1]} for pair, of_pair in names.items()}
+    write(tmp_path / "splits.json", splits)
+    return tmp_path
+
+
+def test_aanlib_pairs(aanlib):
+    pairs = aanlib_pairs(aanlib, "train")
+    assert [pair["name"] for pair in pairs] == [
+        "CT-MRI_1_001",
+        "PET-MRI_2_001",
+        "PET-MRI_2_002",
+        "SPECT-MRI_3_001",
+    ]
+    assert pairs[2] == {
+        "anatomy": f"{aanlib}/PET-MRI/MRI/2_002.png",
+        "overlay": f"{aanlib}/PET-MRI/PET/2_002.png",
+        "name": "PET-MRI_2_002",
+        "pair": "PET-MRI",
+    }
+    assert {pair["pair"] for pair in pairs} == set(AANLIB_PAIRS)
+
+
+def test_aanlib_pairs_of_some_modalities(aanlib):
+    names = [pair["name"] for pair in aanlib_pairs(str(aanlib), "test", ("SPECT-MRI", "PET-MRI"))]
+    assert names == ["SPECT-MRI_3_001", "PET-MRI_2_001"]
+    assert aanlib_pairs(aanlib, "val") == []
+
+
+def test_folder_that_is_not_aanlib(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"splits\.json: no such file"):
+        aanlib_pairs(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"section": "tests"}, "has no section 'tests'.*train, val, test"),
+        ({"pairs": ["MR-PET"]}, "has no pairs 'MR-PET'.*PET-MRI"),
+    ],
+)
+def test_section_that_aanlib_has_not(aanlib, asked, words):
+    with pytest.raises(ValueError, match=rf"splits\.json: {words}"):
+        aanlib_pairs(aanlib, **{"section": "train", **asked})
+
+
+def test_single_images(aanlib):
+    pairs = aanlib_pairs(aanlib, "train", ("CT-MRI", "SPECT-MRI"))
+    assert single_images(pairs) == [
+        {"image": f"{aanlib}/CT-MRI/MRI/1_001.png", "pair": "CT-MRI"},
+        {"image": f"{aanlib}/CT-MRI/CT/1_001.png", "pair": "CT-MRI"},
+        {"image": f"{aanlib}/SPECT-MRI/MRI/3_001.png", "pair": "SPECT-MRI"},
+        {"image": f"{aanlib}/SPECT-MRI/SPECT/3_001.png", "pair": "SPECT-MRI"},
+    ]
+
+
+def test_balanced_weights():
+    items = [{"pair": pair, "name": str(n)} for n, pair in enumerate(["a"] * 5 + ["b"] * 2 + ["c"])]
+    weights = balanced_weights(items)
+    assert weights == [1 / 5] * 5 + [1 / 2] * 2 + [1]
+    assert balanced_weights(items, key="name") == [1] * 8
+    drawn = Counter(item["pair"] for item in random.Random(0).choices(items, weights, k=3000))
+    assert all(900 < count < 1100 for count in drawn.values())

@@ -1,0 +1,72 @@
+import pytest
+
+from fusion_nets.clinical import whole_file
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_appears_when_it_is_whole(tmp_path, old):
+    path = tmp_path / "a.nii.gz"
+    if old:
+        path.write_bytes(old)
+    with whole_file(path) as partial:
+        partial.write_bytes(b"half")
+        assert (path.read_bytes() if path.exists() else None) == old
+        partial.write_bytes(b"whole")
+    assert content(tmp_path) == {"a.nii.gz": b"whole"}
+
+
+def test_name_to_write_to(tmp_path):
+    with whole_file(str(tmp_path / "a.nii.gz")) as partial:
+        assert partial.parent == tmp_path  # renaming works on one file system only
+        assert partial.name != "a.nii.gz"
+        assert partial.name.startswith(".")
+        assert partial.name.endswith(".nii.gz")
+        partial.touch()
+
+
+def test_folder_is_made(tmp_path):
+    with whole_file(tmp_path / "new" / "deeper" / "a.txt") as partial:
+        partial.write_text("whole")
+    assert (tmp_path / "new" / "deeper" / "a.txt").read_text() == "whole"
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, SystemExit])
+def test_nothing_changes_when_writing_fails(tmp_path, error, old):
+    path = tmp_path / "a.txt"
+    if old:
+        path.write_bytes(old)
+
+    def write_half():
+        with whole_file(path) as partial:
+            partial.write_bytes(b"half")
+            raise error("stopped")
+
+    with pytest.raises(error):
+        write_half()
+    assert content(tmp_path) == ({"a.txt": old} if old else {})
+
+
+def test_nothing_written_is_an_error(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"old")
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "a.txt"):
+        pass
+    assert content(tmp_path) == {"a.txt": b"old"}
+
+
+def test_destination_is_a_folder(tmp_path):
+    (tmp_path / "a.txt").mkdir()
+    with pytest.raises(OSError), whole_file(tmp_path / "a.txt") as partial:  # noqa: PT011
+        partial.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert list((tmp_path / "a.txt").iterdir()) == []
+
+
+def test_folder_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError), whole_file(tmp_path / "file" / "a.txt"):  # noqa: PT011
+        pytest.fail("there is no place to write to")

@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from fusion_nets.transforms import ScaleToDisplayRange, ScaleToDisplayRanged
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def measured(values, **meta):
+    return MetaTensor(torch.as_tensor(values, dtype=torch.float32), meta=meta)
+
+
+@pytest.mark.parametrize("white", [1, 255, 65535])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_picture_is_scaled_by_its_white(white, channels):
+    levels = torch.linspace(0.1, 0.6, 20 * channels).reshape(channels, 4, 5)  # neither black nor white is reached
+    image = ScaleToDisplayRange()(measured(levels * white, white=white))
+    torch.testing.assert_close(image.as_tensor(), levels)
+    assert image.meta["display_range"] == [0, white]
+
+
+def test_window():
+    hounsfield = measured([[[-1000, 0, 20], [80, 60, 3000]]])
+    image = ScaleToDisplayRange(window=(0, 80))(hounsfield)
+    torch.testing.assert_close(image.as_tensor(), torch.tensor([[[0, 0, 0.25], [1, 0.75, 1]]]))
+    assert image.meta["display_range"] == [0, 80]
+
+
+def test_window_of_negative_values():
+    image = ScaleToDisplayRange(window=[-1000, -500])(measured([[[-1200, -750, -600, 40]]]))
+    torch.testing.assert_close(image.as_tensor(), torch.tensor([[[0, 0.5, 0.8, 1]]]))
+
+
+def test_window_comes_before_white():
+    image = ScaleToDisplayRange(window=(0, 51))(measured([[[0, 51, 255]]], white=255))
+    assert image.flatten().tolist() == [0, 1, 1]
+
+
+def test_percentiles_are_those_above_the_background():
+    inside = np.random.default_rng(0).permutation(np.arange(1, 2002))
+    values = np.concatenate([np.zeros(50_000), inside]).reshape(1, 149, 349)  # air is most of the image
+    image = ScaleToDisplayRange(percentiles=(1, 99))(measured(values))
+    low, high = image.meta["display_range"]
+    assert (low, high) == tuple(np.percentile(inside, [1, 99]))
+    np.testing.assert_allclose(image.numpy(), np.clip((values - low) / (high - low), 0, 1), atol=1e-6)
+
+
+def test_background_of_negative_values():
+    """CT: what lies below the patient's own values, even the -2000 around a circular field of view, is black."""
+    patient = 40 + 10 * normal(1, 40, 40)
+    framed = torch.full((1, 60, 60), -2000.0)
+    framed[:, 10:50, 10:50] = patient
+    image = ScaleToDisplayRange()(measured(framed))
+    low, high = image.meta["display_range"]
+    assert low == pytest.approx(np.percentile(patient, 0.5), abs=0.5)
+    assert high == pytest.approx(np.percentile(patient, 99.5), abs=0.5)
+    assert (image[framed == -2000] == 0).all()
+    assert 0.4 < image[:, 10:50, 10:50].mean() < 0.6
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1, 1e6])
+def test_outliers_do_not_darken_the_rest(scale):
+    values = normal(1, 60, 60).abs() + 1
+    clean = ScaleToDisplayRange()(measured(values * scale))
+    spoilt = values.clone()
+    spoilt[0, 30, 30], spoilt[0, 5, 5] = 1e6, -1e6
+    image = ScaleToDisplayRange()(measured(spoilt * scale))
+    assert image[0, 30, 30] == 1
+    assert image[0, 5, 5] == 0
+    rest = torch.ones(1, 60, 60, dtype=torch.bool)
+    rest[0, 30, 30] = rest[0, 5, 5] = False
+    assert (image - clean)[rest].abs().max() < 0.02
+
+
+def test_two_values_become_black_and_white():
+    image = ScaleToDisplayRange()(measured([[[3, 3, 7], [7, 3, 3]]]))
+    assert image.tolist() == [[[0, 0, 1], [1, 0, 0]]]
+    assert image.meta["display_range"] == [3, 7]
+
+
+def test_scaled_image_is_in_its_display_range():
+    once = ScaleToDisplayRange()(measured(100 + 20 * normal(1, 30, 30)))
+    assert once.min() == 0
+    assert once.max() == 1
+    assert torch.equal(ScaleToDisplayRange()(once), once)
+
+
+def test_recorded_beside_what_was_known():
+    affine = torch.diag(torch.tensor([2.0, 3, 4, 1], dtype=torch.float64))
+    source = MetaTensor(100 + normal(1, 9, 7, 5), affine=affine, meta={"filename_or_obj": "a.nii"})
+    before = source.clone()
+    image = ScaleToDisplayRange()(source)
+    assert image.dtype == torch.float32
+    assert torch.equal(image.affine, affine)
+    assert image.meta["filename_or_obj"] == "a.nii"
+    assert torch.equal(source, before)
+    assert "display_range" not in source.meta
+    assert "white" not in source.meta
+
+
+def test_plain_tensor():
+    values = 100 + normal(1, 9, 7)
+    image = ScaleToDisplayRange()(values)
+    assert not isinstance(image, MetaTensor)
+    assert torch.equal(image, ScaleToDisplayRange()(MetaTensor(values)).as_tensor())
+
+
+@pytest.mark.parametrize("window", [(80, 0), (5, 5), (0, 80, 160), (80,), 80, (0, float("nan"))])
+@pytest.mark.parametrize("twin", [ScaleToDisplayRange, lambda window: ScaleToDisplayRanged("a", window)])
+def test_window_out_of_order(twin, window):
+    with pytest.raises(ValueError, match=r"window must be \(low, high\) with low < high"):
+        twin(window)
+
+
+@pytest.mark.parametrize("percentiles", [(99, 1), (-1, 50), (50, 101), (50, 50)])
+def test_percentiles_out_of_order(percentiles):
+    with pytest.raises(ValueError, match="percentiles must be"):
+        ScaleToDisplayRange(percentiles=percentiles)
+
+
+def test_constant_image():
+    with pytest.raises(ValueError, match="every value is 7; without a window"):
+        ScaleToDisplayRange()(torch.full((1, 4, 5), 7.0))
+    assert (ScaleToDisplayRange(window=(0, 14))(torch.full((1, 4, 5), 7.0)) == 0.5).all()
+
+
+def test_dictionary_twin_agrees():
+    anatomy, overlay = measured(100 + normal(1, 9, 7)), measured(normal(1, 9, 7, seed=1))
+    data = {"anatomy": anatomy, "overlay": overlay, "name": "a"}
+    scaled = ScaleToDisplayRanged(["anatomy", "overlay"], percentiles=(2, 98))(data)
+    for key in ("anatomy", "overlay"):
+        expected = ScaleToDisplayRange(percentiles=(2, 98))(data[key])
+        assert torch.equal(scaled[key], expected)
+        assert scaled[key].meta["display_range"] == expected.meta["display_range"]
+    assert scaled["name"] == "a"
+    assert data["anatomy"] is anatomy
+    windowed = ScaleToDisplayRanged("anatomy", window=(90, 110))(data)
+    assert torch.equal(windowed["anatomy"], ScaleToDisplayRange((90, 110))(anatomy))
+    assert windowed["overlay"] is overlay
+
+
+def test_missing_keys():
+    with pytest.raises(KeyError):
+        ScaleToDisplayRanged("absent")({})
+    assert ScaleToDisplayRanged("absent", allow_missing_keys=True)({"name": "a"}) == {"name": "a"}

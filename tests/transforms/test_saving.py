@@ -1,0 +1,85 @@
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from PIL import Image
+
+from fusion_nets.clinical import read_image, write_image
+from fusion_nets.transforms import SaveFusedd
+
+AFFINE = nib.affines.from_matvec([[-0.9, 0.2, 0.1], [0.1, 1.4, -0.3], [0.1, 0.4, 2.9]], (12, -7, 33))
+
+
+def fused(*shape, source="a.nii.gz"):
+    values = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    return MetaTensor(values, affine=torch.from_numpy(AFFINE), meta={"filename_or_obj": source})
+
+
+def written(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("source", "shape", "ending"),
+    [
+        ("x/a.png", (1, 9, 7), ".png"),
+        ("x/A.JPG", (3, 9, 7), ".png"),
+        ("x/a.nii.gz", (1, 9, 7, 5), ".nii.gz"),
+        ("x/a.nii", (3, 9, 7, 5), ".nii.gz"),
+        ("x/a.nii", (1, 9, 7), ".nii.gz"),
+    ],
+)
+def test_form_is_that_of_the_source(tmp_path, source, shape, ending):
+    image = fused(*shape, source=source)
+    SaveFusedd(output_dir=tmp_path / "out")({"fused": image, "name": "case.1"})
+    assert written(tmp_path) == [f"out/case.1_fused{ending}"]
+    expected = write_image(tmp_path / f"expected{ending}", image)
+    assert (tmp_path / "out" / f"case.1_fused{ending}").read_bytes() == expected.read_bytes()
+
+
+@pytest.mark.parametrize("ending", [".tif", ".png", ".PNG", ".nii", ".nii.gz"])
+@pytest.mark.parametrize("source", ["a.png", "a.nii"])
+def test_form_that_is_asked_for(tmp_path, source, ending):
+    SaveFusedd(output_dir=str(tmp_path), output_ext=ending)({"fused": fused(1, 9, 7, source=source), "name": "case"})
+    assert written(tmp_path) == [f"case_fused{ending}"]
+    assert read_image(tmp_path / f"case_fused{ending}").numel() == 63
+
+
+@pytest.mark.parametrize("ending", [".jpg", "png", "nii.gz", ".mha", "_x.png"])
+def test_unknown_form_is_told_before_anything_is_fused(ending):
+    with pytest.raises(ValueError, match=r"output_ext is '.*'; accepted are \.png, .*\.nii\.gz"):
+        SaveFusedd(output_ext=ending)
+
+
+def test_volume_as_picture(tmp_path):
+    with pytest.raises(ValueError, match=r"case_fused\.png: a volume cannot become a picture"):
+        SaveFusedd(output_dir=tmp_path, output_ext=".png")({"fused": fused(1, 9, 7, 5), "name": "case"})
+    assert written(tmp_path) == []
+
+
+def test_colour_and_affine(tmp_path):
+    image = fused(3, 9, 7, 5)
+    SaveFusedd(output_dir=tmp_path)({"fused": image, "name": "case"})
+    again = read_image(tmp_path / "case_fused.nii.gz")
+    np.testing.assert_array_equal(again.numpy(), np.rint(image.numpy() * 255))
+    np.testing.assert_array_equal(again.affine, AFFINE.astype(np.float32))
+
+
+def test_tensor_without_metadata(tmp_path):
+    SaveFusedd(output_dir=tmp_path, output_ext=".png")({"fused": torch.rand(1, 9, 7), "name": "case"})
+    assert Image.open(tmp_path / "case_fused.png").size == (7, 9)
+
+
+def test_several_keys_and_another_name(tmp_path):
+    data = {"pred": fused(1, 9, 7), "fused": fused(3, 9, 7), "id": "7"}
+    saved = SaveFusedd(["pred", "fused"], output_dir=tmp_path, output_ext=".png", name_key="id")(data)
+    assert written(tmp_path) == ["7_fused.png", "7_pred.png"]
+    assert saved == data
+
+
+def test_missing_keys(tmp_path):
+    with pytest.raises(KeyError):
+        SaveFusedd(output_dir=tmp_path)({"name": "a"})
+    assert SaveFusedd(output_dir=tmp_path, allow_missing_keys=True)({"name": "a"}) == {"name": "a"}
+    assert written(tmp_path) == []

@@ -1,0 +1,238 @@
+import logging
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader, MetaTensor
+from monai.engines import SupervisedEvaluator
+from monai.transforms import Compose, ConcatItemsd
+from PIL import Image
+
+from fusion_nets.clinical import ImageError, load_pairs
+from fusion_nets.transforms import (
+    LoadStudyImaged,
+    MergeChromad,
+    SaveFusedd,
+    ScaleToDisplayRanged,
+    SplitLuminanced,
+)
+from fusion_nets.workflows import PairBatch, PairStream, SlicewiseInferer
+
+PREPARE = Compose(
+    [
+        LoadStudyImaged(grey_keys="anatomy"),
+        ScaleToDisplayRanged(["anatomy", "overlay"]),
+        SplitLuminanced("overlay"),
+        ConcatItemsd(["anatomy", "overlay"], name="image"),
+    ]
+)
+"""As inference.json has it."""
+
+
+class Brighter(torch.nn.Module):
+    """Stands for a fusion network: (B, 2, H, W) to (B, 1, H, W), and no pixel is fused on its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def forward(self, image):
+        assert image.ndim == 4
+        self.shapes.append(tuple(image.shape))
+        return image.amax(1, keepdim=True) / image.amax((1, 2, 3), keepdim=True)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """A good grey pair, one with a bad overlay, a coloured one, one without a file, a volume, sizes that differ."""
+    rng = np.random.default_rng(0)
+
+    def picture(name, *shape):
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(tmp_path / name)
+
+    def volume(name):
+        nib.save(nib.Nifti1Image(rng.random((32, 36, 3), dtype=np.float32), np.diag([2, 2, 3, 1])), tmp_path / name)
+
+    for name in ("grey_a.png", "grey_b.png", "text_a.png", "colour_a.png", "absent_a.png", "size_a.png"):
+        picture(name, 40, 36)
+    picture("colour_b.png", 40, 36, 3)
+    picture("size_b.png", 40, 44)
+    volume("volume_a.nii.gz")
+    volume("volume_b.nii.gz")
+    (tmp_path / "text_b.png").write_text("PATIENT: DOE^JANE")
+    names = {"grey": "png", "text": "png", "colour": "png", "absent": "png", "volume": "nii.gz", "size": "png"}
+    return load_pairs(
+        [
+            {"name": name, "anatomy": f"{tmp_path}/{name}_a.{ending}", "overlay": f"{tmp_path}/{name}_b.{ending}"}
+            for name, ending in names.items()
+        ]
+    )
+
+
+GOOD, BAD = ["grey", "colour", "volume"], ["text", "absent", "size"]
+
+
+def assert_reported(records, pairs):
+    errors = [record for record in records if record.levelno == logging.ERROR]
+    assert len(errors) == len(BAD)
+    for record, name in zip(errors, BAD, strict=True):
+        overlay = next(pair["overlay"] for pair in pairs if pair["name"] == name)
+        assert record.name == "fusion_nets.workflows.inference"
+        assert record.getMessage().startswith(f"{name}: not fused: {overlay}: ")
+        assert "\n" not in record.getMessage()
+    assert not any("DOE" in record.getMessage() for record in records)
+
+
+def test_goes_on_after_a_bad_pair(pairs, caplog):
+    stream = PairStream(pairs, PREPARE)
+    assert [pair["name"] for pair in stream] == GOOD
+    assert_reported(caplog.records, pairs)
+    for failure, word in zip(stream.failures, ["not a readable picture", "no such file", "differs from"], strict=True):
+        assert word in failure
+
+
+def test_with_a_loader(pairs, caplog):
+    stream = PairStream(pairs, PREPARE)
+    batches = list(DataLoader(stream, batch_size=1))
+    assert [batch["name"] for batch in batches] == [[name] for name in GOOD]
+    assert [tuple(batch["image"].shape) for batch in batches] == [(1, 2, 40, 36), (1, 2, 40, 36), (1, 2, 32, 36, 3)]
+    assert ["overlay_chroma" in batch for batch in batches] == [False, True, False]
+    assert_reported(caplog.records, pairs)
+    assert len(stream.failures) == 3
+
+
+def test_end_of_the_program(pairs):
+    stream = PairStream(pairs, PREPARE)
+    list(stream)
+    with pytest.raises(SystemExit, match="3 of 6 pairs could not be fused") as stopped:
+        stream.finish()
+    assert isinstance(stopped.value.code, str)  # printed on the way to exit code 1
+
+    stream = PairStream([pair for pair in pairs if pair["name"] in GOOD], PREPARE)
+    assert len(list(stream)) == 3
+    stream.finish()
+
+
+def test_every_pass_counts_anew(pairs):
+    stream = PairStream(pairs, PREPARE)
+    for _ in range(2):
+        assert len(list(stream)) == 3
+        assert len(stream.failures) == 3
+    stream.data = [pair for pair in pairs if pair["name"] in GOOD]
+    list(stream)
+    stream.finish()
+
+
+@pytest.mark.parametrize("debug", ["False", "True"])
+def test_errors_wrapped_or_not(pairs, monkeypatch, debug):
+    """MONAI's Compose raises what a transform raises inside a RuntimeError, and with MONAI_DEBUG as it is."""
+    monkeypatch.setenv("MONAI_DEBUG", debug)
+    text = [pair for pair in pairs if pair["name"] == "text"]
+    with pytest.raises(ImageError if debug == "True" else RuntimeError):
+        PREPARE(text[0])
+    stream = PairStream(text, PREPARE)
+    assert list(stream) == []
+    assert len(stream.failures) == 1
+
+
+@pytest.mark.parametrize("error", [ValueError, RuntimeError, KeyError, OSError, KeyboardInterrupt])
+def test_other_errors_end_the_run(pairs, error):
+    def broken(pair):
+        raise error("a fault of the program")
+
+    for transform in (broken, Compose([broken])):
+        stream = PairStream(pairs, transform)
+        with pytest.raises((error, RuntimeError)):
+            list(stream)
+        assert stream.failures == []
+
+
+def test_worker_processes_are_refused(pairs):
+    loader = DataLoader(PairStream(pairs, PREPARE), batch_size=1, num_workers=1)
+    with pytest.raises(RuntimeError, match="use num_workers=0"):
+        list(loader)
+
+
+def evaluator(pairs, folder):
+    stream = PairStream(pairs, PREPARE)
+    engine = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(stream, batch_size=1),
+        network=Brighter(),
+        inferer=SlicewiseInferer(),
+        prepare_batch=PairBatch(),
+        postprocessing=Compose([MergeChromad(), SaveFusedd(output_dir=folder)]),
+    )
+    return engine, stream
+
+
+def test_whole_journey(pairs, tmp_path):
+    engine, stream = evaluator(pairs, tmp_path / "out")
+    engine.run()
+    with pytest.raises(SystemExit, match="3 of 6"):
+        stream.finish()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "colour_fused.png",
+        "grey_fused.png",
+        "volume_fused.nii.gz",
+    ]
+    anatomy, overlay, fused = (
+        np.asarray(Image.open(path)) / 255
+        for path in (pairs[0]["anatomy"], pairs[0]["overlay"], tmp_path / "out" / "grey_fused.png")
+    )
+    brighter = np.maximum(anatomy, overlay)
+    np.testing.assert_allclose(fused, brighter / brighter.max(), atol=0.51 / 255)
+    assert Image.open(tmp_path / "out" / "colour_fused.png").mode == "RGB"
+    volume = nib.load(tmp_path / "out" / "volume_fused.nii.gz")
+    assert volume.shape == (32, 36, 3)
+    np.testing.assert_array_equal(volume.affine, np.diag([2, 2, 3, 1]))
+
+
+def test_no_pair_can_be_fused(pairs, tmp_path):
+    engine, stream = evaluator([pair for pair in pairs if pair["name"] in BAD], tmp_path / "out")
+    engine.run()
+    with pytest.raises(SystemExit, match="3 of 3"):
+        stream.finish()
+    assert not (tmp_path / "out").exists()
+
+
+# slice by slice
+
+
+def image(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * torch.linspace(0.2, 1, shape[-1])
+
+
+def test_picture_goes_through_as_it_is():
+    network, pictures = Brighter(), image(3, 2, 12, 10)
+    assert torch.equal(SlicewiseInferer()(pictures, network), network(pictures))
+    assert network.shapes == [(3, 2, 12, 10)] * 2
+
+
+@pytest.mark.parametrize("depth", [1, 2, 7])
+@pytest.mark.parametrize("together", [1, 3, 16])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_volume_goes_through_slice_by_slice(batch, together, depth):
+    network, volume = Brighter(), image(batch, 2, 12, 10, depth)
+    fused = SlicewiseInferer(sw_batch_size=together)(volume, network)
+    assert max(shape[0] for shape in network.shapes) == min(together, batch * depth)
+    assert sum(shape[0] for shape in network.shapes) == batch * depth
+    assert {shape[1:] for shape in network.shapes} == {(2, 12, 10)}
+    expected = torch.stack([network(volume[..., k]) for k in range(depth)], dim=-1)
+    torch.testing.assert_close(fused, expected, atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 12, 10), (1, 2, 12, 10, 3)])
+def test_metadata_and_arguments_go_along(shape):
+    class Scaled(torch.nn.Module):
+        def forward(self, image, factor, offset=0.0):
+            return image[:, :1] * factor + offset
+
+    affine = torch.diag(torch.tensor([2.0, 3, 4, 1], dtype=torch.float64))
+    volume = MetaTensor(image(*shape), affine=affine, meta={"filename_or_obj": "a.nii"})
+    fused = SlicewiseInferer()(volume, Scaled(), 0.5, offset=0.25)
+    assert isinstance(fused, MetaTensor)
+    assert torch.equal(fused.affine, affine)
+    assert fused.meta["filename_or_obj"] == "a.nii"
+    torch.testing.assert_close(fused.as_tensor(), volume.as_tensor()[:, :1] * 0.5 + 0.25, atol=1e-7, rtol=0)
