@@ -1,4 +1,3 @@
-import subprocess
 import sys
 
 import nibabel as nib
@@ -226,9 +225,9 @@ def test_missing_extra_is_named(tmp_path, monkeypatch):
 
 
 def test_no_global_plotting_state(tmp_path):
-    code = (
-        "import sys, numpy; from fusion_nets.clinical import write_montage; image = numpy.ones((8, 8));"
-        f"write_montage({str(tmp_path / 'montage.png')!r}, image, image, image);"
-        "print('matplotlib.pyplot' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+    import matplotlib.pyplot as plt
+
+    mine = plt.figure()
+    write_montage(tmp_path / "montage.png", *[np.eye(8)] * 3)
+    assert plt.get_fignums() == [mine.number]
+    plt.close(mine)
