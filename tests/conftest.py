@@ -1,7 +1,11 @@
+import importlib.util
+import json
 import os
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +16,28 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the shared reference folder beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def reference(shared: Path) -> Path:
+    folder = shared / "reference" / "dmfnet"
+    if not folder.is_dir():
+        pytest.skip("needs reference/dmfnet in the shared reference folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def released(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    layout = json.loads((reference / "checkpoint_layout.json").read_text())
+    make = _module(reference / "make_weights.py")
+    folder = tmp_path_factory.mktemp("released")
+    for stage in ("stage1", "stage2"):
+        torch.save(make.weights(layout[stage]), folder / f"{stage}.pt")
+    return folder / "stage1.pt", folder / "stage2.pt"
+
+
+def _module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -5,9 +5,11 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fusion_nets import cli, clinical
+from fusion_nets.networks import DMFNet
 
 
 def write_volume(path):
@@ -165,6 +167,25 @@ def test_missing_extra(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "nilearn", None)
     assert cli.main(["sample", "--output_dir", str(tmp_path)]) == 2
     assert_one_line(capsys, "pip install fusion-nets[sample]")
+
+
+def test_import_weights_writes_what_a_bundle_loads(released, tmp_path, capsys):
+    stage1, stage2 = released
+    output = tmp_path / "models" / "model.pt"
+    assert cli.main(["import-weights", "--stage1", str(stage1), "--stage2", str(stage2), "--output", str(output)]) == 0
+    assert str(output) in capsys.readouterr().out
+    network = DMFNet()
+    network.load_state_dict(torch.load(output, weights_only=True))
+    wanted = torch.load(stage2, weights_only=True)["rgb_decode1.conv.weight"]
+    assert torch.equal(network.fusion.head[2].weight, wanted)
+
+
+def test_import_weights_names_the_file_that_does_not_fit(released, tmp_path, capsys):
+    stage1, _ = released
+    output = tmp_path / "model.pt"
+    assert cli.main(["import-weights", "--stage1", str(stage1), "--stage2", str(stage1), "--output", str(output)]) == 2
+    assert_one_line(capsys, "stage1.pt", "missing")
+    assert not output.exists()
 
 
 @pytest.mark.parametrize("arguments", [[], ["unknown"], ["sample"], ["sample", "--output_dir", "x", "--seed", "a"]])

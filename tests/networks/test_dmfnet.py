@@ -1,7 +1,5 @@
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -10,24 +8,6 @@ import torch
 from fusion_nets.networks import DiffusionUNet, DMFNet, cosine_alpha_bar, linear_alpha_bar, load_released
 
 TINY = {"width": 8, "norm_groups": 4, "head_width": 4}
-
-
-@pytest.fixture(scope="module")
-def reference(shared: Path) -> Path:
-    folder = shared / "reference" / "dmfnet"
-    if not folder.is_dir():
-        pytest.skip("needs reference/dmfnet in the shared reference folder")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def released(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    layout = json.loads((reference / "checkpoint_layout.json").read_text())
-    make = _module(reference / "make_weights.py")
-    folder = tmp_path_factory.mktemp("released")
-    for stage in ("stage1", "stage2"):
-        torch.save(make.weights(layout[stage]), folder / f"{stage}.pt")
-    return folder / "stage1.pt", folder / "stage2.pt"
 
 
 @pytest.fixture(scope="module")
@@ -216,10 +196,3 @@ def test_a_failed_load_leaves_the_network_as_it_was(released):
     with pytest.raises(ValueError, match="missing"):
         load_released(network, released[0], released[0])
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
-
-
-def _module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
