@@ -29,20 +29,23 @@ class FeatureReplay(PrepareBatch):
         network: the :class:`fusion_nets.networks.DMFNet` in training.
         batch_size: pairs drawn from the pool at each iteration.
         pool_size: pairs in the pool.
+        amp: compute the features in bfloat16 where that is safe.
     """
 
-    def __init__(self, network: nn.Module, batch_size: int = 4, pool_size: int = 32) -> None:
+    def __init__(self, network: nn.Module, batch_size: int = 4, pool_size: int = 32, amp: bool = False) -> None:
         if pool_size < batch_size:
             raise ValueError(f"pool_size {pool_size} is smaller than batch_size {batch_size}")
         self.network = network
         self.batch_size = batch_size
         self.pool_size = pool_size
+        self.amp = amp
         self.pool: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
 
     def __call__(self, batchdata, device=None, non_blocking=False, **kwargs):  # type: ignore[no-untyped-def]
         """Take the loaded pairs into the pool and draw a batch: (image, image, (), {"features": features})."""
         images = batchdata["image"].as_tensor().to(device=device, non_blocking=non_blocking, **kwargs)
-        features = self.network.encode(images)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
+            features = self.network.encode(images)
         self.pool += [(images[i], [level[:, :, i] for level in features]) for i in range(len(images))]
         del self.pool[: -self.pool_size]
         drawn = [self.pool[i] for i in torch.randperm(len(self.pool))[: self.batch_size].tolist()]

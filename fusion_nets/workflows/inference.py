@@ -68,14 +68,20 @@ class SlicewiseInferer(SliceInferer):
 
     Args:
         sw_batch_size: slices that go through the network together.
+        amp: compute in bfloat16 where that is safe, on a GPU or a processor; MONAI's engines know autocast on CUDA
+            only. bfloat16 has the range of float32, so that no gradient needs scaling.
     """
 
-    def __init__(self, sw_batch_size: int = 1) -> None:
+    def __init__(self, sw_batch_size: int = 1, amp: bool = False) -> None:
         super().__init__(spatial_dim=2, roi_size=(-1, -1), sw_batch_size=sw_batch_size)
+        self.amp = amp
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Infer (B, C, H, W[, D])."""
-        if inputs.ndim == 4:
-            return network(inputs, *args, **kwargs)
+        """Infer (B, C, H, W[, D]); the result has the type of the inputs."""
+
         # the arguments are bound here because MONAI 1.6 drops them on their way
-        return super().__call__(inputs, lambda slices: network(slices, *args, **kwargs))
+        def predict(images: torch.Tensor) -> torch.Tensor:
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
+                return network(images, *args, **kwargs).to(images.dtype)
+
+        return predict(inputs) if inputs.ndim == 4 else super().__call__(inputs, predict)

@@ -236,3 +236,16 @@ def test_metadata_and_arguments_go_along(shape):
     assert torch.equal(fused.affine, affine)
     assert fused.meta["filename_or_obj"] == "a.nii"
     torch.testing.assert_close(fused.as_tensor(), volume.as_tensor()[:, :1] * 0.5 + 0.25, atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 12, 10), (1, 2, 12, 10, 3)])
+def test_amp_computes_in_bfloat16_and_gives_float32(shape):
+    convolution = torch.nn.Conv2d(2, 1, 3, padding=1)
+    seen = []
+    convolution.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    images = torch.rand(shape)
+    half, full = (SlicewiseInferer(amp=amp)(images, convolution) for amp in (True, False))
+    assert seen[0] == torch.bfloat16
+    assert seen[-1] == torch.float32
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, full, atol=0.02, rtol=0)
