@@ -36,6 +36,7 @@ class LoadStudyImaged(MapTransform):
         keys: what to load, the image whose grid counts first.
         grey_keys: which of them must have one channel.
         smallest: number of pixels that a slice must have along both axes.
+        pictures_only: refuse volumes, because the result is to be a picture.
         allow_missing_keys: load those that are there.
     """
 
@@ -46,11 +47,13 @@ class LoadStudyImaged(MapTransform):
         keys: KeysCollection = ("anatomy", "overlay"),
         grey_keys: KeysCollection = (),
         smallest: int = 32,
+        pictures_only: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.grey_keys = ensure_tuple(grey_keys)
         self.smallest = smallest
+        self.pictures_only = pictures_only
         self.load = LoadStudyImage()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -70,6 +73,8 @@ class LoadStudyImaged(MapTransform):
                 raise ImageError(
                     f"{path}: size {size}; slices of {self.smallest} x {self.smallest} or more are accepted"
                 )
+            if self.pictures_only and image.ndim == 4:
+                raise ImageError(f"{path}: is a volume, which cannot become a picture; a single slice is accepted here")
             if first is None:
                 first = path, image
             else:

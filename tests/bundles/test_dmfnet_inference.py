@@ -141,6 +141,19 @@ def test_bad_pairs_are_named_and_the_rest_is_fused(tiny_weights, dataset_dir, tm
         assert reason in lines[0]
 
 
+def test_a_volume_among_pictures_is_passed_over_where_pictures_are_asked_for(
+    tiny_weights, dataset_dir, tmp_path, caplog
+):
+    volume = tmp_path / "volume.nii.gz"
+    nib.save(nib.Nifti1Image(np.random.default_rng(0).random((64, 64, 3), dtype=np.float32), np.eye(4)), volume)
+    good = {"anatomy": str(dataset_dir / "CT-MRI/MRI/0.png"), "overlay": str(dataset_dir / "CT-MRI/CT/0.png")}
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit, match="1 of 2"):
+        fuse(tiny_weights, out, datalist=[{"anatomy": str(volume), "overlay": str(volume)}, good], output_ext=".png")
+    assert [path.name for path in out.iterdir()] == ["0_fused.png"]
+    assert "volume.nii.gz: is a volume, which cannot become a picture" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
