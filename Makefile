@@ -15,7 +15,8 @@ demo: $(READY)
 	$(BIN)/fusion-nets sample --output_dir demo
 	$(BIN)/python -m monai.bundle run --config_file "['$(BUNDLE)/configs/inference.json', '$(BUNDLE)/configs/evaluate.json']" \
 	    --bundle_root $(BUNDLE) --logging_file $(BUNDLE)/configs/logging.conf \
-	    --anatomy demo/mri.nii.gz --overlay demo/pet.nii.gz --output_dir demo/results --slices_at_once 4
+	    --anatomy demo/mri.nii.gz --overlay demo/pet.nii.gz --overlay_window "[0, 16]" --overlay_colour True \
+	    --output_dir demo/results --slices_at_once 4
 	mv demo/results/mri_fused.nii.gz demo/fused.nii.gz
 	mv demo/results/metrics.csv demo/metrics.csv
 	$(BIN)/fusion-nets montage --anatomy demo/mri.nii.gz --overlay demo/pet.nii.gz --fused demo/fused.nii.gz \

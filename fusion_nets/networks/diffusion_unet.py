@@ -142,8 +142,6 @@ class Level(nn.Module):
 class NoiseEmbedding(nn.Module):
     """Noise level (B,) to features (B, width): sinusoids of geometric frequencies, then two linear layers."""
 
-    frequencies: torch.Tensor
-
     def __init__(self, width: int) -> None:
         super().__init__()
         half = width // 2

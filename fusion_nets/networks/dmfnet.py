@@ -40,9 +40,6 @@ class DMFNet(nn.Module):
         seed: of noise and noise level in evaluation mode.
     """
 
-    level_lower: torch.Tensor
-    level_upper: torch.Tensor
-
     def __init__(
         self,
         width: int = 128,

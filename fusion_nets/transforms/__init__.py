@@ -1,11 +1,13 @@
 """Transforms that MONAI lacks for fusion: loading pairs, display range, colour."""
 
-from .colour import MergeChroma, MergeChromad, SplitLuminance, SplitLuminanced, luminance
+from .colour import HotColours, HotColoursd, MergeChroma, MergeChromad, SplitLuminance, SplitLuminanced, luminance
 from .display import ScaleToDisplayRange, ScaleToDisplayRanged
 from .loading import LoadStudyImage, LoadStudyImaged
 from .saving import SaveFusedd
 
 __all__ = [
+    "HotColours",
+    "HotColoursd",
     "LoadStudyImage",
     "LoadStudyImaged",
     "MergeChroma",

@@ -9,7 +9,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
-__all__ = ["MergeChroma", "MergeChromad", "SplitLuminance", "SplitLuminanced", "luminance"]
+__all__ = ["HotColours", "HotColoursd", "MergeChroma", "MergeChromad", "SplitLuminance", "SplitLuminanced", "luminance"]
 
 _WEIGHTS = (0.299, 0.587, 0.114)
 
@@ -22,6 +22,22 @@ def luminance(image: torch.Tensor) -> torch.Tensor:
         raise ValueError(f"expected 1 (grey) or 3 (RGB) channels, got {image.shape[0]}")
     red, green, blue = _WEIGHTS
     return red * image[0:1] + green * image[1:2] + blue * image[2:3]
+
+
+class HotColours(Transform):
+    """Colour a grey image in [0, 1] from black over red and yellow to white, the "hot" scale of nuclear medicine.
+
+    Red rises over the first three eighths of the range, green over the next three, blue over the last quarter;
+    luminance rises throughout. A coloured image stays as it is.
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __call__(self, img: torch.Tensor) -> torch.Tensor:
+        """Colour (1 | 3, ...) as (3, ...)."""
+        if img.shape[0] == 3:
+            return img
+        return torch.cat([img * 8 / 3, img * 8 / 3 - 1, img * 4 - 3]).clamp(0, 1)
 
 
 class SplitLuminance(Transform):
@@ -72,6 +88,23 @@ class MergeChroma(Transform):
         tiny = torch.finfo(colour.dtype).tiny
         scale = (room / colour.abs().clamp(min=tiny)).amin(dim=0, keepdim=True).clamp(0, 1)
         return (bright + scale * colour).clamp(0, 1)
+
+
+class HotColoursd(MapTransform):
+    """Dictionary twin of :class:`HotColours`."""
+
+    backend = HotColours.backend
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.colour = HotColours()
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        """Colour every key."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.colour(d[key])
+        return d
 
 
 class SplitLuminanced(MapTransform):

@@ -136,7 +136,11 @@ def test_bad_pairs_are_named_and_the_rest_is_fused(tiny_weights, dataset_dir, tm
         "flat.nii.gz": "every pixel has the value 7",
         "nan.nii.gz": "NaN or infinity",
     }.items():
-        lines = [record.getMessage() for record in caplog.records if name in record.getMessage()]
+        lines = [
+            record.getMessage()
+            for record in caplog.records
+            if record.levelname == "ERROR" and name in record.getMessage()
+        ]
         assert len(lines) == 1, name
         assert reason in lines[0]
 

@@ -6,6 +6,8 @@ from monai.data import MetaTensor
 
 from fusion_nets.clinical import aanlib_pairs
 from fusion_nets.transforms import (
+    HotColours,
+    HotColoursd,
     LoadStudyImage,
     MergeChroma,
     MergeChromad,
@@ -243,3 +245,16 @@ def test_missing_keys(twin):
     with pytest.raises(KeyError):
         twin("absent")({})
     assert twin("absent", allow_missing_keys=True)({"name": "a"}) == {"name": "a"}
+
+
+def test_hot_colours_rise_in_luminance_and_leave_colour_alone():
+    grey = torch.linspace(0, 1, 101)[None, None]
+    hot = HotColours()(grey)
+    assert hot.shape == (3, 1, 101)
+    assert (luminance(hot).diff(dim=-1) > 0).all()
+    assert hot[:, 0, 0].tolist() == [0, 0, 0]
+    assert hot[:, 0, 100].tolist() == [1, 1, 1]
+    torch.testing.assert_close(hot[:, 0, 75], torch.tensor([1.0, 1.0, 0.0]))
+    torch.testing.assert_close(hot[:, 0, 30], torch.tensor([0.8, 0.0, 0.0]))
+    assert HotColours()(hot) is hot
+    assert torch.equal(HotColoursd("overlay")({"overlay": grey})["overlay"], hot)
