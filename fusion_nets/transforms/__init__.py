@@ -2,20 +2,26 @@
 
 from .colour import HotColours, HotColoursd, MergeChroma, MergeChromad, SplitLuminance, SplitLuminanced, luminance
 from .display import ScaleToDisplayRange, ScaleToDisplayRanged
+from .encoding import EncodeText, EncodeTextd, RandForgetTextd, RandMirrord, swap_sides
 from .loading import LoadStudyImage, LoadStudyImaged
 from .saving import SaveFusedd
 
 __all__ = [
+    "EncodeText",
+    "EncodeTextd",
     "HotColours",
     "HotColoursd",
     "LoadStudyImage",
     "LoadStudyImaged",
     "MergeChroma",
     "MergeChromad",
+    "RandForgetTextd",
+    "RandMirrord",
     "SaveFusedd",
     "ScaleToDisplayRange",
     "ScaleToDisplayRanged",
     "SplitLuminance",
     "SplitLuminanced",
     "luminance",
+    "swap_sides",
 ]
