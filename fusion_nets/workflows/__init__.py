@@ -1,6 +1,7 @@
-"""What MONAI's engines, inferers and handlers lack for fusion."""
+"""What MONAI's engines, inferers and handlers lack for fusion, and the making of image-text datalists."""
 
 from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint
+from .describing import describe_pairs
 from .diffusion import NoisyBatch
 from .fusion import FeatureReplay, PairBatch
 from .inference import PairStream, SlicewiseInferer
@@ -14,4 +15,5 @@ __all__ = [
     "PairStream",
     "RunningCheckpoint",
     "SlicewiseInferer",
+    "describe_pairs",
 ]
