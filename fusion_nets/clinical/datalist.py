@@ -93,6 +93,7 @@ def load_pairs(
     datalist: str | os.PathLike[str] | Sequence[dict[str, Any]] | Mapping[str, Any] | None = None,
     anatomy: str | os.PathLike[str] | None = None,
     overlay: str | os.PathLike[str] | None = None,
+    **details: Any,
 ) -> list[dict[str, Any]]:
     """The pairs a user asks for: a datalist, or a single pair.
 
@@ -103,6 +104,7 @@ def load_pairs(
             text may be a list of texts, one per slice. Relative paths in a file start from its folder.
         anatomy: the anatomical image of a single pair, instead of a datalist.
         overlay: its overlay.
+        details: what else is known of the single pair, such as ``overlay_modality="PT"``; None counts as unknown.
 
     Returns:
         The pairs, each with a name of its own (by default the name of the anatomy's file).
@@ -114,8 +116,10 @@ def load_pairs(
     if datalist is None or (isinstance(datalist, str) and not datalist):
         if not (anatomy and overlay):
             raise ValueError("give a datalist, or both an anatomy and an overlay")
-        where, folder, entries = "the command", Path(), [{"anatomy": str(anatomy), "overlay": str(overlay)}]
-    elif anatomy or overlay:
+        known = {key: value for key, value in details.items() if value is not None}
+        where, folder = "the command", Path()
+        entries = [{"anatomy": str(anatomy), "overlay": str(overlay), **known}]
+    elif anatomy or overlay or any(value is not None for value in details.values()):
         raise ValueError("give either a datalist or an anatomy and an overlay, not both")
     elif isinstance(datalist, (str, os.PathLike)):
         where, folder = str(datalist), Path(datalist).parent

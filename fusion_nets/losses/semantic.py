@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -62,28 +63,41 @@ class SMFusionLoss(nn.Module):
     """A fusion loss and the semantic loss together.
 
     Args:
-        fusion: takes (pred, image), such as :class:`FusionLoss` or :class:`MetricLoss`.
+        fusion: takes (pred, image), such as :class:`FusionLoss` or :class:`MetricLoss`; or one for each kind of pair,
+            because what a good image of a CT weighs is not what one of a PET weighs.
         semantic: the semantic loss; None for none.
         weight: of the semantic loss.
     """
 
-    def __init__(self, fusion: nn.Module, semantic: SemanticLoss | None = None, weight: float = 1.0) -> None:
+    def __init__(
+        self, fusion: nn.Module | Mapping[str, nn.Module], semantic: SemanticLoss | None = None, weight: float = 1.0
+    ) -> None:
         super().__init__()
-        self.fusion = fusion
+        self.fusion = fusion if isinstance(fusion, nn.Module) else nn.ModuleDict(fusion)
         self.semantic = semantic
         self.weight = weight
 
-    def forward(self, pred: torch.Tensor, target: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def forward(self, pred: torch.Tensor, target: Mapping[str, Any]) -> torch.Tensor:
         """Loss of a batch.
 
         Args:
             pred: (B, 1, H, W) in [0, 1].
-            target: "image" (B, 2, H, W) in [0, 1] and "vector" (B, 2, D), as
+            target: "image" (B, 2, H, W) in [0, 1], "vector" (B, 2, D) and "pair", the B kinds of pair, as
                 :class:`fusion_nets.workflows.DescribedBatch` gives them.
         """
-        loss = self.fusion(pred, target["image"])
+        loss = self._fusion_loss(pred, target)
         if self.semantic is not None:
             loss = loss + self.weight * self.semantic(pred, target["image"], target["vector"])
+        return loss
+
+    def _fusion_loss(self, pred: torch.Tensor, target: Mapping[str, Any]) -> torch.Tensor:
+        if not isinstance(self.fusion, nn.ModuleDict):
+            return self.fusion(pred, target["image"])
+        pairs = target["pair"]
+        loss = pred.new_zeros([])
+        for pair in sorted(set(pairs)):
+            rows = [row for row, name in enumerate(pairs) if name == pair]
+            loss = loss + len(rows) / len(pairs) * self.fusion[pair](pred[rows], target["image"][rows])
         return loss
 
 

@@ -51,9 +51,6 @@ class TextEncoder:
             them in memory.
         device: where the model runs; the result is on the CPU.
 
-    Raises:
-        FileNotFoundError: if the model is not there, with how to get it.
-        ValueError: for a name without a revision.
     """
 
     def __init__(
@@ -63,13 +60,19 @@ class TextEncoder:
         cache_dir: str | os.PathLike[str] | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.folder = _find(model, revision)
+        self.model = model
+        self.revision = revision
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self.device = device
         self._memory: dict[str, dict[str, torch.Tensor]] = {}
 
     def __call__(self, texts: Sequence[str]) -> EncodedText:
-        """Encode texts; a single string is refused."""
+        """Encode texts.
+
+        Raises:
+            FileNotFoundError: if the model is not there, with how to get it.
+            ValueError: for a name without a revision, or a single string instead of several.
+        """
         if isinstance(texts, str):
             raise ValueError("expected a sequence of texts, got a single one")
         encoded = [self._encoded(text) for text in texts]
@@ -81,6 +84,11 @@ class TextEncoder:
             mask[i, : len(entry["states"])] = True
         vectors = [entry["vector"] for entry in encoded]
         return EncodedText(states, mask, torch.stack(vectors) if vectors else states.new_zeros(0, self.vector_width))
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the model lies; looked for when the first text is to be encoded."""
+        return _find(self.model, self.revision)
 
     @property
     def width(self) -> int:
@@ -126,11 +134,10 @@ class TextEncoder:
         if not text.strip():
             return {"states": torch.zeros(0, self.width), "vector": torch.zeros(self.vector_width)}
         tokenizer, model = self._loaded
-        pieces = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        room = _longest(tokenizer, self._text_config) - tokenizer.num_special_tokens_to_add()
+        longest = _longest(tokenizer, self._text_config)
+        windows = tokenizer(text, truncation=True, max_length=longest, return_overflowing_tokens=True)["input_ids"]
         states, vectors = [], []
-        for start in range(0, len(pieces), room):
-            ids = tokenizer.build_inputs_with_special_tokens(pieces[start : start + room])
+        for ids in windows:
             window = {"input_ids": torch.tensor([ids], device=self.device)}
             window["attention_mask"] = torch.ones_like(window["input_ids"])
             if hasattr(model, "get_text_features"):

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, RandomizableTransform, Transform
+from monai.transforms import Flip, MapTransform, RandomizableTransform, Transform
+from monai.utils import ensure_tuple
 
 __all__ = ["EncodeText", "EncodeTextd", "RandForgetTextd", "RandMirrord", "swap_sides"]
 
@@ -53,6 +53,8 @@ class EncodeText(Transform):
 class EncodeTextd(MapTransform):
     """Dictionary twin of :class:`EncodeText`: writes ``{name}``, ``{name}_mask`` and ``{name}_vector``.
 
+    Where no source has a text, nothing is written and no language model is needed.
+
     Args:
         keys: the texts, one a source, in the order of the sources; one that is not there is empty.
         encoder: as for :class:`EncodeText`.
@@ -80,6 +82,8 @@ class EncodeTextd(MapTransform):
         """
         d = dict(data)
         texts = [d.get(key) or "" for key in self.keys]
+        if not any(texts):
+            return d
         image = None if self.slices_of is None else d[self.slices_of]
         encoded = self.encode(texts)
         if image is not None and image.ndim == 4:
@@ -125,7 +129,8 @@ class RandMirrord(RandomizableTransform, MapTransform):
     def __init__(self, keys: KeysCollection, text_keys: KeysCollection = (), prob: float = 0.5) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
-        self.text_keys = (text_keys,) if isinstance(text_keys, str) else tuple(text_keys)
+        self.text_keys = ensure_tuple(text_keys)
+        self.flip = Flip(spatial_axis=-1)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Mirror."""
@@ -133,7 +138,7 @@ class RandMirrord(RandomizableTransform, MapTransform):
         self.randomize(None)
         if self._do_transform:
             for key in self.key_iterator(d):
-                d[key] = torch.as_tensor(np.ascontiguousarray(np.asarray(d[key])[..., ::-1]))
+                d[key] = self.flip(d[key])
             for key in self.text_keys:
                 if d.get(key):
                     d[key] = swap_sides(d[key])

@@ -11,18 +11,19 @@ class DescribedBatch(PrepareBatch):
     """Prepare pairs with encoded texts for SMFusion and its loss.
 
     From "image" (B, 2, H, W[, S]) and what :class:`fusion_nets.transforms.EncodeTextd` wrote, "text", "text_mask" and
-    "text_vector": image, {"image", "vector"}, (), {"text", "text_mask"}. Without texts the network gets none.
+    "text_vector": image, {"image", "vector", "pair"?}, (), {"text", "text_mask"}. Without texts the network gets none.
     """
 
     def __call__(self, batchdata, device=None, non_blocking=False, **kwargs):  # type: ignore[no-untyped-def]
         """Prepare a batch."""
         image = batchdata["image"].to(device=device, non_blocking=non_blocking, **kwargs)
+        target = {"image": image, **({"pair": batchdata["pair"]} if "pair" in batchdata else {})}
         if "text" not in batchdata:
-            return image, {"image": image}, (), {}
+            return image, target, (), {}
         text, mask, vector = (
             batchdata[key].to(device=device, non_blocking=non_blocking) for key in ("text", "text_mask", "text_vector")
         )
-        return image, {"image": image, "vector": vector}, (), {"text": text, "text_mask": mask}
+        return image, {**target, "vector": vector}, (), {"text": text, "text_mask": mask}
 
 
 class CriticBatch(PrepareBatch):
