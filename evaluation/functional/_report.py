@@ -117,6 +117,5 @@ def text_similarity(report: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     """
     if report.ndim != 2 or report.shape != source.shape:
         raise ValueError(f"expected two (B, D) of one shape, got {tuple(report.shape)} and {tuple(source.shape)}")
-    double = torch.float64 in (report.dtype, source.dtype)
-    vectors = (x.to(torch.float64 if double else torch.float32) for x in (report, source))
-    return torch.nn.functional.cosine_similarity(*vectors, dim=1)
+    dtype = torch.promote_types(torch.promote_types(report.dtype, source.dtype), torch.float32)
+    return torch.cosine_similarity(report.to(dtype), source.to(dtype), dim=1)

@@ -4,6 +4,7 @@ from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint
 from .diffusion import NoisyBatch
 from .fusion import FeatureReplay, PairBatch
 from .inference import PairStream, SlicewiseInferer
+from .preservation import PairReport, ReportPreservation, ReportSaver
 
 __all__ = [
     "BestCheckpoint",
@@ -11,7 +12,10 @@ __all__ = [
     "FeatureReplay",
     "NoisyBatch",
     "PairBatch",
+    "PairReport",
     "PairStream",
+    "ReportPreservation",
+    "ReportSaver",
     "RunningCheckpoint",
     "SlicewiseInferer",
 ]
