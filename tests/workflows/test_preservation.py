@@ -99,9 +99,9 @@ def test_images_of_a_pair():
     describer = Spots()
     anatomy, overlay = image(8, modality="MR"), image(0, 4, modality="PT", text="given")
     red = (
-        torch.cat([image(8, 4, modality="MR", text="of the input")] * 3) * torch.tensor([1.0, 0.6, 0.6])[:, None, None]
+        torch.cat([image(8, 4, modality="MR", text="of the input")] * 3) * torch.tensor([0.5, 1, 1])[:, None, None]
     )
-    report = ReportPreservation(describer, parse=parse)(red, anatomy, overlay)
+    report = ReportPreservation(describer, parse=parse)(tinted, anatomy, overlay)
     assert (report.fused_text, report.anatomy_text, report.overlay_text) == (BOTH, LEFT, RIGHT)
     assert report.scores["finding_recall"] == report.scores["finding_precision"] == 1
     assert [seen.meta.get("modality") for seen in describer.seen] == ["fused", "MR", "PT"]
