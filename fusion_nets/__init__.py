@@ -1,1 +1,3 @@
 """Multimodal medical image fusion for MONAI: what the bundles' configurations name."""
+
+__version__ = "0.1.0"

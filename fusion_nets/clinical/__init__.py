@@ -1,10 +1,10 @@
 """Reading and writing studies, and the sample study to try things on."""
 
-from .datalist import AANLIB_PAIRS, aanlib_pairs, balanced_weights, load_pairs, single_images
+from .datalist import AANLIB_PAIRS, aanlib_pairs, balanced_weights, load_pairs, single_images, with_texts
 from .montage import write_montage
 from .reading import NIFTI_SUFFIXES, RASTER_SUFFIXES, ImageError, read_image
 from .sample import write_sample_study
-from .whole_files import whole_file
+from .whole_files import file_sha256, whole_file
 from .writing import OUTPUT_SUFFIXES, write_image
 
 __all__ = [
@@ -15,10 +15,12 @@ __all__ = [
     "RASTER_SUFFIXES",
     "aanlib_pairs",
     "balanced_weights",
+    "file_sha256",
     "load_pairs",
     "read_image",
     "single_images",
     "whole_file",
+    "with_texts",
     "write_image",
     "write_montage",
     "write_sample_study",

@@ -7,10 +7,12 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-__all__ = ["AANLIB_PAIRS", "aanlib_pairs", "balanced_weights", "load_pairs", "single_images"]
+__all__ = ["AANLIB_PAIRS", "aanlib_pairs", "balanced_weights", "load_pairs", "single_images", "with_texts"]
 
 AANLIB_PAIRS = ("CT-MRI", "PET-MRI", "SPECT-MRI")
+_DICOM_MODALITIES = {"CT": "CT", "PET": "PT", "SPECT": "NM"}
 
 
 def aanlib_pairs(
@@ -27,7 +29,8 @@ def aanlib_pairs(
         pairs: which modality pairs.
 
     Returns:
-        A datalist with keys "anatomy", "overlay", "name", and "pair".
+        A datalist with keys "anatomy", "overlay", "name", "pair", "anatomy_modality" ("MR"), and "overlay_modality"
+        ("CT", "PT", or "NM", as DICOM calls them).
 
     Raises:
         FileNotFoundError: if the folder has no ``splits.json``.
@@ -43,21 +46,29 @@ def aanlib_pairs(
             raise ValueError(f"{splits}: has no pairs {pair!r}; it has {', '.join(names)}")
         if section not in names[pair]:
             raise ValueError(f"{splits}: has no section {section!r} of {pair}; it has {', '.join(names[pair])}")
+    overlays = {pair: pair.split("-")[0] for pair in pairs}
     return [
         {
             "anatomy": str(root / pair / "MRI" / name),
-            "overlay": str(root / pair / pair.split("-")[0] / name),
+            "overlay": str(root / pair / overlay / name),
             "name": f"{pair}_{Path(name).stem}",
             "pair": pair,
+            "anatomy_modality": "MR",
+            "overlay_modality": _DICOM_MODALITIES.get(overlay, overlay),
         }
-        for pair in pairs
+        for pair, overlay in overlays.items()
         for name in names[pair][section]
     ]
 
 
-def single_images(datalist: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """Both sources of every pair on their own, under "image": what the first training stage learns from."""
-    return [{"image": pair[key], "pair": pair["pair"]} for pair in datalist for key in ("anatomy", "overlay")]
+def single_images(datalist: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Both sources of every pair on their own, as "image" and, where there is one, its "text"."""
+    texts = {"anatomy": "anatomy_text", "overlay": "overlay_text"}
+    return [
+        {"image": pair[key], "pair": pair["pair"], **({"text": pair[text]} if text in pair else {})}
+        for pair in datalist
+        for key, text in texts.items()
+    ]
 
 
 def balanced_weights(
@@ -74,19 +85,22 @@ def balanced_weights(
     return [(emphasis or {}).get(item[key], 1) / counts[item[key]] for item in datalist]
 
 
-_PAIR_KEYS = {"anatomy", "overlay", "name", "anatomy_text", "overlay_text"}
+_TEXT_KEYS = ("anatomy_text", "overlay_text")
+_PAIR_KEYS = {"anatomy", "overlay", "name", "pair", "anatomy_modality", "overlay_modality", *_TEXT_KEYS}
 
 
 def load_pairs(
-    datalist: str | os.PathLike[str] | Sequence[dict[str, str]] | None = None,
+    datalist: str | os.PathLike[str] | Sequence[dict[str, Any]] | Mapping[str, Any] | None = None,
     anatomy: str | os.PathLike[str] | None = None,
     overlay: str | os.PathLike[str] | None = None,
-) -> list[dict[str, str]]:
+) -> list[dict[str, Any]]:
     """The pairs a user asks for: a datalist, or a single pair.
 
     Args:
-        datalist: a JSON file, or what is in one: a list of {"anatomy", "overlay", "name"?, "anatomy_text"?,
-            "overlay_text"?}. Relative paths in a file start from its folder.
+        datalist: a JSON file, or what is in one: a list of {"anatomy", "overlay", "name"?, "pair"?,
+            "anatomy_modality"?, "overlay_modality"?, "anatomy_text"?, "overlay_text"?}, or an object that has this list
+            under "pairs", as ``fusion-nets describe`` writes it. Modalities are DICOM codes ("MR", "CT", "PT", "NM"); a
+            text may be a list of texts, one per slice. Relative paths in a file start from its folder.
         anatomy: the anatomical image of a single pair, instead of a datalist.
         overlay: its overlay.
 
@@ -113,8 +127,13 @@ def load_pairs(
             raise ValueError(f"{where}: not JSON ({error})") from error
     else:
         where, folder, entries = "datalist", Path(), datalist
+    if isinstance(entries, Mapping) and "pairs" in entries:
+        entries = entries["pairs"]
     if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
-        raise ValueError(f'{where}: expected a list of at least one {{"anatomy", "overlay", "name"?}}')
+        raise ValueError(
+            f'{where}: expected a list of at least one {{"anatomy", "overlay", "name"?}}, '
+            'or an object with this list under "pairs"'
+        )
     pairs = [_checked(entry, f"{where}, entry {number}", folder) for number, entry in enumerate(entries, start=1)]
     for name, count in Counter(pair["name"] for pair in pairs).items():
         if count > 1:
@@ -122,7 +141,7 @@ def load_pairs(
     return pairs
 
 
-def _checked(entry: object, where: str, folder: Path) -> dict[str, str]:
+def _checked(entry: object, where: str, folder: Path) -> dict[str, Any]:
     if not isinstance(entry, dict):
         raise ValueError(f'{where}: expected {{"anatomy", "overlay", "name"?}}, got {type(entry).__name__}')
     unknown = sorted(str(key) for key in set(entry) - _PAIR_KEYS)
@@ -132,7 +151,10 @@ def _checked(entry: object, where: str, folder: Path) -> dict[str, str]:
         if entry.get(key) in (None, ""):
             raise ValueError(f"{where}: {key!r} is missing")
     for key, value in entry.items():
-        if not isinstance(value, str):
+        if key in _TEXT_KEYS and isinstance(value, list):
+            if not value or not all(isinstance(text, str) for text in value):
+                raise ValueError(f"{where}: {key!r} must be a text or a list of texts, one per slice")
+        elif not isinstance(value, str):
             raise ValueError(f"{where}: {key!r} must be a text, got {type(value).__name__}")
     name = entry.get("name") or _stem(entry["anatomy"])
     if name != Path(name).name or name in ("", ".", ".."):
@@ -142,3 +164,26 @@ def _checked(entry: object, where: str, folder: Path) -> dict[str, str]:
 
 def _stem(path: str) -> str:
     return Path(path[:-3] if path.lower().endswith(".nii.gz") else path).stem
+
+
+def with_texts(
+    pairs: Sequence[dict[str, Any]], datalist: str | os.PathLike[str] | Sequence[dict[str, Any]] | None
+) -> list[dict[str, Any]]:
+    """The pairs, with the texts that a datalist has under the same names.
+
+    Args:
+        pairs: what to put the texts to, such as :func:`aanlib_pairs`.
+        datalist: as :func:`load_pairs` takes it, with texts; it may hold other pairs too. None or "" leaves the pairs
+            as they are.
+
+    Raises:
+        ValueError: naming the first pair for which the datalist has no text.
+    """
+    if not datalist:
+        return list(pairs)
+    described = {pair["name"]: {key: pair[key] for key in _TEXT_KEYS if pair.get(key)} for pair in load_pairs(datalist)}
+    for pair in pairs:
+        if not described.get(pair["name"]):
+            where = datalist if isinstance(datalist, (str, os.PathLike)) else "datalist"
+            raise ValueError(f"{where}: has no text for {pair['name']!r}; `fusion-nets describe` writes them")
+    return [{**pair, **described[pair["name"]]} for pair in pairs]

@@ -8,7 +8,7 @@ from torch import nn
 
 from evaluation.functional import qabf, ssim, vif
 
-__all__ = ["DMFNetLoss", "MetricLoss"]
+__all__ = ["DMFNetLoss", "FusionLoss", "MetricLoss"]
 
 
 class DMFNetLoss(nn.Module):
@@ -19,7 +19,6 @@ class DMFNetLoss(nn.Module):
     absolute Sobel responses and C the mean contrast-structure term of SSIM against whichever source varies more there.
     """
 
-    sobel: torch.Tensor
     window: torch.Tensor
 
     def __init__(self, intensity: float = 1.5, gradient: float = 1.0, structure: float = 0.5) -> None:
@@ -27,8 +26,6 @@ class DMFNetLoss(nn.Module):
         self.intensity = intensity
         self.gradient = gradient
         self.structure = structure
-        edge = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
-        self.register_buffer("sobel", torch.stack([edge, edge.T])[:, None], persistent=False)
         offset = torch.arange(11) - 5.0
         window = torch.exp(-(offset**2) / (2 * 1.5**2))
         self.register_buffer("window", window / window.sum(), persistent=False)
@@ -43,20 +40,15 @@ class DMFNetLoss(nn.Module):
         Returns:
             A scalar.
         """
-        fused, sources = _plain(pred) * 2 - 1, _plain(image) * 2 - 1
+        fused, sources = plain(pred) * 2 - 1, plain(image) * 2 - 1
         intensity = F.l1_loss(fused, sources.amax(dim=1, keepdim=True))
-        gradient = F.l1_loss(self._edges(fused), self._edges(sources).amax(dim=1, keepdim=True))
+        edges = [_sobel(images).abs().sum(dim=2) for images in (fused, sources)]
+        gradient = F.l1_loss(edges[0], edges[1].amax(dim=1, keepdim=True))
         return (
             self.intensity * intensity
             + self.gradient * gradient
             + self.structure * (1 - self._contrast_structure(fused, sources).mean())
         )
-
-    def _edges(self, images: torch.Tensor) -> torch.Tensor:
-        batch, channels, height, width = images.shape
-        flat = F.pad(images.reshape(-1, 1, height, width), [1, 1, 1, 1], mode="replicate")
-        response = F.conv2d(flat, self.sobel.to(flat)).abs().sum(dim=1)
-        return response.reshape(batch, channels, height, width)
 
     def _contrast_structure(self, fused: torch.Tensor, sources: torch.Tensor) -> torch.Tensor:
         mean_f, mean_s = self._blur(fused), self._blur(sources)
@@ -74,6 +66,36 @@ class DMFNetLoss(nn.Module):
         column = window.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
         row = window.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
         return F.conv2d(F.conv2d(images, column, groups=channels), row, groups=channels)
+
+
+class FusionLoss(nn.Module):
+    """Intensity, gradient and structure: the pixel part of the loss of SMFusion.
+
+    On luminance in [0, 1], with sources A, B and fused image F: ``intensity * |F - max(A, B)| + gradient * |S(F) -
+    max(S(A), S(B))| + structure * (2 - SSIM(F, A) - SSIM(F, B))``, S being the Sobel magnitude.
+
+    Args:
+        intensity: weight of the mean distance to the pointwise maximum of the sources.
+        gradient: weight of the mean distance to the stronger of both sources' edges.
+        structure: weight of structural dissimilarity, summed over the sources.
+    """
+
+    def __init__(self, intensity: float = 1.0, gradient: float = 1.0, structure: float = 0.5) -> None:
+        super().__init__()
+        self.intensity = intensity
+        self.gradient = gradient
+        self.structure = structure
+
+    def forward(self, pred: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """Loss of a batch; shapes and ranges as for :class:`DMFNetLoss`."""
+        fused, sources = plain(pred), plain(image)
+        # the square root has no gradient at 0
+        edges = [(_sobel(images).square().sum(dim=2) + 1e-6).sqrt() for images in (fused, sources)]
+        return (
+            self.intensity * F.l1_loss(fused, sources.amax(dim=1, keepdim=True))
+            + self.gradient * F.l1_loss(edges[0], edges[1].amax(dim=1, keepdim=True))
+            + self.structure * (2 - ssim(fused, sources[:, :1], sources[:, 1:]).mean())
+        )
 
 
 class MetricLoss(nn.Module):
@@ -99,7 +121,7 @@ class MetricLoss(nn.Module):
 
     def forward(self, pred: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """Loss of a batch; shapes and ranges as for :class:`DMFNetLoss`."""
-        fused, sources = _plain(pred), _plain(image)
+        fused, sources = plain(pred), plain(image)
         fused = fused + ((fused * 255).round() / 255 - fused).detach()
         anatomy, overlay = sources[:, :1], sources[:, 1:]
         return (
@@ -110,6 +132,14 @@ class MetricLoss(nn.Module):
         )
 
 
-def _plain(images: torch.Tensor) -> torch.Tensor:
+def _sobel(images: torch.Tensor) -> torch.Tensor:
+    """(B, C, H, W) -> the responses across and down, (B, C, 2, H, W)."""
+    batch, channels, height, width = images.shape
+    edge = images.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+    flat = F.pad(images.reshape(-1, 1, height, width), [1, 1, 1, 1], mode="replicate")
+    return F.conv2d(flat, torch.stack([edge, edge.T])[:, None]).reshape(batch, channels, 2, height, width)
+
+
+def plain(images: torch.Tensor) -> torch.Tensor:
     """A plain float32 tensor, whatever precision or metadata came in."""
     return torch.as_tensor(images).as_subclass(torch.Tensor).float()

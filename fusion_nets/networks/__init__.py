@@ -1,15 +1,22 @@
-"""Networks: DM-FNet and its diffusion UNet."""
+"""Networks: DM-FNet and its diffusion UNet, SMFusion and its critic."""
 
 from .attention_fusion import FusionDecoder
+from .critic import ImageTextCritic
 from .diffusion_unet import DiffusionUNet
 from .dmfnet import DMFNet
 from .released import load_released
 from .schedules import cosine_alpha_bar, linear_alpha_bar, noise_level_range
+from .smfusion import SMFusion
+from .text_parts import SemanticInteraction, TextInjection
 
 __all__ = [
     "DMFNet",
     "DiffusionUNet",
     "FusionDecoder",
+    "ImageTextCritic",
+    "SMFusion",
+    "SemanticInteraction",
+    "TextInjection",
     "cosine_alpha_bar",
     "linear_alpha_bar",
     "load_released",

@@ -1,21 +1,30 @@
-"""Transforms that MONAI lacks for fusion: loading pairs, display range, colour."""
+"""Transforms that MONAI lacks for fusion: loading pairs, display range, colour, words."""
 
 from .colour import HotColours, HotColoursd, MergeChroma, MergeChromad, SplitLuminance, SplitLuminanced, luminance
 from .display import ScaleToDisplayRange, ScaleToDisplayRanged
+from .encoding import EncodeText, EncodeTextd, RandForgetTextd, RandMirrord, swap_sides
 from .loading import LoadStudyImage, LoadStudyImaged
 from .saving import SaveFusedd
+from .text import Describe, Described
 
 __all__ = [
+    "EncodeText",
+    "EncodeTextd",
+    "Describe",
+    "Described",
     "HotColours",
     "HotColoursd",
     "LoadStudyImage",
     "LoadStudyImaged",
     "MergeChroma",
     "MergeChromad",
+    "RandForgetTextd",
+    "RandMirrord",
     "SaveFusedd",
     "ScaleToDisplayRange",
     "ScaleToDisplayRanged",
     "SplitLuminance",
     "SplitLuminanced",
     "luminance",
+    "swap_sides",
 ]

@@ -1,6 +1,8 @@
-"""What MONAI's engines, inferers and handlers lack for fusion."""
+"""What MONAI's engines, inferers and handlers lack for fusion, and the making of image-text datalists."""
 
 from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint
+from .described import CriticBatch, DescribedBatch
+from .describing import describe_pairs
 from .diffusion import NoisyBatch
 from .fusion import FeatureReplay, PairBatch
 from .inference import PairStream, SlicewiseInferer
@@ -8,6 +10,8 @@ from .preservation import PairReport, ReportPreservation, ReportSaver
 
 __all__ = [
     "BestCheckpoint",
+    "CriticBatch",
+    "DescribedBatch",
     "EpochSeed",
     "FeatureReplay",
     "NoisyBatch",
@@ -18,4 +22,5 @@ __all__ = [
     "ReportSaver",
     "RunningCheckpoint",
     "SlicewiseInferer",
+    "describe_pairs",
 ]

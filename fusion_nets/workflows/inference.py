@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from monai.inferers import SliceInferer
+from monai.inferers import Inferer
 from torch.utils.data import IterableDataset, get_worker_info
 
 from fusion_nets.clinical import ImageError
@@ -63,25 +63,41 @@ def _image_error(error: BaseException | None) -> ImageError | None:
     return error
 
 
-class SlicewiseInferer(SliceInferer):
-    """Fuse an image as it is and a volume slice by slice along its last axis; ``SliceInferer`` takes volumes only.
+class SlicewiseInferer(Inferer):
+    """Fuse an image as it is and a volume slice by slice along its last axis.
+
+    MONAI's ``SliceInferer`` takes volumes only, drops arguments on their way to the network (MONAI 1.6), and cannot
+    give each slice its own.
 
     Args:
         sw_batch_size: slices that go through the network together.
         amp: compute in bfloat16 where that is safe, on a GPU or a processor; MONAI's engines know autocast on CUDA
             only. bfloat16 has the range of float32, so that no gradient needs scaling.
+        slice_arguments: names of the network's arguments that, for a volume, come as (B, D, ...), one for each slice.
     """
 
-    def __init__(self, sw_batch_size: int = 1, amp: bool = False) -> None:
-        super().__init__(spatial_dim=2, roi_size=(-1, -1), sw_batch_size=sw_batch_size)
+    def __init__(self, sw_batch_size: int = 1, amp: bool = False, slice_arguments: Sequence[str] = ()) -> None:
+        if sw_batch_size < 1:
+            raise ValueError(f"sw_batch_size must be at least 1, got {sw_batch_size}")
+        self.sw_batch_size = sw_batch_size
         self.amp = amp
+        self.slice_arguments = tuple(slice_arguments)
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Infer (B, C, H, W[, D]); the result has the type of the inputs."""
 
-        # the arguments are bound here because MONAI 1.6 drops them on their way
-        def predict(images: torch.Tensor) -> torch.Tensor:
+        def predict(images: torch.Tensor, arguments: Mapping[str, Any]) -> torch.Tensor:
             with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
-                return network(images, *args, **kwargs).to(images.dtype)
+                return network(images, *args, **arguments).to(images.dtype)
 
-        return predict(inputs) if inputs.ndim == 4 else super().__call__(inputs, predict)
+        if inputs.ndim == 4:
+            return predict(inputs, kwargs)
+        depth = inputs.shape[-1]
+        # one row a slice, those of one volume after another
+        slices = inputs.movedim(-1, 1).flatten(0, 1)
+        rows = {name: kwargs.pop(name).flatten(0, 1) for name in self.slice_arguments if name in kwargs}
+        fused = []
+        for start in range(0, len(slices), self.sw_batch_size):
+            some = slice(start, start + self.sw_batch_size)
+            fused.append(predict(slices[some], {**kwargs, **{name: row[some] for name, row in rows.items()}}))
+        return torch.cat(fused).unflatten(0, (-1, depth)).movedim(1, -1)

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from fusion_nets.clinical import AANLIB_PAIRS, aanlib_pairs, balanced_weights, load_pairs, single_images
+from fusion_nets.clinical import AANLIB_PAIRS, aanlib_pairs, balanced_weights, load_pairs, single_images, with_texts
 
 PAIR = {"anatomy": "a.png", "overlay": "b.png"}
 
@@ -47,6 +47,18 @@ def test_pairs_given_as_they_are():
     assert entries == [{"anatomy": "mri/1.png", "overlay": "pet/1.png"}]
 
 
+def test_object_that_has_the_list(tmp_path):
+    pairs = [
+        {**PAIR, "anatomy_modality": "MR", "overlay_modality": "PT", "pair": "PET-MRI", "overlay_text": ["a", "", "b"]},
+        {**PAIR, "name": "other"},
+    ]
+    path = write(tmp_path / "pairs.json", {"description": {"describer": {}}, "pairs": pairs})
+    loaded = load_pairs(path)
+    assert loaded == load_pairs(write(tmp_path / "plain.json", pairs))
+    assert loaded[0] == {**pairs[0], "anatomy": f"{tmp_path}/a.png", "overlay": f"{tmp_path}/b.png", "name": "a"}
+    assert load_pairs({"pairs": pairs}) == load_pairs(pairs)
+
+
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_single_pair(tmp_path, nothing):
     pair = load_pairs(nothing, anatomy=tmp_path / "a.png", overlay="b.png")
@@ -81,6 +93,10 @@ def test_byte_order_mark_of_windows_editors(tmp_path):
         ("text", ["list of at least one"]),
         (None, ["list of at least one"]),
         (3, ["list of at least one"]),
+        ({"pairs": []}, ["list of at least one"]),
+        ({"pairs": {"a": PAIR}}, ["list of at least one", 'under "pairs"']),
+        ({"pair": [PAIR]}, ["list of at least one", 'under "pairs"']),
+        ({"pairs": [PAIR, {"anatomy": "c.png"}]}, ["entry 2", "'overlay' is missing"]),
         ([PAIR, "b.png"], ["entry 2", "str"]),
         ([PAIR, ["a.png", "b.png"]], ["entry 2", "list"]),
         ([{**PAIR, "fused": "c.png"}], ["entry 1", "unknown key 'fused'", "anatomy_text"]),
@@ -92,6 +108,9 @@ def test_byte_order_mark_of_windows_editors(tmp_path):
         ([{"anatomy": ["a.png"], "overlay": "b.png"}], ["entry 1", "'anatomy' must be a text"]),
         ([{**PAIR, "name": 7}], ["entry 1", "'name' must be a text"]),
         ([{**PAIR, "overlay_text": None}], ["entry 1", "'overlay_text' must be a text"]),
+        ([{**PAIR, "overlay_text": []}], ["entry 1", "'overlay_text' must be a text or a list of texts"]),
+        ([{**PAIR, "overlay_text": ["a", 3]}], ["entry 1", "'overlay_text' must be a text or a list of texts"]),
+        ([{**PAIR, "anatomy_modality": ["MR"]}], ["entry 1", "'anatomy_modality' must be a text, got list"]),
         ([PAIR, {**PAIR, "overlay": "c.png"}], ["2 entries", "'a'", "name of its own"]),
         ([PAIR, {**PAIR, "anatomy": "c.png", "name": "a"}], ["2 entries", "'a'", "name of its own"]),
         ([{**PAIR, "name": "x/y"}], ["entry 1", "'x/y'", "without folders"]),
@@ -153,6 +172,31 @@ def test_datalist_and_a_pair(tmp_path, given):
         load_pairs([PAIR], **given)
 
 
+# texts of another datalist
+
+
+def test_texts_go_by_name(tmp_path):
+    texts = [
+        {**PAIR, "name": "second", "anatomy_text": "T2.", "overlay_text": ["a", "b"]},
+        {**PAIR, "name": "first", "anatomy_text": "T1.", "overlay_text": ""},
+        {**PAIR, "name": "third"},
+    ]
+    path = write(tmp_path / "texts.json", {"pairs": texts})
+    pairs = [{"name": "first", "overlay_text": "old", "pair": "x"}, {"name": "second", "anatomy": "c.png"}]
+    assert with_texts(pairs, path) == [
+        {"name": "first", "overlay_text": "old", "pair": "x", "anatomy_text": "T1."},
+        {"name": "second", "anatomy": "c.png", "anatomy_text": "T2.", "overlay_text": ["a", "b"]},
+    ]
+    assert with_texts(pairs, texts) == with_texts(pairs, str(path))
+    assert "anatomy_text" not in pairs[0]
+    assert with_texts(pairs, None) == with_texts(pairs, "") == pairs
+    for name in ("third", "fourth"):
+        with pytest.raises(ValueError, match=rf"texts\.json: has no text for '{name}'; `fusion-nets describe`"):
+            with_texts([*pairs, {"name": name}], path)
+    with pytest.raises(ValueError, match="datalist: has no text for 'third'"):
+        with_texts([{"name": "third"}], texts)
+
+
 # AANLIB
 
 
@@ -177,7 +221,10 @@ def test_aanlib_pairs(aanlib):
         "overlay": f"{aanlib}/PET-MRI/PET/2_002.png",
         "name": "PET-MRI_2_002",
         "pair": "PET-MRI",
+        "anatomy_modality": "MR",
+        "overlay_modality": "PT",
     }
+    assert [pair["overlay_modality"] for pair in pairs] == ["CT", "PT", "PT", "NM"]
     assert {pair["pair"] for pair in pairs} == set(AANLIB_PAIRS)
 
 

@@ -1,6 +1,8 @@
+import hashlib
+
 import pytest
 
-from fusion_nets.clinical import whole_file
+from fusion_nets.clinical import file_sha256, whole_file
 
 
 def content(folder):
@@ -70,3 +72,9 @@ def test_folder_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError), whole_file(tmp_path / "file" / "a.txt"):  # noqa: PT011
         pytest.fail("there is no place to write to")
+
+
+def test_sha256_of_a_file(tmp_path):
+    content = b"fusion" * 400_000
+    (tmp_path / "a").write_bytes(content)
+    assert file_sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()

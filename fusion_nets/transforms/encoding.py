@@ -1,0 +1,146 @@
+"""Descriptions on their way into a network: encoded, mirrored with the image, left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, RandomizableTransform, Transform
+
+__all__ = ["EncodeText", "EncodeTextd", "RandForgetTextd", "RandMirrord", "swap_sides"]
+
+
+class EncodeText(Transform):
+    """Encode the texts on several sources as one tensor.
+
+    Args:
+        encoder: gives the states (B, L, D), mask (B, L) and vector (B, D) of texts, such as
+            :class:`fusion_nets.text.TextEncoder`.
+    """
+
+    def __init__(self, encoder: Callable[[list[str]], Any]) -> None:
+        self.encoder = encoder
+
+    def __call__(self, texts: list[str | list[str]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Encode.
+
+        Args:
+            texts: one a source; or, where one is a list of texts, one a slice, the others holding for every slice.
+
+        Returns:
+            States (N, L, D), mask (N, L) and vectors (N, D) for N sources; with a list, (S, N, L, D) and so on for S
+            slices.
+
+        Raises:
+            ValueError: for lists of different lengths.
+        """
+        lengths = {len(text) for text in texts if not isinstance(text, str)}
+        if len(lengths) > 1:
+            raise ValueError(f"texts on {' and '.join(map(str, sorted(lengths)))} slices do not belong together")
+        slices = lengths.pop() if lengths else 1
+        rows = [[text] * slices if isinstance(text, str) else text for text in texts]
+        encoded = self.encoder([row[i] for i in range(slices) for row in rows])
+        states, mask, vector = (part.reshape(slices, len(rows), *part.shape[1:]) for part in encoded)
+        if all(isinstance(text, str) for text in texts):
+            return states[0], mask[0], vector[0]
+        return states, mask, vector
+
+
+class EncodeTextd(MapTransform):
+    """Dictionary twin of :class:`EncodeText`: writes ``{name}``, ``{name}_mask`` and ``{name}_vector``.
+
+    Args:
+        keys: the texts, one a source, in the order of the sources; one that is not there is empty.
+        encoder: as for :class:`EncodeText`.
+        name: what the result is called.
+        slices_of: key of an image; where it is a volume, the result has a row for every slice of it.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        encoder: Callable[[list[str]], Any],
+        name: str = "text",
+        slices_of: Hashable | None = None,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys=True)
+        self.encode = EncodeText(encoder)
+        self.name = name
+        self.slices_of = slices_of
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Encode.
+
+        Raises:
+            ValueError: if there are texts on another number of slices than the volume has.
+        """
+        d = dict(data)
+        texts = [d.get(key) or "" for key in self.keys]
+        image = None if self.slices_of is None else d[self.slices_of]
+        encoded = self.encode(texts)
+        if image is not None and image.ndim == 4:
+            slices = image.shape[-1]
+            if encoded[0].ndim == 3:
+                encoded = tuple(part.expand(slices, *part.shape) for part in encoded)  # type: ignore[assignment]
+            if len(encoded[0]) != slices:
+                raise ValueError(f"{d.get('name', 'an image')}: {len(encoded[0])} texts for {slices} slices")
+        d[self.name], d[f"{self.name}_mask"], d[f"{self.name}_vector"] = encoded
+        return d
+
+
+class RandForgetTextd(RandomizableTransform, MapTransform):
+    """Now and then, mask a source's text, so that a network learns to do without.
+
+    Args:
+        keys: masks (N, L).
+        prob: of each source's text.
+    """
+
+    def __init__(self, keys: KeysCollection = "text_mask", prob: float = 0.1) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Mask."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            keep = torch.from_numpy(self.R.random_sample(len(d[key])) >= self.prob)
+            d[key] = d[key] & keep[:, None]
+        return d
+
+
+class RandMirrord(RandomizableTransform, MapTransform):
+    """Now and then, mirror axial slices left to right, and change sides in the texts on them.
+
+    Args:
+        keys: images (C, H, W) whose last axis runs from one side of the body to the other.
+        text_keys: texts; missing ones are passed over.
+        prob: how often.
+    """
+
+    def __init__(self, keys: KeysCollection, text_keys: KeysCollection = (), prob: float = 0.5) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+        self.text_keys = (text_keys,) if isinstance(text_keys, str) else tuple(text_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Mirror."""
+        d = dict(data)
+        self.randomize(None)
+        if self._do_transform:
+            for key in self.key_iterator(d):
+                d[key] = torch.as_tensor(np.ascontiguousarray(np.asarray(d[key])[..., ::-1]))
+            for key in self.text_keys:
+                if d.get(key):
+                    d[key] = swap_sides(d[key])
+        return d
+
+
+def swap_sides(text: str) -> str:
+    """The text with every "left" a "right" and the other way round."""
+    other = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
+    return re.sub(r"\b(left|right|Left|Right)\b", lambda match: other[match.group()], text)

@@ -1,0 +1,38 @@
+"""Batches of images with their descriptions."""
+
+from __future__ import annotations
+
+from monai.engines import PrepareBatch
+
+__all__ = ["CriticBatch", "DescribedBatch"]
+
+
+class DescribedBatch(PrepareBatch):
+    """Prepare pairs with encoded texts for SMFusion and its loss.
+
+    From "image" (B, 2, H, W[, S]) and what :class:`fusion_nets.transforms.EncodeTextd` wrote, "text", "text_mask" and
+    "text_vector": image, {"image", "vector"}, (), {"text", "text_mask"}. Without texts the network gets none.
+    """
+
+    def __call__(self, batchdata, device=None, non_blocking=False, **kwargs):  # type: ignore[no-untyped-def]
+        """Prepare a batch."""
+        image = batchdata["image"].to(device=device, non_blocking=non_blocking, **kwargs)
+        if "text" not in batchdata:
+            return image, {"image": image}, (), {}
+        text, mask, vector = (
+            batchdata[key].to(device=device, non_blocking=non_blocking) for key in ("text", "text_mask", "text_vector")
+        )
+        return image, {"image": image, "vector": vector}, (), {"text": text, "text_mask": mask}
+
+
+class CriticBatch(PrepareBatch):
+    """Prepare single images with their text vectors for the critic: image, vector, (vector,), {}.
+
+    From "image" (B, 1, H, W) and "text_vector" (B, 1, D).
+    """
+
+    def __call__(self, batchdata, device=None, non_blocking=False, **kwargs):  # type: ignore[no-untyped-def]
+        """Prepare a batch."""
+        image = batchdata["image"].to(device=device, non_blocking=non_blocking, **kwargs)
+        vector = batchdata["text_vector"].to(device=device, non_blocking=non_blocking, **kwargs)[:, 0]
+        return image, vector, (vector,), {}
