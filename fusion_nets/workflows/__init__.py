@@ -6,6 +6,7 @@ from .describing import describe_pairs
 from .diffusion import NoisyBatch
 from .fusion import FeatureReplay, PairBatch
 from .inference import PairStream, SlicewiseInferer
+from .preservation import PairReport, ReportPreservation, ReportSaver
 
 __all__ = [
     "BestCheckpoint",
@@ -15,7 +16,10 @@ __all__ = [
     "FeatureReplay",
     "NoisyBatch",
     "PairBatch",
+    "PairReport",
     "PairStream",
+    "ReportPreservation",
+    "ReportSaver",
     "RunningCheckpoint",
     "SlicewiseInferer",
     "describe_pairs",

@@ -1,0 +1,198 @@
+"""How much of the sources' reports survives in the report of the fused image."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+from monai.utils import optional_import
+
+from evaluation.functional import finding_precision, finding_recall, rouge_l, text_similarity
+from fusion_nets.clinical import whole_file
+from fusion_nets.text import Describer, Finding
+from fusion_nets.transforms import luminance
+
+__all__ = ["PairReport", "ReportPreservation", "ReportSaver"]
+
+
+@dataclass(frozen=True)
+class PairReport:
+    """The reports of a pair and of its fused image, and what the one kept of the others.
+
+    Args:
+        anatomy_text: report of the anatomy.
+        overlay_text: report of the overlay.
+        fused_text: report of the fused image.
+        scores: by name, see :class:`ReportPreservation`; NaN where there is nothing to score.
+    """
+
+    anatomy_text: str
+    overlay_text: str
+    fused_text: str
+    scores: dict[str, float]
+
+
+class ReportPreservation:
+    """Report both sources and the fused image, and score what the fused image's report kept.
+
+    The scores, all the better the higher:
+
+    - "finding_recall", 0 to 1: share of a source's findings that the fused image's report has, mean over the sources
+      that have any;
+    - "finding_precision", 0 to 1: share of the fused image's findings that either source has;
+    - "rouge_l", 0 to 1: ROUGE-L, mean over the sources;
+    - "similarity", -1 to 1: cosine of text embeddings, mean over the sources; only with an encoder.
+
+    Args:
+        describer: reports all three images; a text model that is told the modality should not write in another style
+            for "fused", or style is what the scores measure.
+        encoder: a :class:`fusion_nets.text.TextEncoder`, or any callable whose result for a list of texts has a
+            ``vector``, (B, D).
+        parse: reads the findings of a report; :func:`fusion_nets.text.parse_findings` if None.
+
+    Source: Xiang et al., SMFusion, arXiv 2505.12251, 2025, evaluation by reports; see :mod:`evaluation.functional` for
+    each score.
+    """
+
+    def __init__(
+        self,
+        describer: Describer,
+        encoder: Callable[[list[str]], Any] | None = None,
+        parse: Callable[[str], Sequence[Finding]] | None = None,
+    ) -> None:
+        self.describer = describer
+        self.encoder = encoder
+        self.parse = parse or optional_import("fusion_nets.text.findings", name="parse_findings")[0]
+
+    def __call__(
+        self,
+        fused: torch.Tensor,
+        anatomy: torch.Tensor,
+        overlay: torch.Tensor,
+        anatomy_text: str | None = None,
+        overlay_text: str | None = None,
+    ) -> PairReport:
+        """Report and score one pair.
+
+        Args:
+            fused: fused image, (1 | 3, H, W[, D]) in [0, 1], on the grid of the anatomy; its luminance is described.
+            anatomy: the anatomical source, (1 | 3, H, W[, D]) in [0, 1]; its ``meta`` goes to the describer.
+            overlay: the overlay, likewise.
+            anatomy_text: report of the anatomy, if there is one already; it should be the describer's.
+            overlay_text: report of the overlay, likewise.
+        """
+        fused_text = self.report(fused, like=anatomy)
+        anatomy_text = anatomy_text or self.report(anatomy)
+        overlay_text = overlay_text or self.report(overlay)
+        return PairReport(anatomy_text, overlay_text, fused_text, self.compare(fused_text, anatomy_text, overlay_text))
+
+    def report(self, image: torch.Tensor, like: torch.Tensor | None = None) -> str:
+        """Report an image as it is, or as one fused on the grid of the image it is ``like``."""
+        if like is not None:
+            affine = like.affine if isinstance(like, MetaTensor) else None
+            plain = luminance(image.as_subclass(torch.Tensor))
+            image = MetaTensor(plain, affine=affine, meta={"modality": "fused"})
+        elif not isinstance(image, MetaTensor):
+            image = MetaTensor(image)
+        (text,) = self.describer([image])
+        return text
+
+    def compare(self, fused_text: str, anatomy_text: str, overlay_text: str) -> dict[str, float]:
+        """Score the report of a fused image against those of its sources."""
+        sources = anatomy_text, overlay_text
+        fused, anatomy, overlay = (list(self.parse(text)) for text in (fused_text, *sources))
+        recalls = [finding_recall(fused, findings) for findings in (anatomy, overlay) if findings]
+        scores = {
+            "finding_recall": sum(recalls) / len(recalls) if recalls else math.nan,
+            "finding_precision": finding_precision(fused, anatomy + overlay),
+            "rouge_l": sum(rouge_l(fused_text, text) for text in sources) / 2,
+        }
+        if self.encoder is not None:
+            vectors = torch.as_tensor(self.encoder([fused_text, *sources]).vector)
+            scores["similarity"] = text_similarity(vectors[:1].expand(2, -1), vectors[1:]).mean().item()
+        return scores
+
+
+class ReportSaver:
+    """Report every case of an evaluation run: ``{name}_report.json`` beside its fused image, and ``reports.csv``.
+
+    The JSON file holds "anatomy_text", "overlay_text", "fused_text" and "scores" (null where there is nothing to
+    score); the table has one row of scores per case and no text. Cases are known by "name" alone.
+
+    The engine's items, taken apart as MONAI's engines do by default, need "image" (2, H, W[, D]), "pred"
+    (1, H, W[, D]) and "name". Modalities are told by "anatomy_modality" and "overlay_modality", or else by the ``meta``
+    of "anatomy" and "overlay". "anatomy_text" and "overlay_text" are the sources' reports, where there are any; lists,
+    one text per slice, are not. The table has the cases of one process.
+
+    Args:
+        output_dir: folder to write to.
+        describer: as for :class:`ReportPreservation`.
+        encoder: likewise.
+        parse: likewise.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        describer: Describer,
+        encoder: Callable[[list[str]], Any] | None = None,
+        parse: Callable[[str], Sequence[Finding]] | None = None,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.preservation = ReportPreservation(describer, encoder, parse)
+        self.rows: list[dict[str, Any]] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator."""
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda: self.rows.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save_table)
+
+    def __call__(self, engine: Engine) -> None:
+        """Report the cases of a batch.
+
+        Raises:
+            KeyError: for an item without "image", "pred" or "name".
+        """
+        batch: Any = engine.state.batch
+        output: Any = engine.state.output
+        for given, made in zip(batch, output, strict=True):
+            item = {**given, **made}
+            report = self.preservation(
+                item["pred"].cpu(),
+                _source(item, "anatomy", 0),
+                _source(item, "overlay", 1),
+                *(text if isinstance(text := item.get(key), str) else None for key in ("anatomy_text", "overlay_text")),
+            )
+            self.rows.append({"name": item["name"], **report.scores})
+            scores = {name: None if math.isnan(value) else value for name, value in report.scores.items()}
+            with whole_file(self.output_dir / f"{item['name']}_report.json") as partial:
+                partial.write_text(
+                    json.dumps({**asdict(report), "scores": scores}, indent=1, ensure_ascii=False), "utf-8"
+                )
+
+    def save_table(self) -> None:
+        """Write the scores of all cases."""
+        if not self.rows:
+            return
+        with whole_file(self.output_dir / "reports.csv") as partial, partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.rows[0])
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def _source(item: Mapping[str, Any], key: str, channel: int) -> MetaTensor:
+    image = item["image"][channel : channel + 1].cpu()
+    modality = item.get(f"{key}_modality") or getattr(item.get(key), "meta", {}).get("modality")
+    affine = image.affine if isinstance(image, MetaTensor) else None
+    known = {"modality": modality} if modality else {}
+    return MetaTensor(image.as_subclass(torch.Tensor), affine=affine, meta=known)

@@ -1,0 +1,182 @@
+"""How much of the sources' reports the fused images keep, one row per fusion method.
+
+    python tests/benchmarks/report_preservation.py --dataset_dir AANLIB [--published_dir IMAGES]
+        [--method NAME=FOLDER ...] [--encoder MODEL] [--specific]
+
+A method's folder holds its fused pictures as the bundles write them, PET-MRI_25015_fused.png, or as PET-MRI/25015.jpg.
+Both sources and every fused image are described by `fusion_nets.text.MeasuredText`. Prints Markdown: over the pairs of
+the section that every method has, and over those of them for which the authors of DM-FNet published fused images; and
+whether the claim holds that a method keeps at least 15 % more findings than the pointwise mean. With --specific only
+findings count that say where or how large: others, such as the mean level, stand in every report and cannot be lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from scipy.stats import wilcoxon
+
+from evaluation.functional import quantise
+from fusion_nets.clinical import AANLIB_PAIRS, aanlib_pairs, read_image
+from fusion_nets.text import Finding
+from fusion_nets.transforms import luminance
+from fusion_nets.workflows import ReportPreservation
+
+MODALITIES = {"MRI": "MR", "CT": "CT", "PET": "PT", "SPECT": "NM"}
+MEAN, MAXIMUM, PUBLISHED = "pointwise mean", "pointwise maximum", "DM-FNet (published images)"
+TITLES = {"finding_recall": "recall", "finding_precision": "precision", "rouge_l": "ROUGE-L", "similarity": "cosine"}
+CLAIM, LEVEL = 1.15, 0.05
+Pair = Mapping[str, str]
+Scores = dict[str, dict[str, dict[str, float]]]
+"""Method, name of the pair, score."""
+
+
+def grey(path: str | Path, modality: str) -> MetaTensor:
+    """8-bit luminance, (1, H, W), in [0, 1]."""
+    image = read_image(path)
+    levels = quantise(luminance(image.as_tensor()), data_range=255) / 255
+    return MetaTensor(levels, affine=image.affine, meta={"modality": modality})
+
+
+def pictures(folder: str | Path, pairs: Sequence[Pair]) -> dict[str, Path]:
+    """The fused pictures a folder has of these pairs, by the pair's name."""
+    found = {}
+    for pair in pairs:
+        stem = Path(pair["anatomy"]).stem
+        names = (f"{pair['name']}_fused.png", f"{pair['name']}.png", f"{pair['pair']}/{stem}.jpg")
+        there = [Path(folder) / name for name in names if (Path(folder) / name).is_file()]
+        if there:
+            found[pair["name"]] = there[0]
+    if not found:
+        raise SystemExit(f"{folder}: holds none of the {len(pairs)} pairs; {' or '.join(names)} would be one of them")
+    return found
+
+
+def score(preservation: ReportPreservation, pairs: Sequence[Pair], methods: Mapping[str, Mapping[str, Path]]) -> Scores:
+    """Every score of the pointwise mean and maximum, and of each method where it has the pair."""
+    scores: Scores = {row: {} for row in (MEAN, MAXIMUM, *methods)}
+    for pair in pairs:
+        name = pair["name"]
+        other, first = pair["pair"].split("-")
+        anatomy, overlay = grey(pair["anatomy"], MODALITIES[first]), grey(pair["overlay"], MODALITIES[other])
+        texts = preservation.report(anatomy), preservation.report(overlay)
+        fused = {MEAN: quantise((anatomy + overlay) / 2) / 255, MAXIMUM: torch.maximum(anatomy, overlay)}
+        fused |= {row: grey(found[name], "fused") for row, found in methods.items() if name in found}
+        for row, image in fused.items():
+            scores[row][name] = preservation(image, anatomy, overlay, *texts).scores
+    return scores
+
+
+def specific(findings: Sequence[Finding]) -> list[Finding]:
+    """Findings that say where or how large."""
+    return [finding for finding in findings if finding.side or finding.place or finding.size is not None]
+
+
+def common(scores: Scores) -> list[str]:
+    """The pairs that every method has."""
+    first, *others = scores.values()
+    return [name for name in first if all(name in other for other in others)]
+
+
+def values(scores: Scores, row: str, score: str, names: Sequence[str]) -> np.ndarray:
+    """One score of one method, pair by pair."""
+    return np.array([scores[row][name][score] for name in names])
+
+
+def mean(numbers: np.ndarray) -> float:
+    """Mean of what is no NaN; NaN of nothing."""
+    numbers = numbers[~np.isnan(numbers)]
+    return float(numbers.mean()) if len(numbers) else float("nan")
+
+
+def compare(better: np.ndarray, than: np.ndarray) -> tuple[float, float]:
+    """How many times as high a mean is, and the p of a one-sided Wilcoxon signed-rank test that it is higher.
+
+    Pair by pair; pairs without both values are left out.
+    """
+    both = ~(np.isnan(better) | np.isnan(than))
+    better, than = better[both], than[both]
+    if not len(better):
+        return float("nan"), float("nan")
+    ratio = float(better.mean() / than.mean()) if than.any() else float("inf") if better.any() else float("nan")
+    p = 1.0 if np.array_equal(better, than) else float(wilcoxon(better, than, alternative="greater").pvalue)
+    return ratio, p
+
+
+def table(scores: Scores, names: Sequence[str]) -> list[str]:
+    """Markdown: the mean of every score over each modality pair and over all of them, and findings against the mean."""
+    groups = {pair: [name for name in names if name.startswith(f"{pair}_")] for pair in AANLIB_PAIRS}
+    groups = {pair: group for pair, group in groups.items() if group} | {"all": list(names)}
+    kinds = list(scores[MEAN][names[0]])
+    heads = [f"{group} {TITLES[kind]}" for group in groups for kind in kinds]
+    lines = ["| | " + " | ".join([*heads, "recall / mean's", "p"]) + " |", "|---|" + "---|" * (len(heads) + 2)]
+    for row in scores:
+        cells = [f"{mean(values(scores, row, kind, group)):.4f}" for group in groups.values() for kind in kinds]
+        ratio, p = compare(*(values(scores, each, "finding_recall", names) for each in (row, MEAN)))
+        cells += ["", ""] if row == MEAN else [f"{ratio:.3f}", f"{p:.2g}"]
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def verdicts(scores: Scores, names: Sequence[str], methods: Sequence[str]) -> list[str]:
+    """Whether each method keeps 15 % more findings than the mean, and more than the published images, if any."""
+    lines = []
+    for row in methods:
+        for other, wanted in ((MEAN, CLAIM), (PUBLISHED, 1.0)):
+            if other not in scores or row == other:
+                continue
+            ratio, p = compare(*(values(scores, each, "finding_recall", names) for each in (row, other)))
+            holds = (ratio >= wanted if wanted > 1 else ratio > wanted) and p < LEVEL
+            claim = f"at least {wanted:g} times" if wanted > 1 else "more than"
+            lines.append(
+                f"{row} keeps {claim} the findings of {other}: {'the claim holds' if holds else 'does not hold'} "
+                f"({ratio:.3f} times, p = {p:.2g}, {len(names)} pairs)"
+            )
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--dataset_dir", required=True)
+    parser.add_argument("--published_dir", help="the images that the authors of DM-FNet published")
+    parser.add_argument("--section", default="test")
+    parser.add_argument("--method", action="append", default=[], metavar="NAME=FOLDER", help="may be given repeatedly")
+    parser.add_argument("--encoder", help="folder or hub name of a text encoder; without one there is no cosine")
+    parser.add_argument("--specific", action="store_true", help="count only findings that say where or how large")
+    given = parser.parse_args(arguments)
+    from fusion_nets import text
+
+    methods = {}
+    pairs = aanlib_pairs(given.dataset_dir, given.section)
+    for method in given.method:
+        name, _, folder = method.partition("=")
+        if not folder or name in (*methods, MEAN, MAXIMUM, PUBLISHED):
+            parser.error(f"--method {method!r}: a name of its own, = and a folder are accepted")
+        methods[name] = pictures(folder, pairs)
+    encoder = text.TextEncoder(given.encoder) if given.encoder else None
+    preservation = ReportPreservation(text.MeasuredText(), encoder)
+    if given.specific:
+        parse = preservation.parse
+        preservation.parse = lambda report: specific(parse(report))
+    published = {PUBLISHED: pictures(given.published_dir, pairs)} if given.published_dir else {}
+
+    scores = score(preservation, pairs, methods | published)
+    ours = {row: cases for row, cases in scores.items() if row != PUBLISHED}
+    tables = {f"Section {given.section}": ours} | ({"Of these with a published image": scores} if published else {})
+    for title, rows in tables.items():
+        names = common(rows)
+        if not names:
+            raise SystemExit(f"{title}: no pair that every method has")
+        print(f"{title}: {len(names)} pairs (of {len(pairs)}) that every method has\n")
+        lines = [*table(rows, names), "", *verdicts(rows, names, [row for row in rows if row not in (MEAN, MAXIMUM)])]
+        print(*lines, sep="\n", end="\n\n")
+
+
+if __name__ == "__main__":
+    main()
