@@ -44,7 +44,7 @@ _STATEMENTS = (
 
 _NOUNS = {
     "asymmetry": r"asymmetr\w+|half brighter|halves alike",
-    "region": r"regions?|areas?|zones?|fo(?:cus|ci)|spots?|signals?|hyp(?:er|o)(?:intens|dens|attenuat)(?:ity|ities|ion)",
+    "region": r"regions?|areas?|zones?|fo(?:cus|ci)|spots?|signals?|hyp(?:er|o)(?:intensit|densit|attenuati)\w+",
     "lesion": r"lesions?",
     "mass": r"mass(?:es)?(?! effect)|tumou?rs?",
     "hemorrhage": r"h(?:a|)emorrhag\w+|h(?:a|)ematomas?|bleed(?:s|ing)?",

@@ -29,7 +29,7 @@ _PLACES = ((), ("posterior", "anterior"), ("inferior", "superior"))
 _THRESHOLDS = {
     "smoothing": 0.01,  # of the image's length: standard deviation of the Gaussian
     "head": 0.08,  # of the 99th percentile: what is darker is background
-    "bright": 0.65,  # of the way from the 2nd to the 99th percentile of the head
+    "bright": 0.65,  # of the way from the head's 2nd percentile, its border left out, to its 99th
     "rim": 0.12,  # of the head's radius: how deep the rim reaches
     "bone": 0.5,  # of the head's radius: how deep bright signal that hangs together with the rim belongs to it
     "closed": 25.0,  # percent of the border: a rim that covers less is no bone or skin, and may be a finding
@@ -128,74 +128,93 @@ class _Grey:
 
 def _findings(grey: _Grey) -> list[Finding]:
     """Everything that is measured, in the order of the description."""
-    t, ndim = _THRESHOLDS, grey.values.ndim
-    length = float(np.prod(grey.values.shape * grey.spacing) ** (1 / ndim))
-    smooth = ndimage.gaussian_filter(grey.values, t["smoothing"] * length / grey.spacing, mode="nearest", truncate=3)
+    ndim = grey.values.ndim
+    content = float(np.prod(grey.values.shape * grey.spacing))
+    blur = _THRESHOLDS["smoothing"] * content ** (1 / ndim)
+    smooth = ndimage.gaussian_filter(grey.values, blur / grey.spacing, mode="nearest", truncate=3)
     grain = grey.values - ndimage.uniform_filter(grey.values, 3, mode="nearest")
     steps = [-(-n // _MOST_VOXELS_ALONG[ndim]) for n in smooth.shape]
     every = tuple(slice(step // 2, None, step) for step in steps)
-    values, smooth, grain, spacing = grey.values[every], smooth[every], grain[every], grey.spacing * steps
+    values, smooth, spacing = grey.values[every], smooth[every], grey.spacing * steps
 
     head = _head(smooth)
     findings = [Finding("head extent", size=_percent(head.mean()), unit="%")]
     if not head.any():
         return findings
-    low, p5, p95, high = np.percentile(smooth[head], (2, 5, 95, 99))
-    noise = 1.4826 * np.median(np.abs(grain[head])) / np.sqrt(1 - 3.0**-ndim)
+    depth = ndimage.distance_transform_edt(np.pad(head, 1), sampling=spacing)[(slice(1, -1),) * ndim]
+    core = depth > 4 * blur  # where smoothing brings no darkness in from outside
+    low, p5 = np.percentile(smooth[core if core.any() else head], (2, 5))
+    p95, high = np.percentile(smooth[head], (95, 99))
+    noise = 1.4826 * np.median(np.abs(grain[every][head])) / np.sqrt(1 - 3.0**-ndim)
     findings.append(Finding("mean level", intensity=_percent(values[head].mean())))
-    findings.append(Finding("contrast level", intensity=_percent(p95 - p5)))
+    findings.append(Finding("contrast level", intensity=_percent(max(p95 - p5, 0))))
     findings.append(Finding("noise level", intensity=_percent(noise)))
-
     frame = _Frame.around(head, grey.axes)
     findings += _asymmetry(values, head, frame)
 
-    depth = ndimage.distance_transform_edt(np.pad(head, 1), sampling=spacing)[(slice(1, -1),) * ndim]
-    radius = _radius(head.sum() * spacing.prod(), ndim)
+    threshold = low + _THRESHOLDS["bright"] * (high - low)
+    bright = head & (smooth > (threshold if high - low > _THRESHOLDS["difference"] * high else np.inf))
+    findings.append(Finding("bright extent", size=_percent(bright.mean()), unit="%"))
     inside = head
-    if high - low > t["difference"] * high:
-        bright = head & (smooth > low + t["bright"] * (high - low))
-        findings.append(Finding("bright extent", size=_percent(bright.mean()), unit="%"))
-        if grey.modality not in _EMISSION:
-            skin = depth <= t["rim"] * radius
-            rim = _reached(bright & (depth <= t["bone"] * radius), skin)
-            away = ndimage.distance_transform_edt(~rim, sampling=spacing) if rim.any() else np.full(rim.shape, np.inf)
-            closed = _percent((away <= t["rim"] * radius)[head & (depth <= spacing.max())].mean())
-            findings.append(Finding("bright rim", size=closed, unit="%"))
-            inside = head & ~skin
-            if closed >= t["closed"]:
-                inside &= away > 3 * t["smoothing"] * length
-    if inside.sum() < t["inside"] * head.sum():
+    if grey.modality not in _EMISSION:
+        closed, inside = _rim(bright, depth, spacing, 3 * blur)
+        findings.append(Finding("bright rim", size=closed, unit="%"))
+    if inside.sum() < _THRESHOLDS["inside"] * head.sum():
         return findings
+    light, central, dark = _regions(smooth, inside, spacing, frame)
 
     def statement(kind: str, region: np.ndarray) -> Finding:
         side, place = frame.where(region)
-        size = (region.sum() * spacing.prod()) ** (1 / ndim)
-        size, unit = (round(float(size), 1), "mm") if grey.in_mm else (_percent(size / length), "%")
-        return Finding(kind, side, place, size, unit, _percent(values[region].mean()))
+        size, unit = region.sum() * spacing.prod(), "mm"
+        if not grey.in_mm:
+            size, unit = size / content * 100**ndim, "%"
+        return Finding(kind, side, place, round(float(size) ** (1 / ndim), 1), unit, _percent(values[region].mean()))
 
-    dark, middle, light = np.percentile(smooth[inside], (2, 50, 98))
-    least_difference = t["difference"] * light
-    least_voxels = max(t["length"] * length / float(spacing.prod()) ** (1 / ndim), 3) ** ndim
+    findings += [statement("bright region", region) for region in light[:_MOST_BRIGHT]]
+    if central:
+        findings.append(replace(statement("central dark area", np.logical_or.reduce(central)), place=""))
+    return findings + [statement("dark region", region) for region in dark[:_MOST_DARK]]
+
+
+def _rim(bright: np.ndarray, depth: np.ndarray, spacing: np.ndarray, gap: float) -> tuple[float, np.ndarray]:
+    """How many percent of the head's border the bright rim covers, and what of the head lies inside of it."""
+    head = depth > 0
+    radius = _radius(head.sum() * spacing.prod(), head.ndim)
+    skin = depth <= _THRESHOLDS["rim"] * radius
+    rim = _reached(bright & (depth <= _THRESHOLDS["bone"] * radius), skin)
+    if not rim.any():
+        return 0.0, head & ~skin
+    away = ndimage.distance_transform_edt(~rim, sampling=spacing)
+    closed = _percent((away <= _THRESHOLDS["rim"] * radius)[head & (depth <= spacing.max())].mean())
+    inside = head & ~skin
+    return closed, inside & (away > gap) if closed >= _THRESHOLDS["closed"] else inside
+
+
+def _regions(
+    smooth: np.ndarray, inside: np.ndarray, spacing: np.ndarray, frame: _Frame
+) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+    """The bright regions, the dark ones in the centre, and the other dark ones, the most salient first."""
+    t, ndim = _THRESHOLDS, smooth.ndim
+    low, middle, high = np.percentile(smooth[inside], (2, 50, 98))
+    least = t["difference"] * high
+    least_voxels = max(t["length"] * smooth.size ** (1 / ndim), 3) ** ndim
 
     def regions(mask: np.ndarray) -> list[np.ndarray]:
-        """The regions of a mask, the most salient (size times difference) first."""
         labels, count = ndimage.label(mask)
         index = np.arange(1, count + 1)
         voxels = ndimage.sum_labels(mask, labels, index)
         salience = ndimage.sum_labels(np.abs(smooth - middle), labels, index)
-        kept = (voxels >= least_voxels) & (salience >= least_difference * voxels)
-        kept &= _spread(labels, index, voxels, spacing) <= t["spread"]
-        order = np.argsort(-salience[kept], kind="stable")
-        return [labels == label for label in index[kept][order]]
+        kept = (voxels >= least_voxels) & (_spread(labels, voxels, spacing) <= t["spread"])
+        return [labels == label for label in index[kept][np.argsort(-salience[kept], kind="stable")]]
 
-    light_regions = regions(inside & (smooth > middle + t["salient"] * (light - middle)))
-    dark_regions = regions(inside & (smooth < middle - t["salient"] * (middle - dark)))
-    findings += [statement("bright region", region) for region in light_regions[:_MOST_BRIGHT]]
-    central = [region for region in dark_regions if frame.is_central(region)]
-    if central:
-        findings.append(replace(statement("central dark area", np.logical_or.reduce(central)), place=""))
-    others = [region for region in dark_regions if not frame.is_central(region)]
-    return findings + [statement("dark region", region) for region in others[:_MOST_DARK]]
+    light = regions(inside & (smooth > middle + max(t["salient"] * (high - middle), least)))
+    dark = regions(inside & (smooth < middle - max(t["salient"] * (middle - low), least)))
+    central = [frame.is_central(region) for region in dark]
+    return (
+        light,
+        [r for r, c in zip(dark, central, strict=True) if c],
+        [r for r, c in zip(dark, central, strict=True) if not c],
+    )
 
 
 def _head(smooth: np.ndarray) -> np.ndarray:
@@ -228,11 +247,11 @@ def _reached(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
     return touched[labels] & mask
 
 
-def _spread(labels: np.ndarray, index: np.ndarray, voxels: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+def _spread(labels: np.ndarray, voxels: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """Mean square distance of each region's voxels from its centre, by that of a disc or ball of its content."""
     where, ndim = np.nonzero(labels), labels.ndim
     label = labels[where]
-    total = np.zeros(len(index) + 1)
+    total = np.zeros(len(voxels) + 1)
     for positions, step in zip(where, spacing, strict=True):
         first = np.bincount(label, positions * step, len(total))
         total += np.bincount(label, (positions * step) ** 2, len(total))
