@@ -2,5 +2,7 @@
 
 from .describers import Describer
 from .findings import Finding
+from .generated import GeneratedText
+from .given import GivenText
 
-__all__ = ["Describer", "Finding"]
+__all__ = ["Describer", "Finding", "GeneratedText", "GivenText"]
