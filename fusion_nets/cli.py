@@ -14,6 +14,9 @@ from typing import Any
 
 __all__ = ["build_parser", "main"]
 
+DESCRIBERS = {"measured": "MeasuredText", "given": "GivenText", "generated": "GeneratedText"}
+"""By what `describe` describes, and the names of these classes in `fusion_nets.text`."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, or 2 where the user is asked to mend something."""
@@ -61,6 +64,34 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--output", required=True, metavar="FILE", help="weights to write, such as models/model.pt")
     command.set_defaults(run=_import_weights)
 
+    command = commands.add_parser(
+        "describe", help="put the images of a datalist into words; a stopped run goes on when it is started again"
+    )
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("--datalist", metavar="JSON", help="pairs to describe")
+    source.add_argument("--dataset_dir", metavar="FOLDER", help="an AANLIB folder instead of a datalist")
+    command.add_argument("--section", nargs="+", default=["train"], help="of the AANLIB folder, one or more")
+    command.add_argument("--output", required=True, metavar="JSON", help="datalist with texts to write")
+    command.add_argument(
+        "--describer",
+        choices=tuple(DESCRIBERS),
+        default="measured",
+        help="measured: computed from the image (default); given: only what came with it; generated: by a model",
+    )
+    command.add_argument("--model", help="of generated: folder of an image-to-text checkpoint, or name on the hub")
+    command.add_argument("--revision", metavar="COMMIT", help="of a name on the hub: commit hash of 40 digits")
+    command.add_argument("--prompt", help='what the model is asked; "{modality}" in it becomes MRI, CT, PET or SPECT')
+    command.add_argument("--max_new_tokens", type=int, default=256, help="length of a text (default: %(default)s)")
+    command.add_argument("--batch_size", type=int, default=1, help="images described together (default: %(default)s)")
+    command.add_argument("--device", default="cpu", help="where the model runs (default: %(default)s)")
+    command.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    command.add_argument("--download", action="store_true", help="get a model of the hub that is not here yet")
+    command.add_argument("--per", choices=("series", "slice"), default="series", help="one text, or one per slice")
+    command.add_argument("--overwrite", action="store_true", help="describe images that have a text, too")
+    for name in ("anatomy", "overlay"):
+        command.add_argument(f"--{name}_window", nargs=2, type=float, metavar=("LOW", "HIGH"), help="display range")
+    command.set_defaults(run=_describe)
+
     return parser
 
 
@@ -106,6 +137,39 @@ def _import_weights(arguments: argparse.Namespace) -> None:
     with whole_file(arguments.output) as partial:
         torch.save(network.state_dict(), partial)
     print(f"{arguments.output}; run the bundle with configs/published.json on top, which names the published network")
+
+
+def _describe(arguments: argparse.Namespace) -> None:
+    import os
+
+    from fusion_nets import text
+    from fusion_nets.clinical import aanlib_pairs, load_pairs
+    from fusion_nets.workflows import describe_pairs
+
+    if arguments.describer == "generated" and not arguments.model:
+        raise ValueError("--describer generated needs a --model")
+    if arguments.describer != "generated" and (arguments.model or arguments.prompt):
+        raise ValueError("--model and --prompt belong to --describer generated")
+    if arguments.dataset_dir:
+        pairs = aanlib_pairs(arguments.dataset_dir, arguments.section)
+    else:
+        pairs = load_pairs(os.path.relpath(arguments.datalist))  # what is relative in it stays relative
+    how: dict[str, Any] = {}
+    if arguments.describer == "generated":
+        how = {name: getattr(arguments, name) for name in ("model", "revision", "prompt", "batch_size", "device")}
+        how |= {"generation": {"max_new_tokens": arguments.max_new_tokens}}
+        how |= {"dtype": arguments.dtype, "download": arguments.download}
+    describer = getattr(text, DESCRIBERS[arguments.describer])(**how)
+    written = describe_pairs(
+        pairs,
+        describer,
+        arguments.output,
+        per=arguments.per,
+        windows={"anatomy": arguments.anatomy_window, "overlay": arguments.overlay_window},
+        overwrite=arguments.overwrite,
+        batch_size=arguments.batch_size,
+    )
+    print(written)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 import gzip
+import json
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fusion_nets import cli, clinical
+from fusion_nets import cli, clinical, text
 from fusion_nets.networks import DMFNet
 
 
@@ -186,6 +187,116 @@ def test_import_weights_names_the_file_that_does_not_fit(released, tmp_path, cap
     assert cli.main(["import-weights", "--stage1", str(stage1), "--stage2", str(stage1), "--output", str(output)]) == 2
     assert_one_line(capsys, "stage1.pt", "missing")
     assert not output.exists()
+
+
+class Naming:
+    """Stands for a describer: tells its arguments, the modality and the shape."""
+
+    def __init__(self, **how):
+        self.configuration = {"kind": "naming", **how}
+
+    def __call__(self, images):
+        return [f"{image.meta.get('modality')} {tuple(image.shape)}" for image in images]
+
+
+@pytest.fixture
+def describers(monkeypatch):
+    for name in ("MeasuredText", "GeneratedText"):
+        monkeypatch.setattr(text, name, Naming, raising=False)
+
+
+def write_pairs(folder, **more):
+    folder.mkdir()
+    for name in ("a", "b"):
+        write_volume(folder / f"{name}.nii.gz")
+    pairs = [{"anatomy": "a.nii.gz", "overlay": "b.nii.gz", "overlay_modality": "PT", **more}]
+    (folder / "pairs.json").write_text(json.dumps(pairs))
+    return str(folder / "pairs.json")
+
+
+def test_describe_a_datalist(tmp_path, capsys, describers):
+    pairs, output = write_pairs(tmp_path / "data"), tmp_path / "out" / "texts.json"
+    assert cli.main(["describe", "--datalist", pairs, "--output", str(output)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{output}\n"
+    assert "2/2" in captured.err
+    written = json.loads(output.read_text())
+    assert written["description"]["describer"] == {"kind": "naming"}
+    assert written["pairs"][0] == {
+        "anatomy": "../data/a.nii.gz",
+        "overlay": "../data/b.nii.gz",
+        "overlay_modality": "PT",
+        "name": "a",
+        "anatomy_text": "None (1, 16, 16, 8)",
+        "overlay_text": "PT (1, 16, 16, 8)",
+    }
+    assert cli.main(["describe", "--datalist", pairs, "--output", str(output), "--per", "slice"]) == 0
+    (pair,) = clinical.load_pairs(output)
+    assert pair["overlay_text"] == ["PT (1, 16, 16)"] * 8
+
+
+def test_describe_by_a_model(tmp_path, describers):
+    pairs, output = write_pairs(tmp_path / "data"), tmp_path / "texts.json"
+    arguments = ["describe", "--datalist", pairs, "--output", str(output), "--describer", "generated"]
+    arguments += ["--model", "some/model", "--revision", "0" * 40, "--prompt", "Describe this {modality} image."]
+    arguments += ["--batch_size", "4", "--device", "cuda:1", "--dtype", "bfloat16", "--max_new_tokens", "33"]
+    assert cli.main(arguments) == 0
+    assert json.loads(output.read_text())["description"]["describer"] == {
+        "kind": "naming",
+        "model": "some/model",
+        "revision": "0" * 40,
+        "prompt": "Describe this {modality} image.",
+        "generation": {"max_new_tokens": 33},
+        "batch_size": 4,
+        "device": "cuda:1",
+        "dtype": "bfloat16",
+        "download": False,
+    }
+
+
+def test_describe_by_what_is_given(tmp_path, capsys):
+    pairs, output = write_pairs(tmp_path / "data", anatomy_text="T1."), tmp_path / "texts.json"
+    assert cli.main(["describe", "--datalist", pairs, "--output", str(output), "--describer", "given"]) == 2
+    error = capsys.readouterr().err
+    assert "b.nii.gz: came without a text" in error
+    assert error.splitlines()[-1].startswith("fusion-nets describe: 1 of 1 pairs could not be described")
+    assert not output.exists()
+
+
+def test_describe_aanlib(tmp_path, describers):
+    splits = {}
+    for pair in clinical.AANLIB_PAIRS:
+        splits[pair] = {section: [f"{section}.png"] for section in ("train", "val", "test")}
+        for modality in ("MRI", pair.split("-")[0]):
+            (tmp_path / "aanlib" / pair / modality).mkdir(parents=True)
+            for section in splits[pair]:
+                picture = np.arange(64, dtype=np.uint8).reshape(8, 8)
+                Image.fromarray(picture).save(tmp_path / "aanlib" / pair / modality / f"{section}.png")
+    (tmp_path / "aanlib" / "splits.json").write_text(json.dumps(splits))
+    arguments = ["describe", "--dataset_dir", str(tmp_path / "aanlib"), "--output", str(tmp_path / "texts.json")]
+    assert cli.main([*arguments, "--section", "train", "test"]) == 0
+    texts = {pair["name"]: pair["overlay_text"] for pair in clinical.load_pairs(tmp_path / "texts.json")}
+    assert len(texts) == 6
+    assert texts["SPECT-MRI_test"] == "NM (1, 8, 8)"
+    assert cli.main(arguments) == 0
+    assert len(clinical.load_pairs(tmp_path / "texts.json")) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--describer", "generated"], ["needs a --model"]),
+        (["--model", "x"], ["--model and --prompt belong to --describer generated"]),
+        (["--describer", "generated", "--model", "some/model"], ["some/model", "commit hash"]),
+        (["--describer", "generated", "--model", "some/absent", "--revision", "0" * 40], ["`hf download some/absent"]),
+    ],
+)
+def test_describe_says_what_to_mend(tmp_path, capsys, arguments, words):
+    pairs = write_pairs(tmp_path / "data")
+    assert cli.main(["describe", "--datalist", pairs, "--output", str(tmp_path / "texts.json"), *arguments]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("fusion-nets describe: ")
+    assert all(word in last for word in words), last
 
 
 @pytest.mark.parametrize("arguments", [[], ["unknown"], ["sample"], ["sample", "--output_dir", "x", "--seed", "a"]])

@@ -16,16 +16,16 @@ _DICOM_MODALITIES = {"CT": "CT", "PET": "PT", "SPECT": "NM"}
 
 
 def aanlib_pairs(
-    dataset_dir: str | os.PathLike[str], section: str, pairs: Sequence[str] = AANLIB_PAIRS
+    dataset_dir: str | os.PathLike[str], section: str | Sequence[str], pairs: Sequence[str] = AANLIB_PAIRS
 ) -> list[dict[str, str]]:
-    """Pairs of one section of an AANLIB folder.
+    """Pairs of one section of an AANLIB folder, or of several.
 
     The folder holds ``{pair}/MRI`` and ``{pair}/{CT | PET | SPECT}`` with equally named slices, and ``splits.json``,
     which names the slices of each section.
 
     Args:
         dataset_dir: the folder.
-        section: "train", "val", "test", or another that ``splits.json`` has.
+        section: "train", "val", "test", or another that ``splits.json`` has; or a list of them.
         pairs: which modality pairs.
 
     Returns:
@@ -41,11 +41,13 @@ def aanlib_pairs(
     if not splits.is_file():
         raise FileNotFoundError(f"{splits}: no such file; dataset_dir must be an AANLIB folder, see the model card")
     names = json.loads(splits.read_text())
+    sections = [section] if isinstance(section, str) else section
     for pair in pairs:
         if pair not in names:
             raise ValueError(f"{splits}: has no pairs {pair!r}; it has {', '.join(names)}")
-        if section not in names[pair]:
-            raise ValueError(f"{splits}: has no section {section!r} of {pair}; it has {', '.join(names[pair])}")
+        for one in sections:
+            if one not in names[pair]:
+                raise ValueError(f"{splits}: has no section {one!r} of {pair}; it has {', '.join(names[pair])}")
     overlays = {pair: pair.split("-")[0] for pair in pairs}
     return [
         {
@@ -56,8 +58,9 @@ def aanlib_pairs(
             "anatomy_modality": "MR",
             "overlay_modality": _DICOM_MODALITIES.get(overlay, overlay),
         }
+        for one in sections
         for pair, overlay in overlays.items()
-        for name in names[pair][section]
+        for name in names[pair][one]
     ]
 
 

@@ -3,12 +3,16 @@
 from .describers import Describer
 from .encoder import EncodedText, TextEncoder
 from .findings import Finding, parse_findings, write_findings
+from .generated import GeneratedText
+from .given import GivenText
 from .measured import MeasuredText
 
 __all__ = [
     "Describer",
     "EncodedText",
     "Finding",
+    "GeneratedText",
+    "GivenText",
     "MeasuredText",
     "TextEncoder",
     "parse_findings",

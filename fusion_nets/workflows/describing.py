@@ -36,6 +36,7 @@ def describe_pairs(
     batch_size: int = 1,
     journal: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    is_program: bool = False,
 ) -> Path:
     """Describe both images of every pair, and write a datalist that has the texts.
 
@@ -59,6 +60,8 @@ def describe_pairs(
         batch_size: images loaded and given to the describer together.
         journal: where to note the texts, by default ``{output}.journal.jsonl``.
         progress: show a progress bar.
+        is_program: where some images could not be described, end the program with a non-zero exit code instead of
+            raising, as a bundle's run does.
 
     Returns:
         The path of the datalist.
@@ -89,10 +92,11 @@ def describe_pairs(
                     pair[f"{key}_text"] = text
             bar.update(len(batch))
     if failures:
-        raise ImageError(
+        message = (
             f"{len(failures)} of {len(pairs)} pairs could not be described, reasons are given above; {output} is not "
             f"written, and a run that is started again goes on from {noted.path}"
         )
+        raise SystemExit(message) if is_program else ImageError(message)
     description = {
         "describer": task.configuration,
         "per": per,

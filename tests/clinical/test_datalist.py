@@ -234,6 +234,13 @@ def test_aanlib_pairs_of_some_modalities(aanlib):
     assert aanlib_pairs(aanlib, "val") == []
 
 
+def test_aanlib_pairs_of_several_sections(aanlib):
+    assert aanlib_pairs(aanlib, ["train"]) == aanlib_pairs(aanlib, "train")
+    assert aanlib_pairs(aanlib, ("val", "test", "train")) == aanlib_pairs(aanlib, "test") + aanlib_pairs(
+        aanlib, "train"
+    )
+
+
 def test_folder_that_is_not_aanlib(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"splits\.json: no such file"):
         aanlib_pairs(tmp_path, "train")
@@ -243,6 +250,7 @@ def test_folder_that_is_not_aanlib(tmp_path):
     ("asked", "words"),
     [
         ({"section": "tests"}, "has no section 'tests'.*train, val, test"),
+        ({"section": ["train", "tests"]}, "has no section 'tests'.*train, val, test"),
         ({"pairs": ["MR-PET"]}, "has no pairs 'MR-PET'.*PET-MRI"),
     ],
 )
