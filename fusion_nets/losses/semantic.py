@@ -28,7 +28,7 @@ class SemanticLoss(nn.Module):
 
     def __init__(self, critic: nn.Module) -> None:
         super().__init__()
-        self.critic = critic.requires_grad_(False).eval()
+        self.critic: Any = critic.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> SemanticLoss:
         """The critic stays in evaluation mode."""

@@ -1,5 +1,6 @@
 """Images in words: describers, findings, and the encoder that makes vectors of text."""
 
+from .critic import PretrainedCritic
 from .describers import Describer
 from .encoder import EncodedText, TextEncoder
 from .findings import Finding, parse_findings, write_findings
@@ -14,6 +15,7 @@ __all__ = [
     "GeneratedText",
     "GivenText",
     "MeasuredText",
+    "PretrainedCritic",
     "TextEncoder",
     "parse_findings",
     "write_findings",

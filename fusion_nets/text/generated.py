@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,14 +17,13 @@ from monai.data import MetaTensor
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from PIL import Image
 
-from fusion_nets.clinical import file_sha256
+from .checkpoints import folder_sha256
 
 __all__ = ["GeneratedText"]
 
 _MODALITIES = {"MR": "MRI", "CT": "CT", "PT": "PET", "NM": "SPECT", "fused": "fused"}
 _DISPLAY_AXES = {"S": "PL", "I": "PL", "A": "IL", "P": "IL", "L": "IP", "R": "IP"}
 """Where rows and columns of a slice point on a screen, by where its normal points (radiological)."""
-_CHECKPOINT_FILES = (".safetensors", ".bin", ".json", ".txt", ".model", ".jinja")
 
 
 class GeneratedText:
@@ -100,7 +98,7 @@ class GeneratedText:
             "kind": "generated",
             "model": Path(self.model).resolve().name if self.is_folder else self.model,
             "revision": self.revision,
-            "sha256": _folder_sha256(Path(self.model)) if self.is_folder else None,
+            "sha256": folder_sha256(Path(self.model)) if self.is_folder else None,
             "prompt": self.prompt,
             "generation": self.generation,
             "seed": self.seed,
@@ -256,8 +254,3 @@ def _picture(image: MetaTensor) -> Image.Image:
     turn = ornt_transform(io_orientation(affine), axcodes2ornt((*_DISPLAY_AXES[normal], normal)))
     array = (values.clamp(0, 1) * 255).round().to(torch.uint8).expand(3, -1, -1).movedim(0, -1)
     return Image.fromarray(np.ascontiguousarray(apply_orientation(array.numpy()[:, :, None], turn)[:, :, 0]))
-
-
-def _folder_sha256(folder: Path) -> str:
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in _CHECKPOINT_FILES)
-    return hashlib.sha256("".join(f"{path.name} {file_sha256(path)}\n" for path in files).encode()).hexdigest()

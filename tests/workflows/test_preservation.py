@@ -98,9 +98,7 @@ def test_texts_of_a_pair():
 def test_images_of_a_pair():
     describer = Spots()
     anatomy, overlay = image(8, modality="MR"), image(0, 4, modality="PT", text="given")
-    red = (
-        torch.cat([image(8, 4, modality="MR", text="of the input")] * 3) * torch.tensor([0.5, 1, 1])[:, None, None]
-    )
+    red = torch.cat([image(8, 4, modality="MR", text="of the input")] * 3) * torch.tensor([0.5, 1, 1])[:, None, None]
     report = ReportPreservation(describer, parse=parse)(tinted, anatomy, overlay)
     assert (report.fused_text, report.anatomy_text, report.overlay_text) == (BOTH, LEFT, RIGHT)
     assert report.scores["finding_recall"] == report.scores["finding_precision"] == 1
