@@ -7,9 +7,11 @@ BUNDLE := bundles/dmfnet
 DATASET ?= ../shared/data/aanlib
 PUBLISHED ?= ../shared/data/published/dmfnet
 SCOREBOARD ?= ../shared/reference/metrics/scoreboard.json
+SCORES = $(BIN)/python tests/benchmarks/scores.py --dataset_dir $(DATASET) --published_dir $(PUBLISHED) --scoreboard $(SCOREBOARD)
+FUSE_TEST = $(BIN)/python -m monai.bundle run --dataset_dir $(DATASET) --section test
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test lint bench scores clean
+.PHONY: demo test lint bench scores reports clean
 
 demo: $(READY)
 	$(BIN)/fusion-nets sample --output_dir demo
@@ -32,12 +34,24 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# evidence that takes minutes: speed against the plain way, and the table of the model card
+# evidence that takes minutes: speed, and the tables of the model cards
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/dmfnet_speed.py
+	$(BIN)/python tests/benchmarks/smfusion_speed.py
 
 scores: $(READY)
-	$(BIN)/python tests/benchmarks/dmfnet_scores.py --dataset_dir $(DATASET) --published_dir $(PUBLISHED) --scoreboard $(SCOREBOARD)
+	$(SCORES) --bundle bundles/dmfnet
+	$(SCORES) --bundle bundles/smfusion --option describe=True
+
+# what reports of fused images keep of reports of their sources, and whether SMFusion's texts matter
+reports: $(READY)
+	$(FUSE_TEST) --bundle_root bundles/dmfnet --output_dir runs/reports/dmfnet \
+	    --config_file "['bundles/dmfnet/configs/inference.json', 'bundles/dmfnet/configs/evaluate.json']"
+	$(FUSE_TEST) --bundle_root bundles/smfusion --output_dir runs/reports/smfusion --describe True \
+	    --config_file "['bundles/smfusion/configs/inference.json', 'bundles/smfusion/configs/evaluate.json']"
+	$(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(DATASET) --published_dir $(PUBLISHED) \
+	    --method SMFusion=runs/reports/smfusion --method DM-FNet=runs/reports/dmfnet
+	$(BIN)/python tests/benchmarks/text_matters.py --dataset_dir $(DATASET)
 
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
