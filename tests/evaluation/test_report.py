@@ -73,7 +73,9 @@ def test_what_makes_a_match(other, matches):
     assert finding_recall([b], [a]) == finding_recall([a], [b]) == finding_precision([a], [b]) == matches
 
 
-@pytest.mark.parametrize(("a", "b", "matches"), [(0.1, 0.6, True), (0.1, 0.61, False), (0, 0.5, True), (0.6, 1.1, True)])
+@pytest.mark.parametrize(
+    ("a", "b", "matches"), [(0.1, 0.6, True), (0.1, 0.61, False), (0, 0.5, True), (0.6, 1.1, True)]
+)
 def test_small_sizes(a, b, matches):
     assert finding_recall([Statement(size=a)], [Statement(size=b)]) == matches
 
