@@ -14,7 +14,8 @@ from monai.data.utils import to_affine_nd
 from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
-from ..transforms.colour import luminance
+from fusion_nets.transforms import luminance
+
 from .findings import Finding, write_findings
 
 __all__ = ["MeasuredText"]

@@ -60,6 +60,7 @@ def main() -> int:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     network = SMFusion(widths=arguments.widths, blocks=arguments.blocks).eval()
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     image = head(arguments.size)[None]
     views = [
         MetaTensor(image[0, i : i + 1], affine=torch.eye(4), meta={"modality": modality})
