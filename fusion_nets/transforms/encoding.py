@@ -11,6 +11,8 @@ from monai.config import KeysCollection
 from monai.transforms import Flip, MapTransform, RandomizableTransform, Transform
 from monai.utils import ensure_tuple
 
+from fusion_nets.clinical import ImageError
+
 __all__ = ["EncodeText", "EncodeTextd", "RandForgetTextd", "RandMirrord", "swap_sides"]
 
 
@@ -78,20 +80,24 @@ class EncodeTextd(MapTransform):
         """Encode.
 
         Raises:
-            ValueError: if there are texts on another number of slices than the volume has.
+            ImageError: if there are texts on another number of slices than the image of ``slices_of`` has.
         """
         d = dict(data)
         texts = [d.get(key) or "" for key in self.keys]
         if not any(texts):
             return d
         image = None if self.slices_of is None else d[self.slices_of]
+        slices = image.shape[-1] if image is not None and image.ndim == 4 else None
+        for key, text in zip(self.keys, texts, strict=True):
+            if image is not None and not isinstance(text, str) and len(text) != slices:
+                raise ImageError(
+                    f"{d.get('name', 'an image')}: {key}: {len(text)} texts for "
+                    f"{'a picture' if slices is None else f'{slices} slices'}; one text, or one for each slice of a "
+                    "volume, is accepted"
+                )
         encoded = self.encode(texts)
-        if image is not None and image.ndim == 4:
-            slices = image.shape[-1]
-            if encoded[0].ndim == 3:
-                encoded = tuple(part.expand(slices, *part.shape) for part in encoded)  # type: ignore[assignment]
-            if len(encoded[0]) != slices:
-                raise ValueError(f"{d.get('name', 'an image')}: {len(encoded[0])} texts for {slices} slices")
+        if slices is not None and encoded[0].ndim == 3:
+            encoded = tuple(part.expand(slices, *part.shape) for part in encoded)  # type: ignore[assignment]
         d[self.name], d[f"{self.name}_mask"], d[f"{self.name}_vector"] = encoded
         return d
 

@@ -12,7 +12,14 @@ class DescribedBatch(PrepareBatch):
 
     From "image" (B, 2, H, W[, S]) and what :class:`fusion_nets.transforms.EncodeTextd` wrote, "text", "text_mask" and
     "text_vector": image, {"image", "vector", "pair"?}, (), {"text", "text_mask"}. Without texts the network gets none.
+
+    Args:
+        vector_key: the text vectors that the critic of the semantic loss understands; another name where the critic has
+            a text encoder of its own.
     """
+
+    def __init__(self, vector_key: str = "text_vector") -> None:
+        self.vector_key = vector_key
 
     def __call__(self, batchdata, device=None, non_blocking=False, **kwargs):  # type: ignore[no-untyped-def]
         """Prepare a batch."""
@@ -21,7 +28,7 @@ class DescribedBatch(PrepareBatch):
         if "text" not in batchdata:
             return image, target, (), {}
         text, mask, vector = (
-            batchdata[key].to(device=device, non_blocking=non_blocking) for key in ("text", "text_mask", "text_vector")
+            batchdata[key].to(device=device, non_blocking=non_blocking) for key in ("text", "text_mask", self.vector_key)
         )
         return image, {**target, "vector": vector}, (), {"text": text, "text_mask": mask}
 
