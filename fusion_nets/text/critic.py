@@ -27,16 +27,21 @@ class PretrainedCritic(nn.Module):
 
     Raises:
         FileNotFoundError: if the model is not there, with how to get it.
-        ValueError: for a name without a revision, or a model that is not of CLIP type.
+        ValueError: for no name, a name without a revision, or a model that is not of CLIP type.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, model: str | os.PathLike[str], revision: str | None = None) -> None:
+    def __init__(self, model: str | os.PathLike[str] | None, revision: str | None = None) -> None:
         super().__init__()
         from transformers import AutoModel
 
+        if not model:
+            raise ValueError(
+                "name a model of CLIP type as critic: a folder, or a model in the local Hugging Face cache with its "
+                "revision"
+            )
         folder = find_checkpoint(model, revision)
         self.model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
         if not hasattr(self.model, "get_image_features"):

@@ -28,7 +28,8 @@ class DescribedBatch(PrepareBatch):
         if "text" not in batchdata:
             return image, target, (), {}
         text, mask, vector = (
-            batchdata[key].to(device=device, non_blocking=non_blocking) for key in ("text", "text_mask", self.vector_key)
+            batchdata[key].to(device=device, non_blocking=non_blocking)
+            for key in ("text", "text_mask", self.vector_key)
         )
         return image, {**target, "vector": vector}, (), {"text": text, "text_mask": mask}
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from monai.inferers import Inferer
+from monai.utils import convert_to_dst_type
 from torch.utils.data import IterableDataset, get_worker_info
 
 from fusion_nets.clinical import ImageError
@@ -93,11 +95,13 @@ class SlicewiseInferer(Inferer):
         if inputs.ndim == 4:
             return predict(inputs, kwargs)
         depth = inputs.shape[-1]
-        # one row a slice, those of one volume after another
-        slices = inputs.movedim(-1, 1).flatten(0, 1)
+        # one row a slice, those of one volume after another; a MetaTensor cannot always be indexed by slices, because it
+        # looks for a row of metadata for each
+        slices = inputs.as_subclass(torch.Tensor).movedim(-1, 1).flatten(0, 1)
         rows = {name: kwargs.pop(name).flatten(0, 1) for name in self.slice_arguments if name in kwargs}
         fused = []
         for start in range(0, len(slices), self.sw_batch_size):
             some = slice(start, start + self.sw_batch_size)
             fused.append(predict(slices[some], {**kwargs, **{name: row[some] for name, row in rows.items()}}))
-        return torch.cat(fused).unflatten(0, (-1, depth)).movedim(1, -1)
+        volume = torch.cat(fused).unflatten(0, (-1, depth)).movedim(1, -1)
+        return convert_to_dst_type(volume, inputs)[0] if isinstance(inputs, MetaTensor) else volume

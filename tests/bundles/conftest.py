@@ -1,16 +1,82 @@
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from monai.bundle import run
 from PIL import Image
 
-from fusion_nets.networks import DiffusionUNet, DMFNet
+from fusion_nets.networks import DiffusionUNet, DMFNet, ImageTextCritic, SMFusion
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+TEXT_WIDTH = 16
 TINY = {"width": 8, "norm_groups": 4}
 TINY_DMFNET = {**TINY, "head_width": 4, "residual": True}
+TINY_SMFUSION = {
+    "widths": [8, 16],
+    "blocks": [1, 1],
+    "heads": [1, 2],
+    "refinement_blocks": 1,
+    "text_width": TEXT_WIDTH,
+}
+TINY_CRITIC = {"text_width": TEXT_WIDTH, "feature_width": 8, "widths": [8, 8]}
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A bundle, with a tiny network in place of its own."""
+
+    name: str
+    network: Callable[..., torch.nn.Module]
+    tiny: dict[str, Any]
+
+    @property
+    def root(self) -> Path:
+        return BUNDLES / self.name
+
+    @property
+    def configs(self) -> Path:
+        return self.root / "configs"
+
+    @property
+    def network_def(self) -> dict[str, Any]:
+        return {"_target_": f"fusion_nets.networks.{self.network.__name__}", **self.tiny}
+
+    def fuse(self, weights, output_dir, configs=("inference.json",), **arguments):
+        return run(
+            config_file=[str(self.configs / name) for name in configs],
+            bundle_root=str(self.root),
+            weights=weights[self.name],
+            output_dir=str(output_dir),
+            **{"network_def": self.network_def, "logging_file": False, **arguments},
+        )
+
+    def loaded(self, weights) -> torch.nn.Module:
+        network = self.network(**self.tiny).eval()
+        network.load_state_dict(torch.load(weights[self.name], weights_only=True))
+        return network
+
+    def expected(self, weights, anatomy, overlay, *text) -> torch.Tensor:
+        with torch.no_grad():
+            return self.loaded(weights)(torch.stack([anatomy, overlay])[None], *text)[0, 0]
+
+
+DMFNET = Bundle("dmfnet", DMFNet, TINY_DMFNET)
+SMFUSION = Bundle("smfusion", SMFusion, TINY_SMFUSION)
+EVERY = pytest.mark.parametrize("bundle", [DMFNET, SMFUSION], ids=lambda bundle: bundle.name)
+
+
+def causes(error: BaseException | None) -> str:
+    """What an error and those behind it say."""
+    said = []
+    while error is not None:
+        said.append(str(error))
+        error = error.__cause__
+    return "\n".join(said)
 
 
 def blobs(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -22,6 +88,10 @@ def blobs(rng: np.random.Generator, *shape: int) -> np.ndarray:
     if len(shape) == 3:
         image = image[..., None] * rng.random(shape[2])
     return image.clip(0, 255).astype(np.uint8)
+
+
+def picture(path: str | Path) -> torch.Tensor:
+    return torch.from_numpy(np.array(Image.open(path))) / 255
 
 
 @pytest.fixture(scope="session")
@@ -45,12 +115,84 @@ def dataset_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def texts(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A datalist with a text on every image of the made-up folder but one."""
+    path = tmp_path_factory.mktemp("texts") / "texts.json"
+    pairs = []
+    for kind in ("CT-MRI", "PET-MRI", "SPECT-MRI"):
+        overlay = kind.split("-")[0]
+        for number in range(4):
+            files = {"anatomy": f"{kind}/MRI/{number}.png", "overlay": f"{kind}/{overlay}/{number}.png"}
+            text = {"anatomy_text": f"MRI {number}, left.", "overlay_text": f"{overlay} {number}, right."}
+            pairs.append(
+                {**{key: str(dataset_dir / file) for key, file in files.items()}, "name": f"{kind}_{number}", **text}
+            )
+    del pairs[0]["overlay_text"]
+    path.write_text(json.dumps({"pairs": pairs}))
+    return path
+
+
+@pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Weights of tiny networks, random but for a head that is almost silent."""
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
-    torch.save(DiffusionUNet(**TINY).state_dict(), folder / "unet.pt")
-    network = DMFNet(**TINY_DMFNET)
-    network.fusion.head[2].weight.data.mul_(0.01)
-    torch.save(network.state_dict(), folder / "model.pt")
-    return {"unet": str(folder / "unet.pt"), "model": str(folder / "model.pt")}
+    unet, dmfnet, smfusion = DiffusionUNet(**TINY), DMFNet(**TINY_DMFNET), SMFusion(**TINY_SMFUSION)
+    dmfnet.fusion.head[2].weight.data.mul_(0.01)
+    stir(smfusion)
+    networks = {
+        "unet": unet,
+        "dmfnet": dmfnet,
+        "critic": ImageTextCritic(**TINY_CRITIC),
+        "smfusion": smfusion,
+    }
+    for name, network in networks.items():
+        torch.save(network.state_dict(), folder / f"{name}.pt")
+    return {name: str(folder / f"{name}.pt") for name in networks}
+
+
+def stir(network: torch.nn.Module) -> None:
+    """Random values where SMFusion begins with zeros, so that image and text both show in the result."""
+    for name, value in network.named_parameters():
+        if name.startswith("head.") or "modulation" in name:
+            torch.nn.init.normal_(value, std=0.05)
+
+
+def vocabulary(folder: Path):
+    """A tokenizer that knows letters and digits."""
+    from transformers import BertTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", ","]
+    words += [mark + letter for letter in "abcdefghijklmnopqrstuvwxyz0123456789" for mark in ("", "##")]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    return BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=64), len(words)
+
+
+@pytest.fixture(scope="session")
+def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a tiny text encoder."""
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("encoder")
+    tokenizer, size = vocabulary(folder)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    shape = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 64}
+    BertModel(BertConfig(vocab_size=size, hidden_size=TEXT_WIDTH, **shape)).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a tiny CLIP."""
+    from transformers import CLIPConfig, CLIPModel
+
+    folder = tmp_path_factory.mktemp("clip")
+    tokenizer, size = vocabulary(folder)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    shape = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    text = {**shape, "vocab_size": size, "max_position_embeddings": 64, "eos_token_id": 3, "pad_token_id": 0}
+    vision = {**shape, "image_size": 32, "patch_size": 16}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=10)).save_pretrained(folder)
+    return str(folder)

@@ -5,70 +5,115 @@ import torch
 from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_in_out
 from monai.data import load_net_with_metadata
 
-from .conftest import BUNDLES
+from .conftest import BUNDLES, DMFNET, EVERY, SMFUSION, stir
 
-ROOT = BUNDLES / "dmfnet"
-CONFIGS = ROOT / "configs"
-META = str(CONFIGS / "metadata.json")
-INFERENCE = str(CONFIGS / "inference.json")
+SCHEMA = str(BUNDLES / "metadata_schema.json")
+SHIPPED = [bundle for bundle in (DMFNET, SMFUSION) if (bundle.root / "models/model.pt").is_file()]
 
 
-def test_files_of_the_bundle_specification():
+def read(bundle, name):
+    return json.loads((bundle.configs / name).read_text())
+
+
+def configured(bundle):
+    parser = ConfigParser()
+    parser.read_config(str(bundle.configs / "inference.json"))
+    return parser.get_parsed_content("network_def").eval()
+
+
+@EVERY
+def test_files_of_the_bundle_specification(bundle):
     for name in (
         "configs/metadata.json",
         "configs/inference.json",
         "configs/logging.conf",
         "docs/README.md",
         "docs/data_license.txt",
-        "models/model.pt",
         "LICENSE",
     ):
-        assert (ROOT / name).is_file(), name
-    assert (ROOT / "models/model.pt").stat().st_size < 50e6
+        assert (bundle.root / name).is_file(), name
 
 
-def test_metadata_follows_the_schema_without_a_network():
-    verify_metadata(meta_file=META, filepath=str(BUNDLES / "metadata_schema.json"))
+@pytest.mark.parametrize("bundle", SHIPPED, ids=lambda bundle: bundle.name)
+def test_shipped_weights_are_those_of_the_network(bundle):
+    weights = bundle.root / "models/model.pt"
+    assert weights.stat().st_size < 50e6
+    configured(bundle).load_state_dict(torch.load(weights, weights_only=True))
+
+
+@EVERY
+def test_metadata_follows_the_schema_without_a_network(bundle):
+    verify_metadata(meta_file=str(bundle.configs / "metadata.json"), filepath=SCHEMA)
 
 
 @pytest.mark.parametrize(
     ("key", "value"), [("version", 1), ("task", ""), ("network_data_format", {"inputs": {}}), ("authors", None)]
 )
 def test_the_schema_refuses_other_metadata(tmp_path, key, value):
-    metadata = json.loads((CONFIGS / "metadata.json").read_text())
-    (tmp_path / "metadata.json").write_text(json.dumps({**metadata, key: value}))
+    (tmp_path / "metadata.json").write_text(json.dumps({**read(DMFNET, "metadata.json"), key: value}))
     with pytest.raises(ValueError, match="Failed validating"):
-        verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=str(BUNDLES / "metadata_schema.json"))
+        verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=SCHEMA)
 
 
-def test_network_takes_and_gives_what_the_metadata_says():
-    verify_net_in_out(net_id="network_def", meta_file=META, config_file=INFERENCE, n=2, device="cpu")
+@pytest.mark.parametrize(
+    ("bundle", "size"), [(DMFNET, {"n": 2}), (SMFUSION, {}), (SMFUSION, {"any": 8}), (SMFUSION, {"any": 37})]
+)
+def test_network_takes_and_gives_what_the_metadata_says(bundle, size):
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(bundle.configs / "metadata.json"),
+        config_file=str(bundle.configs / "inference.json"),
+        device="cpu",
+        **size,
+    )
 
 
-def test_exported_network_gives_the_same(tmp_path):
-    exported = tmp_path / "model.ts"
+@EVERY
+def test_exported_network_gives_the_same(bundle, tmp_path):
+    weights, exported = tmp_path / "model.pt", tmp_path / "model.ts"
+    torch.manual_seed(0)
+    network = configured(bundle)
+    stir(network)
+    torch.save(network.state_dict(), weights)
     ckpt_export(
         net_id="network_def",
         filepath=str(exported),
-        ckpt_file=str(ROOT / "models/model.pt"),
-        meta_file=META,
-        config_file=INFERENCE,
+        ckpt_file=str(weights),
+        meta_file=str(bundle.configs / "metadata.json"),
+        config_file=str(bundle.configs / "inference.json"),
     )
     scripted, metadata, _ = load_net_with_metadata(str(exported), more_extra_files=("inference.json",))
-    assert metadata["version"] == json.loads((CONFIGS / "metadata.json").read_text())["version"]
-    parser = ConfigParser()
-    parser.read_config(INFERENCE)
-    network = parser.get_parsed_content("network_def").eval()
-    network.load_state_dict(torch.load(ROOT / "models/model.pt", weights_only=True))
-    image = torch.rand(1, 2, 64, 72)
+    assert metadata["version"] == read(bundle, "metadata.json")["version"]
+    image = torch.rand(2, 2, 64, 72)
+    given = [(image,)]
+    if bundle is SMFUSION:
+        mask = torch.tensor([[[True] * 5, [False] * 5], [[True, True, False, False, False], [True] * 5]])
+        given.append((image, torch.randn(2, 2, 5, network.text_width), mask))
     with torch.no_grad():
-        torch.testing.assert_close(scripted(image), network(image), atol=1e-5, rtol=0)
+        results = [network(*arguments) for arguments in given]
+        for arguments, result in zip(given, results, strict=True):
+            torch.testing.assert_close(scripted(*arguments), result, atol=1e-5, rtol=0)
+    assert not torch.allclose(results[0], results[-1]) or bundle is DMFNET
 
 
-def test_every_configuration_names_the_same_network():
-    definitions = [json.loads((CONFIGS / name).read_text())["network_def"] for name in ("train.json", "inference.json")]
-    assert definitions[0] == definitions[1]
-    unet = json.loads((CONFIGS / "train_diffusion.json").read_text())["network_def"]
-    assert {key: unet[key] for key in ("width", "norm_groups")} == {
-        key: definitions[0][key] for key in ("width", "norm_groups")
+@EVERY
+def test_every_configuration_names_the_same_network(bundle):
+    assert read(bundle, "train.json")["network_def"] == read(bundle, "inference.json")["network_def"]
+
+
+def test_both_stages_of_dmfnet_name_the_same_unet():
+    first, second = (read(DMFNET, name)["network_def"] for name in ("train_diffusion.json", "train.json"))
+    assert {key: first[key] for key in ("width", "norm_groups")} == {
+        key: second[key] for key in ("width", "norm_groups")
     }
+
+
+def test_the_published_configuration_of_smfusion():
+    parser = ConfigParser()
+    parser.read_config([str(SMFUSION.configs / name) for name in ("train.json", "published.json")])
+    network = parser.get_parsed_content("network_def")
+    assert [len(level) for level in network.anatomy_encoder.levels] == [2, 2, 4]
+    assert network.anatomy_encoder.embedding.out_channels == 32
+    loss = parser.get_parsed_content("loss")
+    assert type(loss.fusion).__name__ == "FusionLoss"
+    assert loss.semantic is not None

@@ -5,67 +5,40 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.bundle import run
 from PIL import Image
 
-from fusion_nets.networks import DMFNet
 from fusion_nets.transforms import luminance
 
-from .conftest import BUNDLES, TINY_DMFNET, blobs
-
-CONFIGS = BUNDLES / "dmfnet" / "configs"
+from .conftest import EVERY, SMFUSION, blobs, causes, picture
 
 
-def fuse(weights, output_dir, configs=("inference.json",), **arguments):
-    return run(
-        config_file=[str(CONFIGS / name) for name in configs],
-        bundle_root=str(BUNDLES / "dmfnet"),
-        weights=weights["model"],
-        output_dir=str(output_dir),
-        **{
-            "network_def": {"_target_": "fusion_nets.networks.DMFNet", **TINY_DMFNET},
-            "logging_file": False,
-            **arguments,
-        },
-    )
-
-
-def expected(weights, anatomy, overlay):
-    network = DMFNet(**TINY_DMFNET).eval()
-    network.load_state_dict(torch.load(weights["model"], weights_only=True))
-    with torch.no_grad():
-        return network(torch.stack([anatomy, overlay])[None])[0, 0]
-
-
-def picture(path):
-    return torch.from_numpy(np.array(Image.open(path))) / 255
-
-
-def test_a_datalist_of_pictures(tiny_weights, dataset_dir, tmp_path):
+@EVERY
+def test_a_datalist_of_pictures(bundle, tiny_weights, dataset_dir, tmp_path):
     pairs = [
         {"anatomy": "CT-MRI/MRI/3.png", "overlay": "CT-MRI/CT/3.png", "name": "grey"},
         {"anatomy": "PET-MRI/MRI/3.png", "overlay": "PET-MRI/PET/3.png"},
     ]
     (dataset_dir / "pairs.json").write_text(json.dumps(pairs))
-    fuse(tiny_weights, tmp_path, datalist=str(dataset_dir / "pairs.json"))
+    bundle.fuse(tiny_weights, tmp_path, datalist=str(dataset_dir / "pairs.json"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3_fused.png", "grey_fused.png"]
     grey, colour = (Image.open(tmp_path / name) for name in ("grey_fused.png", "3_fused.png"))
     assert (grey.mode, colour.mode) == ("L", "RGB")
 
     sources = [picture(dataset_dir / pairs[0][key]) for key in ("anatomy", "overlay")]
-    wanted = (expected(tiny_weights, *sources) * 255).round()
+    wanted = (bundle.expected(tiny_weights, *sources) * 255).round()
     np.testing.assert_allclose(np.asarray(grey), wanted.numpy(), atol=1)
 
     anatomy = picture(dataset_dir / pairs[1]["anatomy"])
     pet = picture(dataset_dir / pairs[1]["overlay"]).movedim(-1, 0)
-    wanted = expected(tiny_weights, anatomy, luminance(pet)[0])
+    wanted = bundle.expected(tiny_weights, anatomy, luminance(pet)[0])
     fused = picture(tmp_path / "3_fused.png").movedim(-1, 0)
     np.testing.assert_allclose(luminance(fused)[0].numpy(), wanted.numpy(), atol=1.01 / 255)
 
 
-def test_a_single_pair_as_nifti(tiny_weights, dataset_dir, tmp_path):
+@EVERY
+def test_a_single_pair_as_nifti(bundle, tiny_weights, dataset_dir, tmp_path):
     source = dataset_dir / "SPECT-MRI"
-    fuse(
+    bundle.fuse(
         tiny_weights,
         tmp_path,
         anatomy=str(source / "MRI" / "0.png"),
@@ -77,14 +50,15 @@ def test_a_single_pair_as_nifti(tiny_weights, dataset_dir, tmp_path):
     assert nib.aff2axcodes(image.affine)[:2] == ("P", "L")
 
 
-def test_a_volume_slice_by_slice_on_the_grid_of_the_anatomy(tiny_weights, tmp_path):
+@EVERY
+def test_a_volume_slice_by_slice_on_the_grid_of_the_anatomy(bundle, tiny_weights, tmp_path):
     rng = np.random.default_rng(1)
     affine = np.array([[-0.9, 0.1, 0, 80], [0.1, 0.9, 0, -70], [0, 0, 3.0, -20], [0, 0, 0, 1]])
     slices = {key: np.stack([blobs(rng, 40, 48) for _ in range(4)], axis=-1).astype(np.int16) for key in ("mri", "pet")}
     for name, volume in slices.items():
         nib.save(nib.Nifti1Image(volume * 7, affine), tmp_path / f"{name}.nii.gz")
     out = tmp_path / "out"
-    fuse(
+    bundle.fuse(
         tiny_weights,
         out,
         anatomy=str(tmp_path / "mri.nii.gz"),
@@ -97,11 +71,12 @@ def test_a_volume_slice_by_slice_on_the_grid_of_the_anatomy(tiny_weights, tmp_pa
     assert fused.shape == (40, 48, 4)
     for index in range(4):
         pair = [torch.from_numpy(slices[key][..., index] / 255).float() for key in ("mri", "pet")]
-        wanted = expected(tiny_weights, *pair)
+        wanted = bundle.expected(tiny_weights, *pair)
         np.testing.assert_allclose(fused.dataobj[..., index], wanted.numpy(), atol=1e-5)
 
 
-def test_bad_pairs_are_named_and_the_rest_is_fused(tiny_weights, dataset_dir, tmp_path, caplog):
+@EVERY
+def test_bad_pairs_are_named_and_the_rest_is_fused(bundle, tiny_weights, dataset_dir, tmp_path, caplog):
     good = {"anatomy": str(dataset_dir / "CT-MRI/MRI/0.png"), "overlay": str(dataset_dir / "CT-MRI/CT/0.png")}
     small, broken, colour = (tmp_path / name for name in ("small.png", "broken.png", "colour.png"))
     Image.fromarray(blobs(np.random.default_rng(0), 48, 64)).save(small)
@@ -125,7 +100,7 @@ def test_bad_pairs_are_named_and_the_rest_is_fused(tiny_weights, dataset_dir, tm
     ]
     out = tmp_path / "out"
     with pytest.raises(SystemExit) as end:
-        fuse(tiny_weights, out, datalist=pairs)
+        bundle.fuse(tiny_weights, out, datalist=pairs)
     assert "6 of 8 pairs could not be fused" in str(end.value)
     assert sorted(path.name for path in out.iterdir()) == ["first_fused.png", "last_fused.png"]
     for name, reason in {
@@ -145,15 +120,18 @@ def test_bad_pairs_are_named_and_the_rest_is_fused(tiny_weights, dataset_dir, tm
         assert reason in lines[0]
 
 
+@EVERY
 def test_a_volume_among_pictures_is_passed_over_where_pictures_are_asked_for(
-    tiny_weights, dataset_dir, tmp_path, caplog
+    bundle, tiny_weights, dataset_dir, tmp_path, caplog
 ):
     volume = tmp_path / "volume.nii.gz"
     nib.save(nib.Nifti1Image(np.random.default_rng(0).random((64, 64, 3), dtype=np.float32), np.eye(4)), volume)
     good = {"anatomy": str(dataset_dir / "CT-MRI/MRI/0.png"), "overlay": str(dataset_dir / "CT-MRI/CT/0.png")}
     out = tmp_path / "out"
     with pytest.raises(SystemExit, match="1 of 2"):
-        fuse(tiny_weights, out, datalist=[{"anatomy": str(volume), "overlay": str(volume)}, good], output_ext=".png")
+        bundle.fuse(
+            tiny_weights, out, datalist=[{"anatomy": str(volume), "overlay": str(volume)}, good], output_ext=".png"
+        )
     assert [path.name for path in out.iterdir()] == ["0_fused.png"]
     assert "volume.nii.gz: is a volume, which cannot become a picture" in caplog.text
 
@@ -166,26 +144,24 @@ def test_a_volume_among_pictures_is_passed_over_where_pictures_are_asked_for(
         ('[{"anatomy": "a.png", "overlai": "b.png"}]', "unknown key 'overlai'"),
     ],
 )
-def test_bad_datalists_end_the_command(tiny_weights, tmp_path, content, reason):
+@EVERY
+def test_bad_datalists_end_the_command(bundle, tiny_weights, tmp_path, content, reason):
     (tmp_path / "pairs.json").write_text(content)
     with pytest.raises(RuntimeError) as end:
-        fuse(tiny_weights, tmp_path / "out", datalist=str(tmp_path / "pairs.json"))
-    causes = []
-    error = end.value
-    while error is not None:
-        causes.append(str(error))
-        error = error.__cause__
-    assert any(reason in cause for cause in causes)
+        bundle.fuse(tiny_weights, tmp_path / "out", datalist=str(tmp_path / "pairs.json"))
+    assert reason in causes(end.value)
     assert not (tmp_path / "out").exists()
 
 
-def test_evaluation_saves_what_the_metrics_say(tiny_weights, dataset_dir, tmp_path):
-    fuse(
+@EVERY
+def test_evaluation_saves_what_the_metrics_say(bundle, tiny_weights, text_encoder, dataset_dir, tmp_path):
+    bundle.fuse(
         tiny_weights,
         tmp_path,
         configs=("inference.json", "evaluate.json"),
         dataset_dir=str(dataset_dir),
         section="test",
+        **({"text_encoder_model": text_encoder} if bundle is SMFUSION else {}),
     )
     with (tmp_path / "metrics.csv").open() as file:
         summary = {name: float(value) for name, value in csv.reader(file)}
@@ -194,5 +170,5 @@ def test_evaluation_saves_what_the_metrics_say(tiny_weights, dataset_dir, tmp_pa
     assert set(summary) == {"MI", "SSIM", "Qabf", "VIF"}
     assert [row["filename"] for row in rows] == ["CT-MRI_3", "PET-MRI_3", "SPECT-MRI_3"]
     assert summary["SSIM"] == pytest.approx(np.mean([float(row["mean"]) for row in rows]), abs=1e-5)
-    assert 1 < summary["SSIM"] < 2
+    assert 0.5 < summary["SSIM"] < 2
     assert (tmp_path / "CT-MRI_3_fused.png").is_file()

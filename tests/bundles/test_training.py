@@ -6,63 +6,123 @@ import time
 
 import pytest
 import torch
+from ignite.engine import Events
 from monai.bundle import ConfigParser, run
 
-from .conftest import BUNDLES, TINY, TINY_DMFNET
+from .conftest import DMFNET, SMFUSION, TINY, TINY_CRITIC, causes
 
-CONFIGS = BUNDLES / "dmfnet" / "configs"
 SHORT = {"crop_size": 48, "max_epochs": 2, "epoch_iterations": 2, "batch_size": 2, "val_interval": 1}
+FIRST = {DMFNET: "train_diffusion.json", SMFUSION: "train_critic.json"}
+CRITIC = {"_target_": "fusion_nets.networks.ImageTextCritic", **TINY_CRITIC}
+FIRST_NETWORK = {DMFNET: {"_target_": "fusion_nets.networks.DiffusionUNet", **TINY}, SMFUSION: CRITIC}
+BOTH = pytest.mark.parametrize("bundle", FIRST, ids=lambda bundle: bundle.name)
+STAGES = pytest.mark.parametrize(
+    ("bundle", "config"),
+    [(bundle, config) for bundle in FIRST for config in (FIRST[bundle], "train.json")],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
 
 
-def arguments(dataset_dir, output_dir, stage, unet_weights=None):
-    chosen = {
-        "bundle_root": str(BUNDLES / "dmfnet"),
-        "dataset_dir": str(dataset_dir),
-        "output_dir": str(output_dir),
-        "weights": str(output_dir / "weights.pt"),
-        "logging_file": str(CONFIGS / "logging.conf"),
-        **SHORT,
-    }
-    if stage == "diffusion":
-        return {**chosen, "network_def": {"_target_": "fusion_nets.networks.DiffusionUNet", **TINY}}
-    network = {"_target_": "fusion_nets.networks.DMFNet", **TINY_DMFNET}
-    return {**chosen, "network_def": network, "unet_weights": unet_weights, "pool_size": 4}
+@pytest.fixture
+def chosen(dataset_dir, texts, text_encoder, tiny_weights):
+    """Arguments of a short run with tiny networks."""
+
+    def arguments(bundle, config, output_dir, first_weights=None):
+        short = {
+            "bundle_root": str(bundle.root),
+            "dataset_dir": str(dataset_dir),
+            "output_dir": str(output_dir),
+            "weights": str(output_dir / "weights.pt"),
+            "logging_file": str(bundle.configs / "logging.conf"),
+            **SHORT,
+        }
+        if bundle is SMFUSION:
+            short |= {"texts": str(texts), "text_encoder_model": text_encoder}
+        if config == FIRST[bundle]:
+            return {**short, "network_def": FIRST_NETWORK[bundle]}
+        short["network_def"] = bundle.network_def
+        if bundle is DMFNET:
+            return {**short, "unet_weights": str(first_weights or tiny_weights["unet"]), "pool_size": 4}
+        return {**short, "critic": CRITIC, "critic_weights": str(first_weights or tiny_weights["critic"])}
+
+    return arguments
 
 
-def command(configs, chosen, *launcher):
-    words = [*launcher, "-m", "monai.bundle", "run", "--config_file", str([str(CONFIGS / name) for name in configs])]
-    for name, value in chosen.items():
+def train(bundle, configs, arguments):
+    return run(config_file=[str(bundle.configs / name) for name in configs], **arguments)
+
+
+def command(bundle, configs, arguments, *launcher):
+    files = str([str(bundle.configs / name) for name in configs])
+    words = [*launcher, "-m", "monai.bundle", "run", "--config_file", files]
+    for name, value in arguments.items():
         words += [f"--{name}", str(value)]
     return words
 
 
-def test_both_stages_one_after_the_other(dataset_dir, tmp_path):
-    first, second = tmp_path / "diffusion", tmp_path / "fusion"
-    run(config_file=str(CONFIGS / "train_diffusion.json"), **arguments(dataset_dir, first, "diffusion"))
-    unet = first / "weights.pt"
-    run(config_file=str(CONFIGS / "train.json"), **arguments(dataset_dir, second, "fusion", str(unet)))
-    stage1, stage2 = (torch.load(folder / "weights.pt", weights_only=True) for folder in (first, second))
-    for name, value in stage1.items():
-        assert torch.equal(stage2[f"unet.{name}"], value), name
-    assert any(name.startswith("fusion.") for name in stage2)
+class StopAt:
+    """A handler that breaks a run off."""
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def attach(self, engine):
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=self.iteration), self)
+
+    def __call__(self, engine):
+        raise InterruptedError("the power is gone")
+
+
+@BOTH
+def test_one_stage_after_the_other(bundle, chosen, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    train(bundle, [FIRST[bundle]], chosen(bundle, FIRST[bundle], first))
+    train(bundle, ["train.json"], chosen(bundle, "train.json", second, first / "weights.pt"))
     for folder in (first, second):
         assert list(folder.glob("events.out.tfevents.*"))
         assert torch.load(folder / "last.pt", weights_only=True)["trainer"]["iteration"] == 4
+    stage1, stage2 = (torch.load(folder / "weights.pt", weights_only=True) for folder in (first, second))
+    if bundle is DMFNET:
+        assert any(name.startswith("fusion.") for name in stage2)
+        for name, value in stage1.items():
+            assert torch.equal(stage2[f"unet.{name}"], value), name
+    else:
+        assert stage2["head.weight"].any()
+        # the text reaches the network, and what stands in for one that was forgotten
+        assert stage2["decoder.0.injection.modulation.weight"].any()
 
 
-def test_the_published_configuration_takes_the_published_network_and_loss(dataset_dir, tmp_path, tiny_weights):
-    chosen = arguments(dataset_dir, tmp_path, "fusion", tiny_weights["unet"])
-    configs = [str(CONFIGS / name) for name in ("train.json", "published.json")]
+def test_the_published_configuration_takes_the_published_network_and_loss(chosen, tmp_path):
+    configs = ["train.json", "published.json"]
     parser = ConfigParser()
-    parser.read_config(configs)
+    parser.read_config([str(DMFNET.configs / name) for name in configs])
     assert parser["network_def"] == {"_target_": "fusion_nets.networks.DMFNet"}
-    run(config_file=configs, **chosen)
+    train(DMFNET, configs, chosen(DMFNET, "train.json", tmp_path))
     assert (tmp_path / "weights.pt").is_file()
 
 
-def test_killed_at_any_moment_and_started_again(dataset_dir, tmp_path, tiny_weights):
-    chosen = {**arguments(dataset_dir, tmp_path, "fusion", tiny_weights["unet"]), "max_epochs": 300}
-    words = command(["train.json"], chosen, sys.executable)
+@pytest.mark.parametrize("config", ["train_critic.json", "train.json"])
+def test_broken_off_and_started_again_equals_a_run_in_one_go(chosen, tmp_path, config):
+    whole, broken = (chosen(SMFUSION, config, tmp_path / name) for name in ("whole", "broken"))
+    train(SMFUSION, [config], whole)
+    stop = {"+train#handlers": [{"_target_": f"{__name__}.StopAt", "iteration": 3}]}
+    with pytest.raises(RuntimeError) as end:
+        train(SMFUSION, [config], {**broken, **stop})
+    assert "the power is gone" in causes(end.value)
+    train(SMFUSION, [config], broken)
+    for file in ("weights.pt", "last.pt"):
+        one, other = (torch.load(tmp_path / name / file, weights_only=True) for name in ("whole", "broken"))
+        if file == "last.pt":
+            assert other["trainer"]["iteration"] == 4
+            one, other = one["network"], other["network"]
+        for name, value in one.items():
+            assert torch.equal(other[name], value), name
+
+
+@BOTH
+def test_killed_at_any_moment_and_started_again(bundle, chosen, tmp_path):
+    long = {**chosen(bundle, "train.json", tmp_path), "max_epochs": 300}
+    words = command(bundle, ["train.json"], long, sys.executable)
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while not (tmp_path / "last.pt").is_file() and time.monotonic() < deadline:
@@ -71,20 +131,55 @@ def test_killed_at_any_moment_and_started_again(dataset_dir, tmp_path, tiny_weig
     done = torch.load(tmp_path / "last.pt", weights_only=True)["trainer"]["iteration"] // 2
     assert done >= 1
     again = subprocess.run(
-        command(["train.json"], {**chosen, "max_epochs": done + 1}, sys.executable), capture_output=True, text=True
+        command(bundle, ["train.json"], {**long, "max_epochs": done + 1}, sys.executable),
+        capture_output=True,
+        text=True,
     )
     assert again.returncode == 0, again.stderr[-2000:]
     assert f"epoch {done} of {done + 1} is done" in again.stderr
     assert torch.load(tmp_path / "last.pt", weights_only=True)["trainer"]["iteration"] == 2 * (done + 1)
 
 
-@pytest.mark.parametrize("stage", ["diffusion", "fusion"])
-def test_two_processes(dataset_dir, tmp_path, tiny_weights, stage):
-    configs = ["train_diffusion.json" if stage == "diffusion" else "train.json", "multi_gpu_train.json"]
-    chosen = arguments(dataset_dir, tmp_path, stage, tiny_weights["unet"])
+@STAGES
+def test_two_processes(bundle, config, chosen, tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    words = command(configs, chosen, *torchrun)
+    words = command(bundle, [config, "multi_gpu_train.json"], chosen(bundle, config, tmp_path), *torchrun)
     process = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert process.returncode == 0, process.stderr[-2000:]
     assert torch.load(tmp_path / "last.pt", weights_only=True)["trainer"]["iteration"] == 4
     assert process.stderr.count(f"saved {tmp_path / 'weights.pt'}") <= 2
+
+
+def test_a_pretrained_critic(chosen, clip, tmp_path):
+    arguments = chosen(SMFUSION, "train.json", tmp_path)
+    del arguments["critic"], arguments["critic_weights"]
+    arguments |= {"critic_model": clip, "max_epochs": 1, "epoch_iterations": 1}
+    train(SMFUSION, ["train.json", "pretrained_critic.json"], arguments)
+    assert (tmp_path / "weights.pt").is_file()
+    encoders = [folder for folder in (tmp_path / "texts").iterdir() if folder.is_dir()]
+    assert len(encoders) == 2, "the network's texts and the critic's"
+    with pytest.raises(RuntimeError) as end:
+        train(SMFUSION, ["train.json", "pretrained_critic.json"], {**arguments, "critic_model": None})
+    assert "name a model of CLIP type" in causes(end.value)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "config", "missing", "reason"),
+    [
+        (DMFNET, "train.json", {"unet_weights": "none.pt"}, "none.pt: no such weights; configs/train_diffusion.json"),
+        (SMFUSION, "train.json", {"critic_weights": "none.pt"}, "none.pt: no such weights; configs/train_critic.json"),
+        (
+            SMFUSION,
+            "train.json",
+            {"texts": "none.json"},
+            "none.json: no such datalist of texts; `fusion-nets describe`",
+        ),
+        (SMFUSION, "train_critic.json", {"texts": ""}, "texts are needed: a datalist with descriptions"),
+        (SMFUSION, "train_critic.json", {"dataset_dir": "none"}, "none/splits.json: no such file"),
+    ],
+)
+def test_what_training_misses_is_named(chosen, tmp_path, bundle, config, missing, reason):
+    with pytest.raises(RuntimeError) as end:
+        train(bundle, [config], {**chosen(bundle, config, tmp_path), **missing})
+    assert reason in causes(end.value)
+    assert not (tmp_path / "weights.pt").exists()

@@ -190,6 +190,10 @@ def test_texts_go_by_name(tmp_path):
     assert with_texts(pairs, texts) == with_texts(pairs, str(path))
     assert "anatomy_text" not in pairs[0]
     assert with_texts(pairs, None) == with_texts(pairs, "") == pairs
+    with pytest.raises(ValueError, match="texts are needed"):
+        with_texts(pairs, None, required=True)
+    with pytest.raises(FileNotFoundError, match=r"none\.json: no such datalist of texts; `fusion-nets describe`"):
+        with_texts(pairs, tmp_path / "none.json")
     for name in ("third", "fourth"):
         with pytest.raises(ValueError, match=rf"texts\.json: has no text for '{name}'; `fusion-nets describe`"):
             with_texts([*pairs, {"name": name}], path)
@@ -267,6 +271,9 @@ def test_single_images(aanlib):
         {"image": f"{aanlib}/SPECT-MRI/MRI/3_001.png", "pair": "SPECT-MRI"},
         {"image": f"{aanlib}/SPECT-MRI/SPECT/3_001.png", "pair": "SPECT-MRI"},
     ]
+    assert single_images(pairs, described=True) == []
+    pair = {**pairs[0], "anatomy_text": "", "overlay_text": "CT."}
+    assert single_images([pair], described=True) == [{"image": pair["overlay"], "pair": "CT-MRI", "text": "CT."}]
 
 
 def test_balanced_weights():
