@@ -42,18 +42,26 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("montage", help="draw anatomy, overlay and fused image, slice by slice, as a PNG")
     for name in ("anatomy", "overlay", "fused"):
-        command.add_argument(f"--{name}", required=True, metavar="FILE", help="NIfTI volume or 2-D picture")
+        several: dict[str, Any] = {"nargs": "+"} if name == "fused" else {}
+        command.add_argument(
+            f"--{name}",
+            required=True,
+            metavar="FILE",
+            help="NIfTI volume or 2-D picture; of fused ones several",
+            **several,
+        )
         command.add_argument(
             f"--{name}_window", nargs=2, type=float, metavar=("LOW", "HIGH"), help="values shown black and white"
         )
     command.add_argument("--output", required=True, metavar="PNG", help="picture to write")
     command.add_argument(
         "--titles",
-        nargs=3,
+        nargs="+",
         default=("Anatomy", "Overlay", "Fused"),
-        metavar=("ANATOMY", "OVERLAY", "FUSED"),
-        help="what the three rows are called",
+        metavar="TITLE",
+        help="what the rows are called",
     )
+    command.add_argument("--report", metavar="JSON", help="report of the last fused image, to be written below")
     command.add_argument("--slices", type=int, default=5, help="number of axial slices (default: %(default)s)")
     command.add_argument("--overlay_cmap", default="gray", help="matplotlib colour map of a grey overlay")
     command.set_defaults(run=_montage)
@@ -103,26 +111,36 @@ def _sample(arguments: argparse.Namespace) -> None:
 
 
 def _montage(arguments: argparse.Namespace) -> None:
+    import json
+    from pathlib import Path
+
     from fusion_nets.clinical import RASTER_SUFFIXES, read_image, write_montage
 
-    images: dict[str, Any] = {}
-    windows = []
-    for name in ("anatomy", "overlay", "fused"):
-        path = getattr(arguments, name)
-        image = read_image(path)
+    images, windows = [], []
+    names = ["anatomy", "overlay", *["fused"] * len(arguments.fused)]
+    for name, path in zip(names, [arguments.anatomy, arguments.overlay, *arguments.fused], strict=True):
+        image: Any = read_image(path)
         black_to_white = (0, image.meta["white"]) if "white" in image.meta else None
         windows.append(getattr(arguments, f"{name}_window") or black_to_white)
         if path.lower().endswith(RASTER_SUFFIXES):
-            images[name] = image.as_tensor()  # without an affine: drawn flat, rows and columns as they are
+            images.append(image.as_tensor())  # without an affine: drawn flat, rows and columns as they are
         else:
-            images[name] = image[..., None] if image.ndim == 3 else image
+            images.append(image[..., None] if image.ndim == 3 else image)
+    notes = []
+    if arguments.report:
+        report = json.loads(Path(arguments.report).read_text(encoding="utf-8"))
+        titles = {"anatomy": arguments.titles[0], "overlay": arguments.titles[1], "fused": arguments.titles[-1]}
+        notes = [f"{title}: {report[f'{image}_text']}" for image, title in titles.items()]
     written = write_montage(
         arguments.output,
-        **images,
+        anatomy=images[0],
+        overlay=images[1],
+        fused=images[2:],
         names=arguments.titles,
         slices=arguments.slices,
         windows=windows,
         overlay_cmap=arguments.overlay_cmap,
+        notes=notes,
     )
     print(written)
 

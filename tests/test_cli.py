@@ -86,8 +86,18 @@ def test_what_the_montage_gets(tmp_path, monkeypatch):
     for name, factor in (("anatomy", 100), ("overlay", 1)):
         assert not hasattr(got[name], "affine")
         np.testing.assert_array_equal(got[name][0], values.astype(int) * factor)
-    assert got["fused"].shape == (1, 20, 30, 1)
-    np.testing.assert_array_equal(got["fused"].affine, np.diag([1, 2, 3, 1]))
+    assert got["fused"][0].shape == (1, 20, 30, 1)
+    np.testing.assert_array_equal(got["fused"][0].affine, np.diag([1, 2, 3, 1]))
+    assert got["notes"] == []
+
+    report = {"anatomy_text": "Axial MR.", "overlay_text": "Axial PET.", "fused_text": "Both.", "scores": {}}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    several = ["--fused", single, grey, "--titles", "MRI", "PET", "One", "Other"]
+    arguments = [*montage_arguments(tmp_path, anatomy=deep, overlay=grey), *several]
+    assert cli.main([*arguments, "--report", str(tmp_path / "report.json")]) == 0
+    assert len(got["fused"]) == 2
+    assert got["windows"] == [(0, 65535), (0, 255), None, (0, 255)]
+    assert got["notes"] == ["MRI: Axial MR.", "PET: Axial PET.", "Other: Both."]
 
     assert cli.main([*montage_arguments(tmp_path, overlay=grey), "--overlay_window", "10", "200"]) == 0
     assert got["windows"] == [None, [10, 200], None]

@@ -64,13 +64,19 @@ def aanlib_pairs(
     ]
 
 
-def single_images(datalist: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Both sources of every pair on their own, as "image" and, where there is one, its "text"."""
+def single_images(datalist: Sequence[Mapping[str, Any]], described: bool = False) -> list[dict[str, Any]]:
+    """Both sources of every pair on their own, as "image" and, where there is one, its "text".
+
+    Args:
+        datalist: the pairs.
+        described: leave out sources without a text.
+    """
     texts = {"anatomy": "anatomy_text", "overlay": "overlay_text"}
     return [
         {"image": pair[key], "pair": pair["pair"], **({"text": pair[text]} if text in pair else {})}
         for pair in datalist
         for key, text in texts.items()
+        if pair.get(text) or not described
     ]
 
 
@@ -174,7 +180,9 @@ def _stem(path: str) -> str:
 
 
 def with_texts(
-    pairs: Sequence[dict[str, Any]], datalist: str | os.PathLike[str] | Sequence[dict[str, Any]] | None
+    pairs: Sequence[dict[str, Any]],
+    datalist: str | os.PathLike[str] | Sequence[dict[str, Any]] | None,
+    required: bool = False,
 ) -> list[dict[str, Any]]:
     """The pairs, with the texts that a datalist has under the same names.
 
@@ -182,12 +190,18 @@ def with_texts(
         pairs: what to put the texts to, such as :func:`aanlib_pairs`.
         datalist: as :func:`load_pairs` takes it, with texts; it may hold other pairs too. None or "" leaves the pairs
             as they are.
+        required: refuse that.
 
     Raises:
-        ValueError: naming the first pair for which the datalist has no text.
+        FileNotFoundError: if there is no such datalist.
+        ValueError: if one is required, or naming the first pair for which it has no text.
     """
     if not datalist:
+        if required:
+            raise ValueError("texts are needed: a datalist with descriptions, as `fusion-nets describe` writes it")
         return list(pairs)
+    if isinstance(datalist, (str, os.PathLike)) and not Path(datalist).is_file():
+        raise FileNotFoundError(f"{datalist}: no such datalist of texts; `fusion-nets describe` writes one")
     described = {pair["name"]: {key: pair[key] for key in _TEXT_KEYS if pair.get(key)} for pair in load_pairs(datalist)}
     for pair in pairs:
         if not described.get(pair["name"]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +25,9 @@ Window = tuple[float, float]
 
 PANEL_HEIGHT = 2.4
 """Height of one slice in inches."""
+
+LINE_HEIGHT, CHARACTERS_PER_INCH = 0.17, 14
+"""Of the notes below the images, in inches and for letters of 9 points."""
 
 DISPLAY_AXES = ("L", "A", "S")
 """Where the axes of a volume point on the picture: right, up, towards the viewer's next slice (radiological)."""
@@ -47,11 +51,12 @@ def write_montage(
     names: Sequence[str] = ("Anatomy", "Overlay", "Fused"),
     slices: int = 5,
     title: str | None = None,
-    windows: Sequence[Window | None] = (None, None, None),
+    windows: Sequence[Window | None] | None = None,
     overlay_cmap: str = "gray",
+    notes: Sequence[str] = (),
     dpi: int = 150,
 ) -> Path:
-    """Draw the three images one below the other as a PNG: evenly spaced axial slices, radiological display.
+    """Draw the images one below the other as a PNG: evenly spaced axial slices, radiological display.
 
     Patient right is on the left of the picture and anterior is up, whatever the order of the voxels: the affine
     decides. An overlay or a fused image on another grid is interpolated onto the anatomy's. A 2-D image is shown as
@@ -63,13 +68,15 @@ def write_montage(
             pair (array, affine). A volume without an affine has voxels of 1 mm along the axes RAS. 2-D: rows, then
             columns.
         overlay: the image that was brought onto it, likewise; without an affine it lies on the anatomy's grid.
-        fused: the result, likewise.
-        names: what the three rows are called.
+        fused: the result, likewise; or a list of several, a row each.
+        names: what the rows are called.
         slices: how many slices to show at most; they divide the part of the anatomy that is not background evenly.
         title: heading; by default made of `names`.
         windows: (low, high) values shown black and white, per row. `None` shows 8 bit images and values within [0, 1]
-            as they are, and any other image from its minimum to the 99.9th percentile of what is brighter.
+            as they are, and any other image from its minimum to the 99.9th percentile of what is brighter. `None` for
+            all of them shows every row in that way.
         overlay_cmap: matplotlib colour map for an overlay of one channel.
+        notes: paragraphs to write below the images, such as what is reported of them.
         dpi: dots per inch; one slice is 2.4 inches high.
 
     Returns:
@@ -83,12 +90,16 @@ def write_montage(
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ValueError(f"{path} must end in .png")
-    if len(names) != 3 or len(windows) != 3:
-        raise ValueError(f"names and windows must have three entries each, got {len(names)} and {len(windows)}")
+    given = [anatomy, overlay, *(fused if isinstance(fused, list) else [fused])]
+    windows = [None] * len(given) if windows is None else windows
+    if not len(names) == len(windows) == len(given):
+        raise ValueError(
+            f"{len(given)} images need as many names and windows, got {len(names)} and {len(windows)} of them"
+        )
     if slices < 1:
         raise ValueError(f"slices is {slices}; it must be 1 or more")
 
-    images = [_read(image, name) for image, name in zip((anatomy, overlay, fused), names, strict=True)]
+    images = [_read(image, name) for image, name in zip(given, names, strict=True)]
     grid = images[0]
     flat = grid.affine is None and grid.values.shape[2] == 1
     affine = np.eye(4) if grid.affine is None else grid.affine
@@ -111,8 +122,9 @@ def write_montage(
         captions=captions,
         title=f"{names[0]} and {names[1]}, fused" if title is None else title,
         aspect=voxel_sizes(affine)[1] / voxel_sizes(affine)[0],
-        cmaps=("gray", overlay_cmap, "gray"),
+        cmaps=["gray", overlay_cmap, *["gray"] * (len(given) - 2)],
         sides=not flat,
+        notes=notes,
     )
     with whole_file(path) as partial:
         figure.savefig(partial, format="png", dpi=dpi, facecolor=figure.get_facecolor())
@@ -225,6 +237,7 @@ def _draw(
     aspect: float,
     cmaps: Sequence[str],
     sides: bool,
+    notes: Sequence[str],
 ) -> Figure:
     """Rows of slices, x to the right and y upwards; a pixel is `aspect` times as high as wide."""
     try:
@@ -236,6 +249,8 @@ def _draw(
     left, right, top, bottom, gap = 0.4, 0.1, 0.55, 0.4 if any(captions) else 0.1, 0.06
     panel = PANEL_HEIGHT * nx / (ny * aspect)
     width = max(left + len(captions) * (panel + gap) + right, 5.0)
+    lines = [line for note in notes for line in textwrap.wrap(note, int(width * CHARACTERS_PER_INCH))]
+    bottom += (len(lines) + 1) * LINE_HEIGHT if lines else 0
     height = top + len(rows) * (PANEL_HEIGHT + gap) + bottom
 
     figure = Figure(figsize=(width, height), facecolor="black")
@@ -255,6 +270,8 @@ def _draw(
         line[0].set_ylabel(name, color="white", fontsize=13)
     for caption, panel_axes in zip(captions, axes[-1], strict=True):
         panel_axes.set_xlabel(caption or "", color="white", fontsize=11)
+    for number, line in enumerate(reversed(lines)):
+        figure.text(left / width, (number + 0.7) * LINE_HEIGHT / height, line, color="white", fontsize=9, va="center")
     figure.text(0.5, 1 - 0.5 * top / height, title, color="white", fontsize=15, ha="center", va="center")
     return figure
 

@@ -125,7 +125,10 @@ class _Encoder(nn.Module):
         x = self.embedding(x)
         features: list[torch.Tensor] = []
         for down, level in zip(self.downsamplings, self.levels):  # noqa: B905 (TorchScript knows no strict)
-            x = level(down(x))
+            x = down(x)
+            if not self.training:  # a third faster on a processor, but several times slower backwards
+                x = x.contiguous(memory_format=torch.channels_last)
+            x = level(x)
             features.append(x)
         return features
 

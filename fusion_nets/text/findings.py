@@ -118,7 +118,8 @@ _CLAUSE = re.compile(r"(;|,|\b(?:but|however|although|though|with|and|or|nor)\b|
 _DENIAL = re.compile(r"\b(?:no|not|without|neither|nor|absent|absence|negative|denies|free of|ruled out|excluded)\b")
 _DENIED_AFTER = re.compile(
     r"\b(?:is|are|was|were|appears?|has|have|been)\s+(?:\w+\s+)?"
-    r"(?:not|absent|excluded|ruled out|normal|unremarkable|resolved)\b"
+    r"(?:not (?:seen|identified|present|visuali[sz]ed|detected|evident|found)"
+    r"|absent|excluded|ruled out|normal|unremarkable|resolved)\b"
 )
 _TURN = {";", "but", "however", "although", "though"}
 """What ends the reach of a denial."""
@@ -245,4 +246,4 @@ def _sentence(finding: Finding, size: str | None, level: str | None, bright: str
         sentence += f", {size}{'%' if finding.unit == '%' else f' {finding.unit}'} {_EXTENTS.get(kind, 'across')}"
     if level is not None:
         sentence += f" {level}" if kind.endswith("level") and size is None else f", level {level}"
-    return f"{sentence[0].upper()}{sentence[1:]}."
+    return f"{sentence[:1].upper()}{sentence[1:]}."

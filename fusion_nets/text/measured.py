@@ -14,7 +14,8 @@ from monai.data.utils import to_affine_nd
 from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
-from ..transforms.colour import luminance
+from fusion_nets.transforms import luminance
+
 from .findings import Finding, write_findings
 
 __all__ = ["MeasuredText"]
@@ -157,7 +158,7 @@ def _findings(grey: _Grey) -> list[Finding]:
     findings.append(Finding("bright extent", size=_percent(bright.mean()), unit="%"))
     inside = head
     if grey.modality not in _EMISSION:
-        closed, inside = _rim(bright, depth, spacing, 3 * blur)
+        closed, inside = _rim(smooth, bright, depth, spacing, 3 * blur)
         findings.append(Finding("bright rim", size=closed, unit="%"))
     if inside.sum() < _THRESHOLDS["inside"] * head.sum():
         return findings
@@ -176,18 +177,23 @@ def _findings(grey: _Grey) -> list[Finding]:
     return findings + [statement("dark region", region) for region in dark[:_MOST_DARK]]
 
 
-def _rim(bright: np.ndarray, depth: np.ndarray, spacing: np.ndarray, gap: float) -> tuple[float, np.ndarray]:
+def _rim(
+    smooth: np.ndarray, bright: np.ndarray, depth: np.ndarray, spacing: np.ndarray, gap: float
+) -> tuple[float, np.ndarray]:
     """How many percent of the head's border the bright rim covers, and what of the head lies inside of it."""
     head = depth > 0
     radius = _radius(head.sum() * spacing.prod(), head.ndim)
     skin = depth <= _THRESHOLDS["rim"] * radius
     rim = _reached(bright & (depth <= _THRESHOLDS["bone"] * radius), skin)
-    if not rim.any():
-        return 0.0, head & ~skin
-    away = ndimage.distance_transform_edt(~rim, sampling=spacing)
-    closed = _percent((away <= _THRESHOLDS["rim"] * radius)[head & (depth <= spacing.max())].mean())
     inside = head & ~skin
-    return closed, inside & (away > gap) if closed >= _THRESHOLDS["closed"] else inside
+    if not rim.any():
+        return 0.0, inside
+    away = ndimage.distance_transform_edt(~rim, sampling=spacing)
+    within = inside & (away > gap)
+    if within.any() and np.median(smooth[within]) > (1 - _THRESHOLDS["difference"]) * np.percentile(smooth[rim], 90):
+        return 0.0, inside  # as bright as the rim: tissue that only darker regions set off
+    closed = _percent((away <= _THRESHOLDS["rim"] * radius)[head & (depth <= spacing.max())].mean())
+    return closed, within if closed >= _THRESHOLDS["closed"] else inside
 
 
 def _regions(

@@ -84,25 +84,26 @@ class EncodeTextd(MapTransform):
         """Encode.
 
         Raises:
-            ImageError: naming the pair, if a source has texts on another number of slices than its image or the other
+            ImageError: if there are texts on another number of slices than the image of ``slices_of`` or another
                 source has.
         """
         d = dict(data)
         texts: list[str | list[str]] = [d.get(key) or "" for key in self.keys]
-        if not any(text.strip() for of_source in texts for text in _listed(of_source)):
+        if not any(one.strip() for text in texts for one in ([text] if isinstance(text, str) else text)):
             return d
-        counts = {key: len(text) for key, text in zip(self.keys, texts, strict=True) if not isinstance(text, str)}
-        slices = next(iter(counts.values()), None) if self.slices_of is None else _slices(d[self.slices_of])
-        for key, count in counts.items():
-            if count != (slices or 1):
+        if self.slices_of is None:
+            slices = next((len(text) for text in texts if not isinstance(text, str)), None)
+        else:
+            slices = d[self.slices_of].shape[-1] if d[self.slices_of].ndim == 4 else None
+        for key, text in zip(self.keys, texts, strict=True):
+            if not isinstance(text, str) and len(text) != slices:
                 raise ImageError(
-                    f"{d.get('name', 'a pair')}: {key} has {count} texts; one is accepted, or as many as there are "
-                    f"slices ({slices or 1})"
+                    f"{d.get('name', 'an image')}: {key}: {len(text)} texts for "
+                    f"{'a picture' if slices is None else f'{slices} slices'}; one text, or one for each slice of a "
+                    "volume, is accepted"
                 )
-        if slices is None:
-            texts = [_listed(text)[0] for text in texts]
         encoded = self.encode(texts)
-        if slices is not None and not counts:
+        if slices is not None and encoded[0].ndim == 3:
             encoded = tuple(part.expand(slices, *part.shape) for part in encoded)  # type: ignore[assignment]
         d[self.name], d[f"{self.name}_mask"], d[f"{self.name}_vector"] = encoded
         return d
@@ -181,12 +182,3 @@ def _other_side(match: re.Match[str]) -> str:
     side = match.group()
     other = "right" if side.lower() == "left" else "left"
     return other.upper() if side.isupper() else other.capitalize() if side[0].isupper() else other
-
-
-def _listed(text: str | list[str]) -> list[str]:
-    return [text] if isinstance(text, str) else text
-
-
-def _slices(image: torch.Tensor) -> int | None:
-    """How many slices a volume has; None for a picture."""
-    return image.shape[-1] if image.ndim == 4 else None

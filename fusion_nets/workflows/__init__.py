@@ -1,6 +1,6 @@
 """What MONAI's engines, inferers and handlers lack for fusion, and the making of image-text datalists."""
 
-from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint
+from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint, load_weights
 from .described import CriticBatch, DescribedBatch
 from .describing import describe_pairs
 from .diffusion import NoisyBatch
@@ -23,4 +23,5 @@ __all__ = [
     "RunningCheckpoint",
     "SlicewiseInferer",
     "describe_pairs",
+    "load_weights",
 ]

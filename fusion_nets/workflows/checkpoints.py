@@ -16,7 +16,7 @@ from monai.transforms import Randomizable
 
 from fusion_nets.clinical import whole_file
 
-__all__ = ["BestCheckpoint", "EpochSeed", "RunningCheckpoint"]
+__all__ = ["BestCheckpoint", "EpochSeed", "RunningCheckpoint", "load_weights"]
 
 
 class RunningCheckpoint:
@@ -133,6 +133,22 @@ class EpochSeed:
         np.random.seed(seed)
         if self.transforms is not None:
             self.transforms.set_random_state(seed)
+
+
+def load_weights(network: torch.nn.Module, path: str | os.PathLike[str], made_by: str) -> None:
+    """Load the weights of a part that is trained before the rest.
+
+    Args:
+        network: takes them.
+        path: a state dict.
+        made_by: the configuration that makes them, for those who have not run it yet.
+
+    Raises:
+        FileNotFoundError: if they are not there.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such weights; {made_by} makes them")
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
 def _is_first_process() -> bool:

@@ -13,7 +13,14 @@ class DescribedBatch(PrepareBatch):
     From "image" (B, 2, H, W[, S]) and what :class:`fusion_nets.transforms.EncodeTextd` wrote, "text" (B[, S], 2, L, D),
     "text_mask" (B[, S], 2, L) and "text_vector" (B[, S], 2, D): image, {"image", "vector", "pair"?}, (), {"text",
     "text_mask"}. Without texts the network gets none.
+
+    Args:
+        vector_key: the text vectors that the critic of the semantic loss understands; another name where the critic has
+            a text encoder of its own.
     """
+
+    def __init__(self, vector_key: str = "text_vector") -> None:
+        self.vector_key = vector_key
 
     def __call__(self, batchdata, device=None, non_blocking=False, **kwargs):  # type: ignore[no-untyped-def]
         """Prepare a batch."""
@@ -22,7 +29,8 @@ class DescribedBatch(PrepareBatch):
         if "text" not in batchdata:
             return image, target, (), {}
         text, mask, vector = (
-            batchdata[key].to(device=device, non_blocking=non_blocking) for key in ("text", "text_mask", "text_vector")
+            batchdata[key].to(device=device, non_blocking=non_blocking)
+            for key in ("text", "text_mask", self.vector_key)
         )
         return image, {**target, "vector": vector}, (), {"text": text, "text_mask": mask}
 

@@ -14,11 +14,10 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
-from monai.utils import optional_import
 
 from evaluation.functional import finding_precision, finding_recall, rouge_l, text_similarity
 from fusion_nets.clinical import whole_file
-from fusion_nets.text import Describer, Finding
+from fusion_nets.text import Describer, Finding, parse_findings
 from fusion_nets.transforms import luminance
 
 __all__ = ["PairReport", "ReportPreservation", "ReportSaver"]
@@ -57,7 +56,7 @@ class ReportPreservation:
             for "fused", or style is what the scores measure.
         encoder: a :class:`fusion_nets.text.TextEncoder`, or any callable whose result for a list of texts has a
             ``vector``, (B, D).
-        parse: reads the findings of a report; :func:`fusion_nets.text.parse_findings` if None.
+        parse: reads the findings of a report.
 
     Source: Xiang et al., SMFusion, arXiv 2505.12251, 2025, evaluation by reports; see :mod:`evaluation.functional` for
     each score.
@@ -67,11 +66,11 @@ class ReportPreservation:
         self,
         describer: Describer,
         encoder: Callable[[list[str]], Any] | None = None,
-        parse: Callable[[str], Sequence[Finding]] | None = None,
+        parse: Callable[[str], Sequence[Finding]] = parse_findings,
     ) -> None:
         self.describer = describer
         self.encoder = encoder
-        self.parse = parse or optional_import("fusion_nets.text.findings", name="parse_findings")[0]
+        self.parse = parse
 
     def __call__(
         self,
@@ -145,7 +144,7 @@ class ReportSaver:
         output_dir: str | os.PathLike[str],
         describer: Describer,
         encoder: Callable[[list[str]], Any] | None = None,
-        parse: Callable[[str], Sequence[Finding]] | None = None,
+        parse: Callable[[str], Sequence[Finding]] = parse_findings,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.preservation = ReportPreservation(describer, encoder, parse)

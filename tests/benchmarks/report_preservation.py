@@ -1,7 +1,7 @@
 """How much of the sources' reports the fused images keep, one row per fusion method.
 
     python tests/benchmarks/report_preservation.py --dataset_dir AANLIB [--published_dir IMAGES]
-        [--method NAME=FOLDER ...] [--encoder MODEL] [--specific]
+        [--method NAME=FOLDER ...] [--encoder [FOLDER]] [--specific]
 
 A method's folder holds its fused pictures as the bundles write them, PET-MRI_25015_fused.png, or as PET-MRI/25015.jpg.
 Both sources and every fused image are described by `fusion_nets.text.MeasuredText`. Prints Markdown: over the pairs of
@@ -23,11 +23,11 @@ from scipy.stats import wilcoxon
 
 from evaluation.functional import quantise
 from fusion_nets.clinical import AANLIB_PAIRS, aanlib_pairs, read_image
-from fusion_nets.text import Finding
+from fusion_nets.text import Finding, MeasuredText, parse_findings
+from fusion_nets.text.encoder import TextEncoder
 from fusion_nets.transforms import luminance
 from fusion_nets.workflows import ReportPreservation
 
-MODALITIES = {"MRI": "MR", "CT": "CT", "PET": "PT", "SPECT": "NM"}
 MEAN, MAXIMUM, PUBLISHED = "pointwise mean", "pointwise maximum", "DM-FNet (published images)"
 TITLES = {"finding_recall": "recall", "finding_precision": "precision", "rouge_l": "ROUGE-L", "similarity": "cosine"}
 CLAIM, LEVEL = 1.15, 0.05
@@ -62,8 +62,7 @@ def score(preservation: ReportPreservation, pairs: Sequence[Pair], methods: Mapp
     scores: Scores = {row: {} for row in (MEAN, MAXIMUM, *methods)}
     for pair in pairs:
         name = pair["name"]
-        other, first = pair["pair"].split("-")
-        anatomy, overlay = grey(pair["anatomy"], MODALITIES[first]), grey(pair["overlay"], MODALITIES[other])
+        anatomy, overlay = (grey(pair[key], pair[f"{key}_modality"]) for key in ("anatomy", "overlay"))
         texts = preservation.report(anatomy), preservation.report(overlay)
         fused = {MEAN: quantise((anatomy + overlay) / 2) / 255, MAXIMUM: torch.maximum(anatomy, overlay)}
         fused |= {row: grey(found[name], "fused") for row, found in methods.items() if name in found}
@@ -147,10 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--published_dir", help="the images that the authors of DM-FNet published")
     parser.add_argument("--section", default="test")
     parser.add_argument("--method", action="append", default=[], metavar="NAME=FOLDER", help="may be given repeatedly")
-    parser.add_argument("--encoder", help="folder or hub name of a text encoder; without one there is no cosine")
+    parser.add_argument("--encoder", nargs="?", const="", help="folder of a text encoder, the default one if bare")
     parser.add_argument("--specific", action="store_true", help="count only findings that say where or how large")
     given = parser.parse_args(arguments)
-    from fusion_nets import text
 
     methods = {}
     pairs = aanlib_pairs(given.dataset_dir, given.section)
@@ -159,11 +157,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not folder or name in (*methods, MEAN, MAXIMUM, PUBLISHED):
             parser.error(f"--method {method!r}: a name of its own, = and a folder are accepted")
         methods[name] = pictures(folder, pairs)
-    encoder = text.TextEncoder(given.encoder) if given.encoder else None
-    preservation = ReportPreservation(text.MeasuredText(), encoder)
-    if given.specific:
-        parse = preservation.parse
-        preservation.parse = lambda report: specific(parse(report))
+    encoder = None if given.encoder is None else TextEncoder(given.encoder or None)
+    parse = (lambda text: specific(parse_findings(text))) if given.specific else parse_findings
+    preservation = ReportPreservation(MeasuredText(), encoder, parse)
     published = {PUBLISHED: pictures(given.published_dir, pairs)} if given.published_dir else {}
 
     scores = score(preservation, pairs, methods | published)

@@ -203,7 +203,7 @@ VOLUME = (np.ones((1, 8, 8, 4), dtype=np.float32), np.eye(4))
         (nib.Nifti1Image(np.ones((8, 8, 4, 2), "f4"), np.eye(4)), VOLUME, {}, r"Anatomy has shape \(8, 8, 4, 2\)"),
         (VOLUME, (np.full((1, 8, 8, 4), np.nan), np.eye(4)), {}, "Overlay holds NaN or infinity"),
         (VOLUME, VOLUME, {"slices": 0}, "slices is 0"),
-        (VOLUME, VOLUME, {"names": ("a", "b")}, "three entries"),
+        (VOLUME, VOLUME, {"names": ("a", "b")}, "3 images need as many"),
         (VOLUME, VOLUME, {"windows": (None, (80, 0), None)}, r"window of Overlay is \(80, 0\)"),
     ],
 )
@@ -231,3 +231,29 @@ def test_no_global_plotting_state(tmp_path):
     write_montage(tmp_path / "montage.png", *[np.eye(8)] * 3)
     assert plt.get_fignums() == [mine.number]
     plt.close(mine)
+
+
+def test_several_fused_images(tmp_path):
+    """A row for each fused image, in their order."""
+    volume, affine = phantom()
+    source, fused = (grey(volume), affine), (np.moveaxis(volume, -1, 0), affine)
+    top = {}
+    for row in (2, 3):
+        images = [fused if row == number else source for number in (2, 3)]
+        write_montage(tmp_path / "montage.png", source, source, images, names=list("ABCD"), slices=2)
+        picture = np.asarray(Image.open(tmp_path / "montage.png").convert("RGB"))
+        top[row] = pixels(picture, BODY, MARKER, ALONE)[:, 0].min() / picture.shape[0]
+    assert 0.4 < top[2] < 0.6
+    assert 0.65 < top[3] < 0.85
+
+
+def test_notes_are_written_below(tmp_path):
+    volume, affine = phantom()
+    plain = draw(tmp_path / "plain.png", volume, affine, slices=2)
+    noted = draw(tmp_path / "noted.png", volume, affine, slices=2, notes=["Anatomy: " + "a word " * 60, "Overlay."])
+    assert noted.shape[0] > plain.shape[0] + 100
+    assert noted.shape[1] == plain.shape[1]
+    body = pixels(noted, BODY, MARKER, ALONE)
+    assert len(body) == pytest.approx(len(pixels(plain, BODY, MARKER, ALONE)), rel=0.01)
+    lines = (noted[body[:, 0].max() + 1 :] > 128).any(axis=(1, 2))
+    assert lines.sum() > 60

@@ -98,7 +98,7 @@ def test_texts_of_a_pair():
 def test_images_of_a_pair():
     describer = Spots()
     anatomy, overlay = image(8, modality="MR"), image(0, 4, modality="PT", text="given")
-    red = torch.cat([image(8, 4, modality="MR", text="of the input")] * 3) * torch.tensor([0.5, 1, 1])[:, None, None]
+    tinted = torch.cat([image(8, 4, modality="MR", text="of the input")] * 3) * torch.tensor([0.5, 1, 1])[:, None, None]
     report = ReportPreservation(describer, parse=parse)(tinted, anatomy, overlay)
     assert (report.fused_text, report.anatomy_text, report.overlay_text) == (BOTH, LEFT, RIGHT)
     assert report.scores["finding_recall"] == report.scores["finding_precision"] == 1
@@ -285,8 +285,8 @@ def dataset(tmp_path):
 
 
 def test_whole_benchmark(benchmark, dataset, monkeypatch, capsys):
-    monkeypatch.setattr("fusion_nets.text.MeasuredText", Spots, raising=False)
-    monkeypatch.setattr("fusion_nets.text.findings.parse_findings", parse, raising=False)
+    monkeypatch.setattr(benchmark, "MeasuredText", Spots)
+    monkeypatch.setattr(benchmark, "parse_findings", parse)
     benchmark.main(
         [
             *("--dataset_dir", str(dataset), "--published_dir", str(dataset / "published")),
