@@ -83,10 +83,17 @@ class SMFusionLoss(nn.Module):
         Args:
             pred: (B, 1, H, W) in [0, 1].
             target: "image" (B, 2, H, W) in [0, 1], "vector" (B, 2, D) and "pair", the B kinds of pair, as
-                :class:`fusion_nets.workflows.DescribedBatch` gives them.
+                :class:`fusion_nets.workflows.DescribedBatch` gives them. Without "vector", nothing is said of the
+                sources, and the semantic loss is 0.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            ValueError: for a kind of pair that has no fusion loss.
         """
         loss = self._fusion_loss(pred, target)
-        if self.semantic is not None:
+        if self.semantic is not None and "vector" in target:
             loss = loss + self.weight * self.semantic(pred, target["image"], target["vector"])
         return loss
 
@@ -96,6 +103,8 @@ class SMFusionLoss(nn.Module):
         pairs = target["pair"]
         loss = pred.new_zeros([])
         for pair in sorted(set(pairs)):
+            if pair not in self.fusion:
+                raise ValueError(f"there is no fusion loss for {pair!r}, but for {', '.join(self.fusion)}")
             rows = [row for row, name in enumerate(pairs) if name == pair]
             loss = loss + len(rows) / len(pairs) * self.fusion[pair](pred[rows], target["image"][rows])
         return loss

@@ -73,7 +73,8 @@ class SMFusion(nn.Module):
         Args:
             image: (B, 2, H, W) in [0, 1], anatomy first; any H and W.
             text: (B, 2, L, D), the word states of both descriptions; None for no descriptions.
-            text_mask: (B, 2, L), true where there is a word; a source with none counts as not described. None: all are.
+            text_mask: (B, 2, L), true (or not 0) where there is a word; a source with none counts as not described.
+                None: all are words.
 
         Returns:
             (B, 1, H, W) in [0, 1], the fused luminance.
@@ -81,9 +82,9 @@ class SMFusion(nn.Module):
         Raises:
             ValueError: if the image has not two channels, or text or mask another shape.
         """
-        batch, channels, height, width = image.shape
-        if channels != 2:
+        if image.ndim != 4 or image.shape[1] != 2:
             raise ValueError(f"expected (B, 2, H, W), got {list(image.shape)}")
+        batch, _, height, width = image.shape
         if text is None:
             text = torch.zeros([batch, 2, 0, self.text_width], dtype=image.dtype, device=image.device)
         if text.ndim != 4 or text.shape[0] != batch or text.shape[1] != 2 or text.shape[3] != self.text_width:
@@ -92,6 +93,7 @@ class SMFusion(nn.Module):
             text_mask = torch.ones([batch, 2, text.shape[2]], dtype=torch.bool, device=text.device)
         if text_mask.shape != text.shape[:3]:
             raise ValueError(f"expected text_mask of {list(text.shape[:3])}, got {list(text_mask.shape)}")
+        text_mask = text_mask.to(torch.bool)
 
         padded = F.pad(image, [0, -width % self.stride, 0, -height % self.stride], mode="replicate")
         anatomy = self.anatomy_encoder(padded[:, :1])

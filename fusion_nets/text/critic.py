@@ -43,7 +43,9 @@ class PretrainedCritic(nn.Module):
                 "revision"
             )
         folder = find_checkpoint(model, revision)
-        self.model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        self.model = AutoModel.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32
+        )
         if not hasattr(self.model, "get_image_features"):
             raise ValueError(f"{model}: a {self.model.config.model_type} model; one of CLIP type is accepted")
         self.size = int(self.model.config.vision_config.image_size)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -49,7 +48,6 @@ class TextEncoder:
             text they were made from: reports of patients belong into a folder that is guarded like them. None keeps
             them in memory.
         device: where the model runs; the result is on the CPU.
-
     """
 
     def __init__(
@@ -66,11 +64,12 @@ class TextEncoder:
         self._memory: dict[str, dict[str, torch.Tensor]] = {}
 
     def __call__(self, texts: Sequence[str]) -> EncodedText:
-        """Encode texts.
+        """Encode B texts of any length; L is that of the longest of them, an empty one has no word pieces.
 
         Raises:
             FileNotFoundError: if the model is not there, with how to get it.
-            ValueError: for a name without a revision, or a single string instead of several.
+            ValueError: for a name without a revision, a single string instead of several, or a model whose tokenizer
+                cannot cut a long text into windows.
         """
         if isinstance(texts, str):
             raise ValueError("expected a sequence of texts, got a single one")
@@ -92,12 +91,15 @@ class TextEncoder:
     @property
     def width(self) -> int:
         """D of the word states."""
-        return int(self._text_config["hidden_size"])
+        return int(self._text_config.hidden_size)
 
     @property
     def vector_width(self) -> int:
         """D of the vectors."""
-        return int(self._config.get("projection_dim", self.width)) if "text_config" in self._config else self.width
+        if self._text_config is self._config:
+            return self.width
+        projected = getattr(self._config, "projection_dim", None) or getattr(self._text_config, "projection_size", None)
+        return int(projected or self.width)
 
     @cached_property
     def identity(self) -> str:
@@ -105,12 +107,14 @@ class TextEncoder:
         return folder_sha256(self.folder)
 
     @cached_property
-    def _config(self) -> dict[str, Any]:
-        return json.loads((self.folder / "config.json").read_text())
+    def _config(self) -> Any:
+        from transformers import AutoConfig
+
+        return AutoConfig.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
 
     @property
-    def _text_config(self) -> dict[str, Any]:
-        return self._config.get("text_config") or self._config
+    def _text_config(self) -> Any:
+        return getattr(self._config, "text_config", None) or self._config
 
     def _encoded(self, text: str) -> dict[str, torch.Tensor]:
         key = hashlib.sha256(text.encode()).hexdigest()
@@ -133,11 +137,13 @@ class TextEncoder:
         windows = tokenizer(text, truncation=True, max_length=longest, return_overflowing_tokens=True)["input_ids"]
         states, vectors = [], []
         for ids in windows:
-            window = {"input_ids": torch.tensor([ids], device=self.device)}
+            # SigLIP has seen padded text only, and takes its vector from the last place
+            padding = longest - len(ids) if self._text_config.model_type.startswith("siglip") else 0
+            window = {"input_ids": torch.tensor([ids + padding * [tokenizer.pad_token_id]], device=self.device)}
             window["attention_mask"] = torch.ones_like(window["input_ids"])
             if hasattr(model, "get_text_features"):
                 read = model.get_text_features(**window)
-                states.append(read.last_hidden_state[0])
+                states.append(read.last_hidden_state[0, : len(ids)])
                 vectors.append(read.pooler_output[0])
             else:
                 states.append(model(**window).last_hidden_state[0])
@@ -149,14 +155,18 @@ class TextEncoder:
     def _loaded(self) -> tuple[Any, Any]:
         from transformers import AutoModel, AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
-        model = AutoModel.from_pretrained(self.folder, local_files_only=True, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        if not tokenizer.is_fast:
+            raise ValueError(f"{self.folder}: a {type(tokenizer).__name__}; one with a tokenizer.json is accepted")
+        model = AutoModel.from_pretrained(
+            self.folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32
+        )
         return tokenizer, model.to(self.device).eval().requires_grad_(False)
 
 
-def _longest(tokenizer: Any, config: dict[str, Any]) -> int:
+def _longest(tokenizer: Any, config: Any) -> int:
     """Word pieces a model reads at once; RoBERTa's positions start behind the padding index."""
-    positions = int(config.get("max_position_embeddings", 512))
-    if config.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
-        positions -= int(config.get("pad_token_id", 1)) + 1
+    positions = int(getattr(config, "max_position_embeddings", 512))
+    if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
+        positions -= int(config.pad_token_id) + 1
     return min(positions, int(tokenizer.model_max_length))

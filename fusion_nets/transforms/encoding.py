@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.transforms import Flip, MapTransform, RandomizableTransform, Transform
-from monai.utils import ensure_tuple
+from monai.transforms import MapTransform, RandomizableTransform, Transform
+from monai.utils import TransformBackends, ensure_tuple
 
 from fusion_nets.clinical import ImageError
 
@@ -23,6 +23,8 @@ class EncodeText(Transform):
         encoder: gives the states (B, L, D), mask (B, L) and vector (B, D) of texts, such as
             :class:`fusion_nets.text.TextEncoder`.
     """
+
+    backend = [TransformBackends.TORCH]
 
     def __init__(self, encoder: Callable[[list[str]], Any]) -> None:
         self.encoder = encoder
@@ -64,6 +66,8 @@ class EncodeTextd(MapTransform):
         slices_of: key of an image; where it is a volume, the result has a row for every slice of it.
     """
 
+    backend = EncodeText.backend
+
     def __init__(
         self,
         keys: KeysCollection,
@@ -80,16 +84,19 @@ class EncodeTextd(MapTransform):
         """Encode.
 
         Raises:
-            ImageError: if there are texts on another number of slices than the image of ``slices_of`` has.
+            ImageError: if there are texts on another number of slices than the image of ``slices_of`` or another
+                source has.
         """
         d = dict(data)
-        texts = [d.get(key) or "" for key in self.keys]
-        if not any(texts):
+        texts: list[str | list[str]] = [d.get(key) or "" for key in self.keys]
+        if not any(one.strip() for text in texts for one in ([text] if isinstance(text, str) else text)):
             return d
-        image = None if self.slices_of is None else d[self.slices_of]
-        slices = image.shape[-1] if image is not None and image.ndim == 4 else None
+        if self.slices_of is None:
+            slices = next((len(text) for text in texts if not isinstance(text, str)), None)
+        else:
+            slices = d[self.slices_of].shape[-1] if d[self.slices_of].ndim == 4 else None
         for key, text in zip(self.keys, texts, strict=True):
-            if image is not None and not isinstance(text, str) and len(text) != slices:
+            if not isinstance(text, str) and len(text) != slices:
                 raise ImageError(
                     f"{d.get('name', 'an image')}: {key}: {len(text)} texts for "
                     f"{'a picture' if slices is None else f'{slices} slices'}; one text, or one for each slice of a "
@@ -108,10 +115,13 @@ class RandForgetTextd(RandomizableTransform, MapTransform):
     Args:
         keys: masks (N, L).
         prob: of each source's text.
+        allow_missing_keys: pass over masks that are not there, as where no source has a text.
     """
 
-    def __init__(self, keys: KeysCollection = "text_mask", prob: float = 0.1) -> None:
-        MapTransform.__init__(self, keys)
+    backend = EncodeText.backend
+
+    def __init__(self, keys: KeysCollection = "text_mask", prob: float = 0.1, allow_missing_keys: bool = False) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
         RandomizableTransform.__init__(self, prob)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -126,17 +136,28 @@ class RandForgetTextd(RandomizableTransform, MapTransform):
 class RandMirrord(RandomizableTransform, MapTransform):
     """Now and then, mirror axial slices left to right, and change sides in the texts on them.
 
+    The patient is mirrored, not the way the image is stored: the affine stays, so that what was seen on the left is on
+    the right afterwards, in the text and in the image's own geometry.
+
     Args:
         keys: images (C, H, W) whose last axis runs from one side of the body to the other.
-        text_keys: texts; missing ones are passed over.
+        text_keys: texts, or lists of texts; missing ones are passed over.
         prob: how often.
+        allow_missing_keys: mirror the images that are there.
     """
 
-    def __init__(self, keys: KeysCollection, text_keys: KeysCollection = (), prob: float = 0.5) -> None:
-        MapTransform.__init__(self, keys)
+    backend = EncodeText.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        text_keys: KeysCollection = (),
+        prob: float = 0.5,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
         RandomizableTransform.__init__(self, prob)
         self.text_keys = ensure_tuple(text_keys)
-        self.flip = Flip(spatial_axis=-1)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Mirror."""
@@ -144,14 +165,20 @@ class RandMirrord(RandomizableTransform, MapTransform):
         self.randomize(None)
         if self._do_transform:
             for key in self.key_iterator(d):
-                d[key] = self.flip(d[key])
+                d[key] = torch.flip(d[key], [-1])
             for key in self.text_keys:
-                if d.get(key):
-                    d[key] = swap_sides(d[key])
+                text = d.get(key)
+                if text:
+                    d[key] = swap_sides(text) if isinstance(text, str) else [swap_sides(one) for one in text]
         return d
 
 
 def swap_sides(text: str) -> str:
-    """The text with every "left" a "right" and the other way round."""
-    other = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
-    return re.sub(r"\b(left|right|Left|Right)\b", lambda match: other[match.group()], text)
+    """The text with every "left" a "right" and the other way round; also "LEFT", "left-sided" and "leftward"."""
+    return re.sub(r"\b(left|right)(?=(?:wards?|most)?\b)", _other_side, text, flags=re.IGNORECASE)
+
+
+def _other_side(match: re.Match[str]) -> str:
+    side = match.group()
+    other = "right" if side.lower() == "left" else "left"
+    return other.upper() if side.isupper() else other.capitalize() if side[0].isupper() else other

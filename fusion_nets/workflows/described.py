@@ -10,8 +10,9 @@ __all__ = ["CriticBatch", "DescribedBatch"]
 class DescribedBatch(PrepareBatch):
     """Prepare pairs with encoded texts for SMFusion and its loss.
 
-    From "image" (B, 2, H, W[, S]) and what :class:`fusion_nets.transforms.EncodeTextd` wrote, "text", "text_mask" and
-    "text_vector": image, {"image", "vector", "pair"?}, (), {"text", "text_mask"}. Without texts the network gets none.
+    From "image" (B, 2, H, W[, S]) and what :class:`fusion_nets.transforms.EncodeTextd` wrote, "text" (B[, S], 2, L, D),
+    "text_mask" (B[, S], 2, L) and "text_vector" (B[, S], 2, D): image, {"image", "vector", "pair"?}, (), {"text",
+    "text_mask"}. Without texts the network gets none.
 
     Args:
         vector_key: the text vectors that the critic of the semantic loss understands; another name where the critic has

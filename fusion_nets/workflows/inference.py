@@ -86,7 +86,11 @@ class SlicewiseInferer(Inferer):
         self.slice_arguments = tuple(slice_arguments)
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Infer (B, C, H, W[, D]); the result has the type of the inputs."""
+        """Infer (B, C, H, W[, D]); the result has the type of the inputs.
+
+        Raises:
+            ValueError: if an argument of ``slice_arguments`` does not come as (B, D, ...) with a volume.
+        """
 
         def predict(images: torch.Tensor, arguments: Mapping[str, Any]) -> torch.Tensor:
             with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
@@ -98,7 +102,11 @@ class SlicewiseInferer(Inferer):
         # one row a slice, those of one volume after another; a MetaTensor cannot always be indexed by slices, because it
         # looks for a row of metadata for each
         slices = inputs.as_subclass(torch.Tensor).movedim(-1, 1).flatten(0, 1)
-        rows = {name: kwargs.pop(name).flatten(0, 1) for name in self.slice_arguments if name in kwargs}
+        rows = {name: kwargs.pop(name) for name in self.slice_arguments if kwargs.get(name) is not None}
+        for name, row in rows.items():
+            if row.shape[:2] != (len(inputs), depth):
+                raise ValueError(f"expected {name} of ({len(inputs)}, {depth}, ...), got {list(row.shape)}")
+            rows[name] = row.flatten(0, 1)
         fused = []
         for start in range(0, len(slices), self.sw_batch_size):
             some = slice(start, start + self.sw_batch_size)
