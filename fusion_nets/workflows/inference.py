@@ -99,8 +99,8 @@ class SlicewiseInferer(Inferer):
         if inputs.ndim == 4:
             return predict(inputs, kwargs)
         depth = inputs.shape[-1]
-        # one row a slice, those of one volume after another; a MetaTensor cannot always be indexed by slices, because it
-        # looks for a row of metadata for each
+        # one row a slice, those of one volume after another; a MetaTensor cannot always be indexed by slices, because
+        # it looks for a row of metadata for each
         slices = inputs.as_subclass(torch.Tensor).movedim(-1, 1).flatten(0, 1)
         rows = {name: kwargs.pop(name) for name in self.slice_arguments if kwargs.get(name) is not None}
         for name, row in rows.items():
