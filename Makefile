@@ -8,6 +8,8 @@ PUBLISHED ?= ../shared/data/published/dmfnet
 SCOREBOARD ?= ../shared/reference/metrics/scoreboard.json
 SCORES = $(BIN)/python tests/benchmarks/scores.py --dataset_dir $(DATASET) --published_dir $(PUBLISHED) --scoreboard $(SCOREBOARD)
 FUSE_TEST = $(BIN)/python -m monai.bundle run --dataset_dir $(DATASET) --section test
+REPORTS = $(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(DATASET) --published_dir $(PUBLISHED) \
+    --method SMFusion=runs/reports/smfusion --method DM-FNet=runs/reports/dmfnet
 FUSE_SAMPLE = $(BIN)/python -m monai.bundle run --anatomy demo/mri.nii.gz --overlay demo/pet.nii.gz --overlay_window "[0, 16]" \
     --overlay_colour True --slices_at_once 4 --logging_file bundles/dmfnet/configs/logging.conf
 export PYTHONWARNINGS := ignore
@@ -50,8 +52,8 @@ reports: $(READY)
 	    --config_file "['bundles/dmfnet/configs/inference.json', 'bundles/dmfnet/configs/evaluate.json']"
 	$(FUSE_TEST) --bundle_root bundles/smfusion --output_dir runs/reports/smfusion --describe True \
 	    --config_file "['bundles/smfusion/configs/inference.json', 'bundles/smfusion/configs/evaluate.json']"
-	$(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(DATASET) --published_dir $(PUBLISHED) \
-	    --method SMFusion=runs/reports/smfusion --method DM-FNet=runs/reports/dmfnet
+	$(REPORTS) --encoder
+	$(REPORTS) --specific
 	$(BIN)/python tests/benchmarks/text_matters.py --dataset_dir $(DATASET)
 
 $(READY): pyproject.toml constraints.txt
