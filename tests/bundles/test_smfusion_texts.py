@@ -78,6 +78,14 @@ def test_a_single_pair_with_its_texts(fuse, expected, files, tmp_path):
     np.testing.assert_allclose(grey(tmp_path / "3_fused.png"), wanted, atol=0.51 / 255)
 
 
+def test_evaluation_of_a_single_pair_knows_what_is_said_of_it(fuse, files, tmp_path):
+    both = ("inference.json", "evaluate.json")
+    fuse(tmp_path, both, **files, describe=True, overlay_text="CT, right.", anatomy_modality="MR")
+    report = json.loads((tmp_path / "3_report.json").read_text())
+    assert report["anatomy_text"].startswith("Axial MR.")
+    assert report["overlay_text"] == "CT, right."
+
+
 def test_described_on_the_fly_where_there_is_no_text(fuse, expected, files, tmp_path):
     modalities = {"anatomy_modality": "MR", "overlay_modality": "CT"}
     fuse(tmp_path, **files, **modalities, describe=True, overlay_text="CT, right.")
