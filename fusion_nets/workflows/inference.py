@@ -95,8 +95,7 @@ class SlicewiseInferer(Inferer):
         if inputs.ndim == 4:
             return predict(inputs, kwargs)
         depth = inputs.shape[-1]
-        # one row a slice, those of one volume after another; a MetaTensor cannot always be indexed by slices, because it
-        # looks for a row of metadata for each
+        # one row a slice, those of one volume after another; no MetaTensor, which would look for metadata of each row
         slices = inputs.as_subclass(torch.Tensor).movedim(-1, 1).flatten(0, 1)
         rows = {name: kwargs.pop(name).flatten(0, 1) for name in self.slice_arguments if name in kwargs}
         fused = []
