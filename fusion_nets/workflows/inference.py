@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from monai.inferers import Inferer
+from monai.utils import convert_to_tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from fusion_nets.clinical import ImageError
@@ -97,8 +99,8 @@ class SlicewiseInferer(Inferer):
         if inputs.ndim == 4:
             return predict(inputs, kwargs)
         depth = inputs.shape[-1]
-        # one row a slice, those of one volume after another
-        slices = inputs.movedim(-1, 1).flatten(0, 1)
+        # one row a slice, those of one volume after another, without the metadata, of which there is one a volume
+        slices = convert_to_tensor(inputs, track_meta=False).movedim(-1, 1).flatten(0, 1)
         rows = {name: kwargs.pop(name) for name in self.slice_arguments if kwargs.get(name) is not None}
         for name, row in rows.items():
             if row.shape[:2] != (len(inputs), depth):
@@ -108,4 +110,5 @@ class SlicewiseInferer(Inferer):
         for start in range(0, len(slices), self.sw_batch_size):
             some = slice(start, start + self.sw_batch_size)
             fused.append(predict(slices[some], {**kwargs, **{name: row[some] for name, row in rows.items()}}))
-        return torch.cat(fused).unflatten(0, (-1, depth)).movedim(1, -1)
+        result = torch.cat(fused).unflatten(0, (-1, depth)).movedim(1, -1)
+        return MetaTensor(result).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else result
