@@ -65,6 +65,32 @@ def test_single_pair(tmp_path, nothing):
     assert pair == [{"anatomy": f"{tmp_path}/a.png", "overlay": "b.png", "name": "a"}]
 
 
+def test_details_of_a_single_pair():
+    details = {"overlay_modality": "PT", "anatomy_text": "T1.", "overlay_text": ["a", "b"], "anatomy_modality": None}
+    known = {key: value for key, value in details.items() if value is not None}
+    assert load_pairs(None, "a.png", "b.png", **details) == [{**PAIR, "name": "a", **known}]
+    assert load_pairs(None, "a.png", "b.png", name="other")[0]["name"] == "other"
+    assert load_pairs([PAIR], anatomy_text=None, overlay_modality=None) == [{**PAIR, "name": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("details", "words"),
+    [
+        ({"overlay_modality": 3}, "the command, entry 1: 'overlay_modality' must be a text, got int"),
+        ({"overlay_text": []}, "the command, entry 1: 'overlay_text' must be a text or a list of texts"),
+        ({"window": "brain"}, "the command, entry 1: unknown key 'window'"),
+    ],
+)
+def test_malformed_details(details, words):
+    with pytest.raises(ValueError, match=words):
+        load_pairs(None, "a.png", "b.png", **details)
+
+
+def test_details_do_not_go_with_a_datalist():
+    with pytest.raises(ValueError, match="not both"):
+        load_pairs([PAIR], overlay_text="FDG.")
+
+
 @pytest.mark.parametrize(
     ("anatomy", "name"),
     [
@@ -197,6 +223,12 @@ def test_texts_go_by_name(tmp_path):
     for name in ("third", "fourth"):
         with pytest.raises(ValueError, match=rf"texts\.json: has no text for '{name}'; `fusion-nets describe`"):
             with_texts([*pairs, {"name": name}], path)
+    for nothing in (None, ""):
+        with pytest.raises(ValueError, match="texts are needed: a datalist with descriptions"):
+            with_texts(pairs, nothing, required=True)
+    assert with_texts(pairs, texts, required=True) == with_texts(pairs, texts)
+    with pytest.raises(FileNotFoundError, match=r"absent\.json: no such datalist of texts"):
+        with_texts(pairs, tmp_path / "absent.json")
     with pytest.raises(ValueError, match="datalist: has no text for 'third'"):
         with_texts([{"name": "third"}], texts)
 
@@ -276,6 +308,18 @@ def test_single_images(aanlib):
     assert single_images([pair], described=True) == [{"image": pair["overlay"], "pair": "CT-MRI", "text": "CT."}]
 
 
+def test_single_images_take_their_own_text(aanlib):
+    pairs = aanlib_pairs(aanlib, "train", ["PET-MRI"])
+    pairs[0] |= {"anatomy_text": "MRI.", "overlay_text": "PET."}
+    pairs[1] |= {"overlay_text": "only PET."}
+    single = single_images(pairs)
+    assert [one.get("text") for one in single] == ["MRI.", "PET.", None, "only PET."]
+    assert [one["image"].split("/")[-2] for one in single] == ["MRI", "PET"] * 2
+    assert "text" not in single[2]
+    assert set(single[0]) == {"image", "pair", "text"}
+    assert [one["text"] for one in single_images(pairs, described=True)] == ["MRI.", "PET.", "only PET."]
+
+
 def test_balanced_weights():
     items = [{"pair": pair, "name": str(n)} for n, pair in enumerate(["a"] * 5 + ["b"] * 2 + ["c"])]
     weights = balanced_weights(items)
@@ -283,3 +327,8 @@ def test_balanced_weights():
     assert balanced_weights(items, key="name") == [1] * 8
     drawn = Counter(item["pair"] for item in random.Random(0).choices(items, weights, k=3000))
     assert all(900 < count < 1100 for count in drawn.values())
+
+
+def test_balanced_weights_with_emphasis():
+    items = [{"pair": pair} for pair in "aaab"]
+    assert balanced_weights(items, emphasis={"a": 2}) == pytest.approx([2 / 3] * 3 + [1])

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from evaluation.functional import qabf, ssim, vif
-from fusion_nets.losses import DMFNetLoss, MetricLoss
+from fusion_nets.losses import DMFNetLoss, FusionLoss, MetricLoss
 
 
 @pytest.fixture
@@ -41,6 +41,49 @@ def test_published_structure_follows_the_livelier_source(image):
     assert only_structure(lively[:, 1:], lively).item() > 0.5
 
 
+def test_fusion_loss_of_the_ideal_image_is_zero(image):
+    same = image[:, :1].expand(-1, 2, -1, -1)
+    assert FusionLoss()(image[:, :1], same).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_fusion_loss_by_hand():
+    image = torch.zeros(1, 2, 32, 32)
+    image[:, 0, :, 16:] = 1
+    image[:, 1] = 0.25
+    brighter = image.amax(1, keepdim=True)
+    dark = torch.zeros(1, 1, 32, 32)
+    assert FusionLoss(1, 0, 0)(brighter, image).item() == 0
+    assert FusionLoss(1, 0, 0)(dark, image).item() == pytest.approx((1 + 0.25) / 2)
+    # the edge's response is 4 over two of 32 columns; in the maximum it is a quarter less
+    assert FusionLoss(0, 1, 0)(dark, image).item() == pytest.approx(4 * 2 / 32, rel=1e-3)
+    assert FusionLoss(0, 1, 0)(brighter, image).item() == pytest.approx(1 * 2 / 32, rel=1e-3)
+    assert FusionLoss(0, 1, 0)(image[:, :1], image).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_fusion_loss_takes_the_magnitude_of_edges():
+    """Along a diagonal ramp, both responses are alike, and their root of squares counts."""
+    ramp = (torch.arange(32.0)[:, None] + torch.arange(32.0)) / 64
+    image = torch.stack([ramp, torch.zeros(32, 32)])[None]
+    inside = FusionLoss(0, 1, 0)(torch.zeros(1, 1, 32, 32), image).item()
+    # 8 / 64 across and down; replicated borders, of which the response is half, lower the mean
+    border = (8 / 64) * (4 * 31 / 32**2) * (2**0.5 - 1.25**0.5)
+    assert inside == pytest.approx(8 / 64 * 2**0.5 - border, rel=0.01)
+
+
+def test_fusion_loss_counts_the_structure_of_both_sources(image):
+    fused = image.mean(1, keepdim=True)
+    expected = 2 - ssim(fused, image[:, :1], image[:, 1:]).mean()
+    torch.testing.assert_close(FusionLoss(0, 0, 1)(fused, image), expected)
+
+
+def test_fusion_loss_is_the_weighted_sum_of_its_terms(image):
+    fused = image.mean(1, keepdim=True)
+    terms = [FusionLoss(*weights)(fused, image) for weights in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
+    assert all(term > 0 for term in terms)
+    torch.testing.assert_close(FusionLoss()(fused, image), terms[0] + terms[1] + 0.5 * terms[2])
+    torch.testing.assert_close(FusionLoss()(fused, image.flip(1)), FusionLoss()(fused, image))
+
+
 def test_metric_loss_is_what_the_metrics_say(image):
     fused = (image.mean(1, keepdim=True) * 255).round() / 255
     anatomy, overlay = image[:, :1], image[:, 1:]
@@ -59,7 +102,7 @@ def test_metric_loss_sees_the_stored_image(image):
     torch.testing.assert_close(MetricLoss()(fused, image), MetricLoss()(stored, image))
 
 
-@pytest.mark.parametrize("loss", [DMFNetLoss(), MetricLoss()])
+@pytest.mark.parametrize("loss", [DMFNetLoss(), FusionLoss(), MetricLoss()])
 def test_following_the_gradient_lowers_the_loss(loss, image):
     fused = image.mean(1, keepdim=True).clone().requires_grad_()
     optimizer = torch.optim.Adam([fused], lr=0.01)
@@ -72,13 +115,13 @@ def test_following_the_gradient_lowers_the_loss(loss, image):
     assert loss(fused, image) < first - 0.05
 
 
-@pytest.mark.parametrize("loss", [DMFNetLoss(), MetricLoss()])
+@pytest.mark.parametrize("loss", [DMFNetLoss(), FusionLoss(), MetricLoss()])
 def test_background_alone_gives_finite_gradients(loss):
     fused = torch.zeros(1, 1, 64, 64, requires_grad=True)
     loss(fused, torch.zeros(1, 2, 64, 64)).backward()
     assert fused.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("loss", [DMFNetLoss(), MetricLoss()])
+@pytest.mark.parametrize("loss", [DMFNetLoss(), FusionLoss(), MetricLoss()])
 def test_half_precision_predictions_are_measured_in_float32(loss, image):
     assert loss(image[:, :1].bfloat16(), image).dtype == torch.float32

@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.data import DataLoader, MetaTensor
+from monai.data import DataLoader, MetaTensor, decollate_batch
 from monai.engines import SupervisedEvaluator
 from monai.transforms import Compose, ConcatItemsd
 from PIL import Image
@@ -249,3 +249,67 @@ def test_amp_computes_in_bfloat16_and_gives_float32(shape):
     assert seen[-1] == torch.float32
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, full, atol=0.02, rtol=0)
+
+
+# arguments that each slice has of its own
+
+
+class Labelled(torch.nn.Module):
+    """Adds each row's label, so that it shows which label came with which slice."""
+
+    def forward(self, image, offset=0.0, label=None, mask=None):
+        assert label is None or (label.shape == (len(image), 3) and mask.shape == (len(image),))
+        added = 0 if label is None else (label.sum(1) * mask)[:, None, None, None]
+        return image[:, :1] + added + offset
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 5, 16])
+@pytest.mark.parametrize(("batch", "depth"), [(1, 4), (2, 5), (3, 1)])
+def test_each_slice_gets_its_own_arguments(batch, depth, together):
+    volume = image(batch, 2, 6, 5, depth)
+    label = torch.arange(batch * depth * 3.0).reshape(batch, depth, 3)
+    mask = torch.arange(batch * depth).reshape(batch, depth) % 3 > 0
+    inferer = SlicewiseInferer(sw_batch_size=together, slice_arguments=["label", "mask"])
+    given = {"label": label, "mask": mask, "offset": 0.5}
+    fused = inferer(volume, Labelled(), **given)
+    added = (label.sum(2) * mask)[:, None, None, None, :]
+    torch.testing.assert_close(fused, volume[:, :1] + added + 0.5, atol=1e-5, rtol=0)
+    assert set(given) == {"label", "mask", "offset"}
+
+
+def test_a_picture_gets_its_arguments_as_they_are():
+    inferer = SlicewiseInferer(slice_arguments=["label", "mask"])
+    pictures, label = image(2, 2, 6, 5), torch.rand(2, 3)
+    fused = inferer(pictures, Labelled(), label=label, mask=torch.ones(2))
+    torch.testing.assert_close(fused, pictures[:, :1] + label.sum(1)[:, None, None, None])
+
+
+@pytest.mark.parametrize("given", [{}, {"label": None, "mask": None}])
+def test_arguments_of_slices_may_be_missing(given):
+    volume = image(1, 2, 6, 5, 3)
+    assert torch.equal(SlicewiseInferer(slice_arguments=["label", "mask"])(volume, Labelled(), **given), volume[:, :1])
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (3, 1, 3), (1, 4, 3)])
+def test_arguments_that_are_not_one_for_each_slice(shape):
+    inferer = SlicewiseInferer(slice_arguments=["label"])
+    with pytest.raises(ValueError, match=r"expected label of \(1, 5, \.\.\.\), got \["):
+        inferer(image(1, 2, 6, 5, 5), Labelled(), label=torch.zeros(shape))
+
+
+@pytest.mark.parametrize("together", [1, 2, 7])
+def test_volumes_from_a_loader_keep_their_metadata(together):
+    items = [
+        {"image": MetaTensor(image(2, 6, 5, 3, seed=k), affine=torch.diag(torch.tensor([2.0, 2, 3 + k, 1])))}
+        for k in range(2)
+    ]
+    batch = next(iter(DataLoader(items, batch_size=2)))["image"]
+    fused = SlicewiseInferer(sw_batch_size=together)(batch, Labelled())
+    assert torch.equal(fused.as_tensor(), batch.as_tensor()[:, :1])
+    for one, item in zip(decollate_batch(fused), items, strict=True):
+        assert torch.equal(one.affine, item["image"].affine)
+
+
+def test_at_least_one_slice_at_once():
+    with pytest.raises(ValueError, match="sw_batch_size must be at least 1, got 0"):
+        SlicewiseInferer(sw_batch_size=0)
