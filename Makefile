@@ -54,7 +54,7 @@ reports: $(READY)
 	    --config_file "['bundles/smfusion/configs/inference.json', 'bundles/smfusion/configs/evaluate.json']"
 	$(REPORTS) --encoder
 	$(REPORTS) --specific
-	$(BIN)/python tests/benchmarks/text_matters.py --dataset_dir $(DATASET)
+	$(BIN)/python tests/benchmarks/text_matters.py --dataset_dir $(DATASET) --section published
 
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
