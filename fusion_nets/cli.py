@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--output_dir", required=True, help="folder to write into")
     command.add_argument("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
     command.add_argument("--spacing", type=float, default=2.0, help="voxel edge in mm, 1 to 4 (default: %(default)s)")
+    command.add_argument("--format", choices=("nifti", "dicom"), default="nifti", help="nifti: one grid; dicom: three")
     command.set_defaults(run=_sample)
 
     command = commands.add_parser("montage", help="draw anatomy, overlay and fused image, slice by slice, as a PNG")
@@ -106,7 +107,8 @@ def build_parser() -> argparse.ArgumentParser:
 def _sample(arguments: argparse.Namespace) -> None:
     from fusion_nets.clinical import write_sample_study
 
-    for path in write_sample_study(arguments.output_dir, seed=arguments.seed, spacing=arguments.spacing).values():
+    written = write_sample_study(arguments.output_dir, arguments.seed, arguments.spacing, arguments.format)
+    for path in written.values():
         print(path)
 
 

@@ -1,4 +1,4 @@
-"""A study to try things on: MRI, FDG-PET and CT of one simulated head, on one grid.
+"""A study to try things on: MRI, FDG-PET and CT of one simulated head.
 
 The brain is the MNI ICBM 152 template (T1 and grey and white matter maps, 1 mm) that nilearn carries on disk; nothing
 is downloaded. The template is skull-stripped, so the head around it is modelled: subarachnoid space, skull with diploe,
@@ -27,6 +27,7 @@ import nibabel as nib
 import numpy as np
 
 from .head_model import Grid, model_head
+from .sample_scan import HEAD_IN_PET_CT, write_scans
 from .whole_files import whole_file
 
 __all__ = ["LESIONS", "TISSUES", "Grid", "Lesion", "Tissue", "write_sample_study"]
@@ -111,15 +112,20 @@ LESIONS = (
 )
 
 
-def write_sample_study(output_dir: str | os.PathLike[str], seed: int = 0, spacing: float = 2.0) -> dict[str, Path]:
-    """Write the sample study: `mri.nii.gz`, `pet.nii.gz`, `ct.nii.gz`, `study.json` and the datalist `pairs.json`.
+def write_sample_study(
+    output_dir: str | os.PathLike[str], seed: int = 0, spacing: float = 2.0, form: str = "nifti"
+) -> dict[str, Path]:
+    """Write the sample study: MRI, PET and CT, `study.json` and the datalist `pairs.json`.
 
-    The three volumes share one grid in MNI space (RAS, mm). The same seed gives the same bytes.
+    As NIfTI, the three volumes `mri.nii.gz`, `pet.nii.gz` and `ct.nii.gz` share one grid in MNI space (RAS, mm). As
+    DICOM, they are the folders `mri`, `pet` and `ct` of one study on grids of their own, see
+    :data:`fusion_nets.clinical.sample_scan.SCANS`. The same seed gives the same bytes.
 
     Args:
         output_dir: folder to write into; made when missing. Files of these names are replaced.
         seed: seeds the noise of PET and CT; a whole number, 0 or more.
-        spacing: edge of the cubic voxels in mm, from 1 (the template's own) to 4.
+        spacing: edge of the cubic voxels in mm, from 1 (the template's own) to 4; of the smallest voxels in DICOM.
+        form: "nifti" or "dicom".
 
     Returns:
         The files written, by the keys "mri", "pet", "ct", "study" and "pairs".
@@ -132,6 +138,8 @@ def write_sample_study(output_dir: str | os.PathLike[str], seed: int = 0, spacin
         raise ValueError(f"seed is {seed}; it must be 0 or more")
     if not 1 <= spacing <= 4:
         raise ValueError(f"spacing is {spacing:g} mm; it must lie between 1 and 4 mm")
+    if form not in ("nifti", "dicom"):
+        raise ValueError(f"form is {form!r}; accepted are nifti and dicom")
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -144,14 +152,20 @@ def write_sample_study(output_dir: str | os.PathLike[str], seed: int = 0, spacin
         "pet": (simulate_pet(activity, grid, pet_rng), f"Simulated FDG-PET, SUV, seed {seed}"),
         "ct": (simulate_ct(tissues, grid, ct_rng), f"Simulated CT, HU, seed {seed}"),
     }
-    files = {name: folder / f"{name}.nii.gz" for name in volumes} | {
-        "study": folder / "study.json",
-        "pairs": folder / "pairs.json",
-    }
-    for name, (volume, description) in volumes.items():
-        _write(files[name], _nifti(volume, grid, description))
-    _write(files["study"], _json(_describe(grid, seed)))
-    _write(files["pairs"], _json(_pairs()))
+    if form == "dicom":
+        files = write_scans(folder, {name: volume for name, (volume, _) in volumes.items()}, grid.affine, seed)
+    else:
+        files = {name: folder / f"{name}.nii.gz" for name in volumes}
+        for name, (volume, description) in volumes.items():
+            _write(files[name], _nifti(volume, grid, description))
+    names = {name: path.name for name, path in files.items()}
+    files |= {"study": folder / "study.json", "pairs": folder / "pairs.json"}
+    described = _describe(grid, seed, names)
+    if form == "dicom":
+        described["grid"]["of"] = "the model; each scan has voxels of its own"
+        described["head_in_pet_ct"] = HEAD_IN_PET_CT.tolist()
+    _write(files["study"], _json(described))
+    _write(files["pairs"], _json(_pairs(names)))
     return files
 
 
@@ -228,10 +242,10 @@ def insert_lesions(image: np.ndarray, grid: Grid, values: Mapping[Lesion, float 
     return image
 
 
-def _describe(grid: Grid, seed: int) -> dict[str, Any]:
+def _describe(grid: Grid, seed: int, names: Mapping[str, str]) -> dict[str, Any]:
     """Contents of `study.json`."""
     return {
-        "description": "Simulated MRI, FDG-PET and CT of one head, on one grid. No patient.",
+        "description": "Simulated MRI, FDG-PET and CT of one head. No patient.",
         "seed": seed,
         "grid": {
             "space": "MNI152 (ICBM 2009a nonlinear symmetric), world coordinates RAS in mm",
@@ -240,12 +254,12 @@ def _describe(grid: Grid, seed: int) -> dict[str, Any]:
             "affine": grid.affine.tolist(),
         },
         "files": {
-            "mri.nii.gz": {
+            names["mri"]: {
                 "modality": "MR",
                 "units": "arbitrary",
                 "description": "T1-weighted template in the brain, modelled skull, scalp and orbits; background 0.",
             },
-            "pet.nii.gz": {
+            names["pet"]: {
                 "modality": "PT",
                 "units": "SUV",
                 "tracer": "FDG",
@@ -254,7 +268,7 @@ def _describe(grid: Grid, seed: int) -> dict[str, Any]:
                 "of_which_filter_fwhm_mm": FILTER_FWHM,
                 "counts_per_ml_at_suv_1": COUNTS_PER_ML_SUV,
             },
-            "ct.nii.gz": {
+            names["ct"]: {
                 "modality": "CT",
                 "units": "HU",
                 "description": "Attenuation by tissue, Gaussian noise.",
@@ -283,9 +297,9 @@ def _describe(grid: Grid, seed: int) -> dict[str, Any]:
     }
 
 
-def _pairs() -> list[dict[str, str]]:
+def _pairs(names: Mapping[str, str]) -> list[dict[str, str]]:
     """Contents of `pairs.json`: a datalist, paths relative to its folder."""
-    return [{"anatomy": "mri.nii.gz", "overlay": f"{name}.nii.gz", "name": f"mri_{name}"} for name in ("pet", "ct")]
+    return [{"anatomy": names["mri"], "overlay": names[name], "name": f"mri_{name}"} for name in ("pet", "ct")]
 
 
 def _nifti(volume: np.ndarray, grid: Grid, description: str) -> bytes:

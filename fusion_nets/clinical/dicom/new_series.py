@@ -1,0 +1,266 @@
+"""Make a volume a DICOM series of its own: classic MR, CT or PET instances, or secondary captures, one a slice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from monai.data import MetaTensor
+from nibabel.orientations import (
+    aff2axcodes,
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
+
+from ..whole_files import whole_file
+from .identity import derived_uid
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+__all__ = ["RAS_TO_LPS", "new_series", "new_study", "place_slice", "radiological", "store_values", "write_instances"]
+
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
+
+SOP_CLASSES = {
+    "MR": "1.2.840.10008.5.1.4.1.1.4",
+    "CT": "1.2.840.10008.5.1.4.1.1.2",
+    "PT": "1.2.840.10008.5.1.4.1.1.128",
+}
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+
+def new_study(
+    *made_of: object, patient_name: str = "", patient_id: str = "", date: str = "", description: str = ""
+) -> Dataset:
+    """The attributes of patient and study that all instances of a study share.
+
+    Args:
+        made_of: what the study's UID is derived from, see :func:`derived_uid`.
+        patient_name: as DICOM writes it, family name first, "^" between the parts.
+        patient_id: identifier of the patient.
+        date: YYYYMMDD, or "" where it is not known.
+        description: of the study.
+    """
+    from pydicom import Dataset
+
+    study = Dataset()
+    study.PatientName, study.PatientID = patient_name, patient_id
+    study.PatientBirthDate = study.PatientSex = ""
+    study.StudyInstanceUID = derived_uid("study", *made_of)
+    study.StudyDate, study.StudyTime = date, "120000" if date else ""
+    study.ReferringPhysicianName = study.StudyID = study.AccessionNumber = ""
+    if description:
+        study.StudyDescription = description
+    return study
+
+
+def new_series(
+    image: MetaTensor,
+    modality: str,
+    study: Dataset,
+    number: int = 1,
+    description: str = "",
+    frame_of_reference_uid: str | None = None,
+    details: Dataset | None = None,
+) -> list[Dataset]:
+    """A volume as instances of an original series.
+
+    Args:
+        image: (1, H, W[, D]) with its affine (RAS, mm), in HU for CT; for PET in SUV, or in Bq/ml where
+            ``meta["units"]`` says so. Slices lie along the last axis; rows and columns are turned to the view of a
+            radiologist.
+        modality: "MR", "CT" or "PT" give that modality's image object (PS3.3 A.4, A.3, A.21), any other a secondary
+            capture with geometry.
+        study: patient and study, as :func:`new_study` makes them.
+        number: of the series.
+        description: of the series.
+        frame_of_reference_uid: by default one of its own.
+        details: attributes of every instance that take the place of what is written here, such as those of a scanner.
+
+    Returns:
+        The instances in the order of the slices, with file meta information, ready for :func:`write_instances`.
+
+    Raises:
+        ValueError: for another number of channels, or axes that are not at right angles, which DICOM cannot say.
+    """
+    array, affine = radiological(image)
+    values = array.astype(np.float64)
+    digest = hashlib.sha256(array.tobytes()).hexdigest()
+    series_uid = derived_uid("series", study.StudyInstanceUID, modality, number, description, affine.tolist(), digest)
+    frame_uid = frame_of_reference_uid or derived_uid("frame of reference", series_uid)
+    slope_of_all = None if modality == "PT" else _slope(values, signed=modality == "CT")
+    instances = []
+    for k in range(values.shape[2]):
+        instance = _instance(modality, derived_uid("instance", series_uid, k))
+        instance.update(study)
+        instance.Modality = modality
+        instance.SeriesInstanceUID, instance.SeriesNumber = series_uid, number
+        if description:
+            instance.SeriesDescription = description
+        instance.PatientPosition = "HFS"
+        instance.InstanceNumber = k + 1
+        instance.FrameOfReferenceUID, instance.PositionReferenceIndicator = frame_uid, ""
+        place_slice(instance, affine, k)
+        slope, intercept = slope_of_all or _slope(values[:, :, k], signed=True)
+        store_values(instance, values[:, :, k], slope, intercept, signed=modality in ("CT", "PT"))
+        _MODULES.get(modality, _secondary_capture)(instance, image, values.shape[2])
+        if details is not None:
+            instance.update(details)
+        if "BodyPartExamined" not in instance:
+            instance.Laterality = ""  # asked for unless the body part is known to be unpaired
+        instances.append(instance)
+    return instances
+
+
+def radiological(image: MetaTensor) -> tuple[np.ndarray, np.ndarray]:
+    """(columns, rows, slices[, 3]) of an image and their affine, turned to the view of a radiologist.
+
+    That is the patient's right (or front, in a sagittal slice) on the left and front or head on top. The slices stay
+    the slices; no value is interpolated.
+
+    Raises:
+        ValueError: if the axes are not at right angles, or the image has not one or three channels.
+    """
+    if image.ndim not in (3, 4) or image.shape[0] not in (1, 3):
+        raise ValueError(f"expected (1 | 3, H, W[, D]) to write as DICOM, got {tuple(image.shape)}")
+    array = image.as_tensor().detach().cpu().numpy()
+    affine = image.affine.cpu().numpy().astype(np.float64)
+    array = np.moveaxis(array if array.ndim == 4 else array[..., None], 0, -1)
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    if np.abs(axes.T @ axes - np.eye(3)).max() > 1e-3:
+        raise ValueError("the axes of the volume are not at right angles, which a DICOM series cannot say; resample it")
+    here = io_orientation(affine)
+    in_plane = set(here[:2, 0].astype(int))
+    view = ("L" if 0 in in_plane else "P", "I" if 2 in in_plane else "P", aff2axcodes(affine)[2])
+    turn = ornt_transform(here, axcodes2ornt(view))
+    affine = affine @ inv_ornt_aff(turn, array.shape[:3])
+    array = apply_orientation(array, turn)
+    return (array[..., 0] if array.shape[3] == 1 else array), affine
+
+
+def place_slice(instance: Dataset, affine: np.ndarray, k: int) -> None:
+    """Write the image plane module (PS3.3 C.7.6.2) of slice k of a volume with this affine (RAS) and right angles."""
+    to_lps = RAS_TO_LPS @ affine[:3]
+    spacing = np.linalg.norm(to_lps[:, :3], axis=0)
+    row, column = (to_lps[:, :2] / spacing[:2]).T
+    position = to_lps @ [0, 0, k, 1]
+    instance.ImageOrientationPatient = _ds([*row, *column])
+    instance.ImagePositionPatient = _ds(position)
+    instance.PixelSpacing = _ds([spacing[1], spacing[0]])
+    instance.SliceThickness = _ds([spacing[2]])[0]
+    instance.SliceLocation = _ds([np.dot(position, np.cross(row, column))])[0]
+
+
+def store_values(instance: Dataset, values: np.ndarray, slope: float, intercept: float, signed: bool) -> None:
+    """Write (columns, rows) as 16 bit pixels of an instance: value = slope * stored + intercept (PS3.3 C.11.1)."""
+    slope_text, intercept_text = _ds([slope, intercept])
+    kind = np.dtype("<i2" if signed else "<u2")
+    limits = np.iinfo(kind)
+    stored = np.rint((values - float(intercept_text)) / float(slope_text)).clip(limits.min, limits.max).astype(kind)
+    instance.RescaleSlope, instance.RescaleIntercept = slope_text, intercept_text
+    instance.SamplesPerPixel, instance.PhotometricInterpretation = 1, "MONOCHROME2"
+    instance.Columns, instance.Rows = values.shape
+    instance.BitsAllocated = instance.BitsStored = 16
+    instance.HighBit, instance.PixelRepresentation = 15, int(signed)
+    instance.PixelData = stored.T.tobytes()
+
+
+def write_instances(folder: str | Path, instances: Sequence[Dataset]) -> list[Path]:
+    """Write instances as `IM0001.dcm` and so on; each is there whole or not at all.
+
+    Raises:
+        OSError: if the folder cannot be written.
+    """
+    from pydicom import dcmwrite
+
+    written = []
+    for number, instance in enumerate(instances, start=1):
+        path = Path(folder) / f"IM{number:04d}.dcm"
+        with whole_file(path) as partial:
+            dcmwrite(partial, instance, enforce_file_format=True)
+        written.append(path)
+    return written
+
+
+def _instance(modality: str, uid: str) -> Dataset:
+    from pydicom import Dataset
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    instance = Dataset()
+    instance.SOPClassUID, instance.SOPInstanceUID = SOP_CLASSES.get(modality, SECONDARY_CAPTURE), uid
+    instance.file_meta = FileMetaDataset()
+    instance.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    instance.Manufacturer, instance.ManufacturerModelName = "fusion-nets", "fusion-nets"
+    return instance
+
+
+def _slope(values: np.ndarray, signed: bool) -> tuple[float, float]:
+    """Slope and intercept that store whole numbers as they are, and others as finely as 16 bit allow."""
+    low, high = float(values.min()), float(values.max())
+    limits = np.iinfo(np.int16 if signed else np.uint16)
+    if limits.min <= low and high <= limits.max and (values == np.rint(values)).all():
+        return 1.0, 0.0
+    if signed:  # PET allows no intercept (PS3.3 C.8.9.4)
+        return max(-low, high) / limits.max, 0.0
+    return (high - low) / limits.max or 1.0, low
+
+
+def _magnetic_resonance(instance: Dataset, image: MetaTensor, slices: int) -> None:
+    """The type 1 and 2 attributes of the MR image module, PS3.3 C.8.3.1."""
+    instance.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
+    instance.ScanningSequence, instance.SequenceVariant = "RM", "NONE"
+    instance.ScanOptions = instance.MRAcquisitionType = ""
+    instance.RepetitionTime = instance.EchoTime = instance.EchoTrainLength = None
+    if (instance.RescaleSlope, instance.RescaleIntercept) == (1, 0):  # not part of the module, but what scanners do
+        del instance.RescaleSlope, instance.RescaleIntercept
+
+
+def _computed_tomography(instance: Dataset, image: MetaTensor, slices: int) -> None:
+    """The type 1 and 2 attributes of the CT image module, PS3.3 C.8.2.1."""
+    instance.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    instance.KVP = instance.AcquisitionNumber = None
+    instance.RescaleType = "HU"
+
+
+def _positron_emission(instance: Dataset, image: MetaTensor, slices: int) -> None:
+    """The type 1 and 2 attributes of the PET series, isotope and image modules, PS3.3 C.8.9.1, C.8.9.2 and C.8.9.4."""
+    instance.ImageType = ["ORIGINAL", "PRIMARY"]
+    instance.SeriesDate = instance.AcquisitionDate = instance.StudyDate or "19700101"
+    instance.SeriesTime = instance.AcquisitionTime = instance.StudyTime or "000000"
+    in_suv = image.meta.get("units") != "Bq/ml"
+    instance.Units = "GML" if in_suv else "BQML"
+    if in_suv:
+        instance.SUVType = "BW"
+    instance.CountsSource, instance.SeriesType = "EMISSION", ["STATIC", "IMAGE"]
+    instance.NumberOfSlices, instance.ImageIndex = slices, instance.InstanceNumber
+    instance.CorrectedImage = ""
+    instance.DecayCorrection = "NONE"
+    del instance.PatientPosition  # in whose place PET has codes
+    instance.PatientOrientationCodeSequence = instance.PatientGantryRelationshipCodeSequence = []
+    instance.CollimatorType = ""
+    instance.FrameReferenceTime, instance.ActualFrameDuration = 0, None
+    instance.RadiopharmaceuticalInformationSequence = []
+
+
+def _secondary_capture(instance: Dataset, image: MetaTensor, slices: int) -> None:
+    """The SC equipment module, PS3.3 C.8.6.1; the geometry beside it is a standard extension."""
+    instance.ImageType = ["DERIVED", "SECONDARY"]
+    instance.ConversionType = "WSD"
+    instance.RescaleType = "US"
+
+
+_MODULES = {"MR": _magnetic_resonance, "CT": _computed_tomography, "PT": _positron_emission}
+
+
+def _ds(values: Sequence[float] | np.ndarray) -> list[str]:
+    from pydicom.valuerep import format_number_as_ds
+
+    return [format_number_as_ds(float(value) + 0.0) for value in values]
