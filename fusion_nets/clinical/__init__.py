@@ -4,7 +4,7 @@ from .datalist import AANLIB_PAIRS, aanlib_pairs, balanced_weights, load_pairs, 
 from .montage import write_montage
 from .reading import NIFTI_SUFFIXES, RASTER_SUFFIXES, ImageError, read_image
 from .sample import write_sample_study
-from .whole_files import file_sha256, whole_file
+from .whole_files import file_sha256, remove_partials, whole_file
 from .writing import OUTPUT_SUFFIXES, write_image
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "file_sha256",
     "load_pairs",
     "read_image",
+    "remove_partials",
     "single_images",
     "whole_file",
     "with_texts",
