@@ -1,8 +1,9 @@
 """Reading and writing studies, and the sample study to try things on."""
 
 from .datalist import AANLIB_PAIRS, aanlib_pairs, balanced_weights, load_pairs, single_images, with_texts
+from .errors import ImageError
 from .montage import write_montage
-from .reading import NIFTI_SUFFIXES, RASTER_SUFFIXES, ImageError, read_image
+from .reading import NIFTI_SUFFIXES, RASTER_SUFFIXES, read_image
 from .sample import write_sample_study
 from .whole_files import file_sha256, remove_partials, whole_file
 from .writing import OUTPUT_SUFFIXES, write_image
