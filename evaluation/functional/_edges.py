@@ -65,34 +65,30 @@ def edges_kept(images: Images) -> torch.Tensor:
     """`qabf` of known images."""
     across, down = _sobel(F.pad(images.grey, (1, 1, 1, 1)))
     strength = root(across * across + down * down, images.noise)
-    upright = across.abs() <= images.noise
-    angle = torch.atan(down / torch.where(upright, 1.0, across)).masked_fill(upright, math.pi / 2)
-    angle = torch.where(strength < 1, angle.detach(), angle)
+    angle = _angle(down, across, images.noise)
+    if angle.requires_grad:
+        angle = torch.where(strength < 1, angle.detach(), angle)
     strength_f, strength_s = strength[:, :1], strength[:, 1:]
     angle_f, angle_s = angle[:, :1], angle[:, 1:]
 
-    weaker, stronger = torch.minimum(strength_f, strength_s), torch.maximum(strength_f, strength_s)
-    ratio = weaker / torch.where(stronger == 0, 1.0, stronger)
-    kept_strength = torch.where(strength_f == strength_s, strength_f, ratio)
+    ratio = _ratio(strength_f, strength_s, images.noise)
+    # the definition has the strength itself where both are equal
+    kept_strength = ratio + (strength_f == strength_s) * (strength_f - ratio)
     kept_angle = 1 - (angle_s - angle_f).abs() / (math.pi / 2)
-    kept = 0.9994 * torch.sigmoid(15 * (kept_strength - 0.5)) * (0.9879 * torch.sigmoid(22 * (kept_angle - 0.8)))
+    kept = torch.sigmoid(15 * (kept_strength - 0.5)) * torch.sigmoid(22 * (kept_angle - 0.8))
     edges = total(strength_s).sum(1)
-    return total(kept * strength_s).sum(1) / torch.where(edges == 0, 1.0, edges)
+    return 0.9994 * 0.9879 * total(kept * strength_s).sum(1) / torch.where(edges == 0, 1.0, edges)
 
 
 def edges_invented(images: Images) -> torch.Tensor:
     """`nabf` of known images."""
     across, down = (slope / 8 for slope in _sobel(F.pad(images.grey, (1, 1, 1, 1), mode="reflect")))
     strength = root(across * across + down * down, images.noise)
-    flat = strength == 0
-    # the angle as the release has it, its quotient turned over: both are compared modulo pi
-    level = down.abs() <= images.noise
-    angle = torch.atan(across / torch.where(level, 1.0, down)).masked_fill(level, math.pi / 2).masked_fill(flat, 0.0)
+    angle = _angle(across, down, images.noise) * (strength > 0)
     strength_f, strength_s = strength[:, :1], strength[:, 1:]
     angle_f, angle_s = angle[:, :1], angle[:, 1:]
 
-    stronger = torch.maximum(strength_f, strength_s)
-    kept_strength = torch.minimum(strength_f, strength_s) / torch.where(stronger == 0, 1.0, stronger)
+    kept_strength = _ratio(strength_f, strength_s, images.noise)
     kept_angle = ((angle_s - angle_f).abs() - math.pi / 2).abs() * (2 / math.pi)
     kept = 0.9999 * torch.sigmoid(19 * (kept_strength - 0.5)) * (0.9995 * torch.sigmoid(22 * (kept_angle - 0.5)))
     weight = torch.where(strength_s < 2, 0.001, strength_s * strength_s.sqrt())
@@ -104,3 +100,15 @@ def edges_invented(images: Images) -> torch.Tensor:
 def _sobel(padded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Responses across and (upward) down, without the border."""
     return separable(padded, _SMOOTH, _SLOPE), separable(padded, _FLAT_SLOPE, _SMOOTH)
+
+
+def _angle(rise: torch.Tensor, run: torch.Tensor, noise: float) -> torch.Tensor:
+    """atan(rise / run), in (-pi/2, pi/2]; pi/2 where the run is rounding noise, whatever the rise."""
+    run = F.hardshrink(run, noise)
+    side = run.sign()
+    return torch.atan2(rise * side + (1 - side * side), run.abs())
+
+
+def _ratio(x: torch.Tensor, y: torch.Tensor, noise: float) -> torch.Tensor:
+    """The smaller over the larger of two strengths that are 0 or above the noise; 0 where both are 0."""
+    return torch.minimum(x, y) / torch.maximum(x, y).clamp_min(noise)

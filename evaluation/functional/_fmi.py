@@ -9,6 +9,8 @@ from evaluation.functional._contrast import slope
 
 FMI_SIDE = 3
 _PIXELS = FMI_SIDE**2
+# windows at a time on a CPU, whose caches hold what is made of so many
+_AT_ONCE = 2**13
 # no correlation, and no variance in squared pixels, of windows of 8-bit images is as small and not 0
 _NOTHING = 1e-6
 
@@ -48,14 +50,23 @@ def fmi(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_
 def features_kept(images: Images) -> torch.Tensor:
     """`fmi` of known images."""
     gradients = slope(images.grey, 3)
+    rows = max(1, _AT_ONCE // max(1, gradients[:, 0, 0].numel()))
+    if gradients.device.type != "cpu":
+        rows = gradients.shape[2]
+    bands = [gradients[:, :, i : i + rows + FMI_SIDE - 1] for i in range(0, gradients.shape[2] - FMI_SIDE + 1, rows)]
+    kept = torch.cat([_windows_kept(band, images.noise) for band in bands], dim=2)
+    return average(kept).mean(1).masked_fill(holds_nan(images), torch.nan)
+
+
+def _windows_kept(gradients: torch.Tensor, noise: float) -> torch.Tensor:
+    """(B, 1 + S, H, W), fused first -> what each window keeps of each source, (B, S, h, w)."""
     height, width = (length - FMI_SIDE + 1 for length in gradients.shape[2:])
     places = [(row, column) for column in range(FMI_SIDE) for row in range(FMI_SIDE)]
     # (B, 1 + S, pixels, h, w)
     windows = torch.stack([gradients[..., i : i + height, j : j + width] for i, j in places], dim=2)
-    same = ((windows[:, :1] - windows[:, 1:]).abs() <= images.noise).all(2)
-    density = _density(windows, images.noise)
-    kept = _shared(density[:, :1], density[:, 1:]).masked_fill(same, 1.0)
-    return average(kept).mean(1).masked_fill(holds_nan(images), torch.nan)
+    same = ((windows[:, :1] - windows[:, 1:]).abs() <= noise).all(2)
+    density = _density(windows, noise)
+    return _shared(density[:, :1], density[:, 1:]).masked_fill(same, 1.0)
 
 
 def _density(windows: torch.Tensor, noise: float) -> torch.Tensor:
@@ -108,4 +119,4 @@ def _pearson(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
 
 def _bits(p: torch.Tensor) -> torch.Tensor:
     # where likeness exceeds what the extreme reaches, a cell falls below 0 and counts by its absolute's logarithm
-    return -torch.xlogy(p, p.abs()).sum(2) / math.log(2)
+    return -(p * p.abs().clamp_min(torch.finfo(p.dtype).tiny).log()).sum(2) / math.log(2)

@@ -107,7 +107,7 @@ def bits(images: Images) -> torch.Tensor:
     with torch.no_grad():
         counts = _histogram(images.once(_levels)[:, :1], LEVELS)
         value = _entropy(counts.to(images.grey.dtype) / images.fused[:, 0].flatten(1).shape[1]).sum(1) / math.log(2)
-        return value.masked_fill(images.fused.isnan().flatten(1).any(1), torch.nan)
+        return value.masked_fill(images.fused.amax(dim=(1, 2, 3)).isnan(), torch.nan)
 
 
 def _levels(images: Images) -> torch.Tensor:
@@ -132,7 +132,8 @@ def _histogram(cells: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _entropy(probability: torch.Tensor) -> torch.Tensor:
-    return torch.special.entr(probability).sum(-1)
+    # an empty cell adds nothing, and shall have no infinite slope
+    return -(probability * probability.clamp_min(torch.finfo(probability.dtype).tiny).log()).sum(-1)
 
 
 def _parzen(images: Images, bins: int) -> torch.Tensor:
@@ -145,9 +146,4 @@ def _parzen(images: Images, bins: int) -> torch.Tensor:
     weights = place.new_zeros(*place.shape, bins).scatter(3, near, torch.stack(cubic, dim=3) / 6)
     # (B, S, bins, bins)
     joint = weights[:, :1].transpose(2, 3) @ weights[:, 1:] / place.shape[2]
-    # an empty bin adds nothing, but its logarithm would have an infinite slope
-    fused, sources, both = (
-        _entropy(torch.where(probability == 0, 1.0, probability))
-        for probability in (joint.sum(3), joint.sum(2), joint.flatten(2))
-    )
-    return (fused + sources - both).sum(1)
+    return (_entropy(joint.sum(3)) + _entropy(joint.sum(2)) - _entropy(joint.flatten(2))).sum(1)

@@ -68,12 +68,11 @@ def _information(fused: torch.Tensor, sources: torch.Tensor, window: list[float]
     """Information on the sources at one scale: in the fused image and in the sources themselves, (B, S) each."""
     mean_f, mean_s, var_f, var_s, cov = moments(fused, sources, window)
     # A variance is a difference of squares: below this it is rounding, and a gain divided by it would be too.
-    eps = torch.finfo(fused.dtype).eps
-    blank_s = var_s <= 1e-10 + 8 * eps * (mean_s * mean_s)
-    blank_f = var_f <= 1e-10 + 8 * eps * (mean_f * mean_f)
-    lost = blank_s | blank_f | (cov <= 0)
-    gain = cov.masked_fill(lost, 0.0) / torch.where(blank_s, 1.0, var_s + 1e-10)
+    eps = torch.finfo(var_s.dtype).eps
+    seen_s = var_s > 1e-10 + 8 * eps * (mean_s * mean_s)
+    seen_f = var_f > 1e-10 + 8 * eps * (mean_f * mean_f)
+    gain = cov.clamp_min(0) * (seen_s & seen_f) / (var_s.clamp_min(0) + 1e-10)
     residual = (var_f - gain * cov).clamp_min(1e-10)
     kept = torch.log1p(gain * gain * var_s / (residual + _NOISE))
-    held = torch.log1p(var_s.masked_fill(blank_s, 0.0) / _NOISE)
+    held = torch.log1p(var_s * seen_s / _NOISE)
     return total(kept) / math.log(10), total(held) / math.log(10)
