@@ -5,7 +5,7 @@ from .errors import ImageError
 from .montage import write_montage
 from .reading import NIFTI_SUFFIXES, RASTER_SUFFIXES, read_image
 from .sample import write_sample_study
-from .whole_files import file_sha256, whole_file
+from .whole_files import file_sha256, remove_partials, whole_file
 from .writing import OUTPUT_SUFFIXES, write_image
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "file_sha256",
     "load_pairs",
     "read_image",
+    "remove_partials",
     "single_images",
     "whole_file",
     "with_texts",

@@ -4,6 +4,7 @@ from .colour import HotColours, HotColoursd, MergeChroma, MergeChromad, SplitLum
 from .display import ScaleToDisplayRange, ScaleToDisplayRanged
 from .encoding import EncodeText, EncodeTextd, RandForgetTextd, RandMirrord, swap_sides
 from .loading import LoadStudyImage, LoadStudyImaged
+from .recording import RecordChoicesd
 from .saving import SaveFusedd
 from .text import Describe, Described
 
@@ -20,6 +21,7 @@ __all__ = [
     "MergeChromad",
     "RandForgetTextd",
     "RandMirrord",
+    "RecordChoicesd",
     "SaveFusedd",
     "ScaleToDisplayRange",
     "ScaleToDisplayRanged",

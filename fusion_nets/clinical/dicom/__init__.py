@@ -1,5 +1,6 @@
 """DICOM: reading series, and writing objects that a PACS accepts."""
 
+from .derived import derived_series
 from .identity import derived_uid, fingerprint
 from .new_series import new_series, new_study, place_slice, radiological, store_values, write_instances
 from .series import Series, check_pair, find_series, pick_series
@@ -8,6 +9,7 @@ from .volume import read_series
 __all__ = [
     "Series",
     "check_pair",
+    "derived_series",
     "derived_uid",
     "find_series",
     "fingerprint",
