@@ -8,7 +8,9 @@ itself, so that `--help` answers at once, prints what it wrote, and raises `Valu
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,8 +21,13 @@ DESCRIBERS = {"measured": "MeasuredText", "given": "GivenText", "generated": "Ge
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, or 2 where the user is asked to mend something."""
+    """Run one command; returns the exit code: 0, or 2 where the user is asked to mend something.
+
+    A command that is told to end (SIGTERM) removes the file that it is writing, as one that is interrupted does.
+    """
     arguments = build_parser().parse_args(argv)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         arguments.run(arguments)
     except (ValueError, OSError, ModuleNotFoundError) as error:
