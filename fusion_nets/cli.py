@@ -8,7 +8,9 @@ itself, so that `--help` answers at once, prints what it wrote, and raises `Valu
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,8 +21,13 @@ DESCRIBERS = {"measured": "MeasuredText", "given": "GivenText", "generated": "Ge
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, or 2 where the user is asked to mend something."""
+    """Run one command; returns the exit code: 0, or 2 where the user is asked to mend something.
+
+    A command that is told to end (SIGTERM) removes the file that it is writing, as one that is interrupted does.
+    """
     arguments = build_parser().parse_args(argv)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         arguments.run(arguments)
     except (ValueError, OSError, ModuleNotFoundError) as error:
@@ -40,6 +47,30 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--spacing", type=float, default=2.0, help="voxel edge in mm, 1 to 4 (default: %(default)s)")
     command.add_argument("--format", choices=("nifti", "dicom"), default="nifti", help="nifti: one grid; dicom: three")
     command.set_defaults(run=_sample)
+
+    command = commands.add_parser("fuse", help="fuse two series: DICOM, NIfTI, NRRD, MHA or pictures in and out")
+    for name in ("anatomy", "overlay"):
+        command.add_argument(f"--{name}", required=True, metavar="PATH", help="folder of a DICOM series, or a file")
+        command.add_argument(f"--{name}_modality", metavar="CODE", help="MR, CT, PT or NM; picks among several series")
+        command.add_argument(f"--{name}_series_uid", metavar="UID", help="of the series, or its fingerprint")
+        command.add_argument(
+            f"--{name}_window",
+            nargs="+",
+            metavar="VALUE",
+            help="LOW HIGH in HU, SUV or as stored; or brain, subdural, bone, soft_tissue, header, percentiles",
+        )
+    command.add_argument("--output_dir", required=True, metavar="FOLDER", help="folder to write into")
+    command.add_argument("--method", choices=("dmfnet", "smfusion"), default="dmfnet", help="default: %(default)s")
+    command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), help="default: auto")
+    command.add_argument("--register_fallback", action="store_true", help="go on where registration fails")
+    command.add_argument("--transform", metavar="TFM", help="a registration that was made before")
+    command.add_argument("--overlay_palette", metavar="NAME", help="colours of a grey overlay, or none; default: auto")
+    command.add_argument("--format", help="one or more of dicom, nifti, nrrd, mha, png, parted by commas")
+    command.add_argument("--name", help="what the results are called")
+    command.add_argument("--deidentify", action="store_true", help="write DICOM without what tells the patient")
+    command.add_argument("--settings", metavar="JSON", help="record of an earlier result, whose settings are taken")
+    command.add_argument("--bundle_root", metavar="FOLDER", help="of the method's bundle")
+    command.set_defaults(run=_fuse)
 
     command = commands.add_parser("montage", help="draw anatomy, overlay and fused image, slice by slice, as a PNG")
     for name in ("anatomy", "overlay", "fused"):
@@ -110,6 +141,41 @@ def _sample(arguments: argparse.Namespace) -> None:
     written = write_sample_study(arguments.output_dir, arguments.seed, arguments.spacing, arguments.format)
     for path in written.values():
         print(path)
+
+
+def _fuse(arguments: argparse.Namespace) -> None:
+    from fusion_nets.workflows import fuse_pair
+
+    chosen = {
+        name: getattr(arguments, name)
+        for name in ("register", "transform", "overlay_palette", "name", "settings", "bundle_root")
+    }
+    for key in ("anatomy", "overlay"):
+        for detail in ("modality", "series_uid"):
+            chosen[f"{key}_{detail}"] = getattr(arguments, f"{key}_{detail}")
+        chosen[f"{key}_window"] = _window(getattr(arguments, f"{key}_window"))
+    for path in fuse_pair(
+        arguments.anatomy,
+        arguments.overlay,
+        arguments.output_dir,
+        method=arguments.method,
+        output_format=arguments.format.split(",") if arguments.format else None,
+        register_fallback=arguments.register_fallback,
+        deidentify=arguments.deidentify,
+        **chosen,
+    ):
+        print(path)
+
+
+def _window(words: Sequence[str] | None) -> Any:
+    """A named window, or two numbers; None for none."""
+    if not words or len(words) == 1:
+        return words[0] if words else None
+    try:
+        low, high = (float(word) for word in words)
+    except ValueError as error:
+        raise ValueError(f"a window is LOW HIGH or a name, got {' '.join(words)}") from error
+    return [low, high]
 
 
 def _montage(arguments: argparse.Namespace) -> None:

@@ -2,10 +2,11 @@
 
 from .checkerboard import write_checkerboard
 from .datalist import AANLIB_PAIRS, aanlib_pairs, balanced_weights, load_pairs, single_images, with_texts
+from .errors import ImageError
 from .foreground import foreground
 from .geometry import check_same_grid, is_picture
 from .montage import write_montage
-from .reading import NIFTI_SUFFIXES, RASTER_SUFFIXES, ImageError, read_image
+from .reading import NIFTI_SUFFIXES, RASTER_SUFFIXES, read_image
 from .registration import (
     Registration,
     RegistrationError,
@@ -17,7 +18,7 @@ from .registration import (
 )
 from .resampling import resample_onto
 from .sample import write_sample_study
-from .whole_files import file_sha256, whole_file
+from .whole_files import file_sha256, remove_partials, whole_file
 from .writing import OUTPUT_SUFFIXES, write_image
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "read_image",
     "read_transform",
     "register",
+    "remove_partials",
     "resample_onto",
     "similarity",
     "single_images",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from monai.data import MetaTensor
 
-from .reading import ImageError
+from .errors import ImageError
 
 __all__ = [
     "affine_of",

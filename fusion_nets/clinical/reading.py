@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from monai.data import MetaTensor
 from nibabel.affines import voxel_sizes
 from PIL import Image
 
+from .errors import ImageError, check_voxels
+
 __all__ = ["ImageError", "NIFTI_SUFFIXES", "RASTER_SUFFIXES", "read_image"]
 
 RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -20,13 +21,6 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ENDINGS = ", ".join((*RASTER_SUFFIXES, *NIFTI_SUFFIXES))
 RASTER_AFFINE = np.array([[0.0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 """Of a picture's (row, column), in RAS: rows go to posterior, columns to the patient's left, a pixel is 1 mm."""
-
-MOST_VOXELS = 2**30
-"""A header that claims more is damaged, or the image would not fit into memory."""
-
-
-class ImageError(ValueError):
-    """An image that cannot be used; the message names the file and what would be accepted."""
 
 
 def read_image(path: str | os.PathLike[str]) -> MetaTensor:
@@ -129,8 +123,7 @@ def _check_shape(image: nib.Nifti1Image, path: Path) -> bool:
     colours = len(shape) == 4 and shape[3] == 3 and not dtype.fields and not series
     if not (len(shape) in (2, 3) or colours):
         raise ImageError(f"{path}: shape {image.shape}; two or three dimensions are accepted, with 3 colours at most")
-    if math.prod(shape) > MOST_VOXELS:
-        raise ImageError(f"{path}: shape {image.shape}; up to 1024 x 1024 x 1024 voxels are accepted")
+    check_voxels(path, tuple(shape))
     if dtype.kind == "c":
         raise ImageError(f"{path}: holds complex numbers; real ones are accepted, such as their magnitude")
     return colours

@@ -13,9 +13,9 @@ from monai.data import MetaTensor
 from scipy import ndimage
 
 from .elastix import align
+from .errors import ImageError
 from .foreground import foreground
 from .geometry import affine_of, as_volume, is_one_grid, is_picture, overlap, voxels_between
-from .reading import ImageError
 from .resampling import air
 from .whole_files import whole_file
 

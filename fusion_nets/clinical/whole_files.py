@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
+import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["file_sha256", "whole_file"]
+__all__ = ["file_sha256", "remove_partials", "whole_file"]
+
+_HERE = f"{zlib.crc32(platform.node().encode()):08x}"
+_PARTIAL = re.compile(rf"\.{_HERE}-(\d+)\.partial\..+")
 
 
 @contextmanager
@@ -16,16 +22,37 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a name beside the destination to write to, and rename it into place when the block ends well.
 
     The folder is made when it is missing; whatever goes wrong, no half-written file bears the destination's name, and
-    what stood there before stays. The name keeps the destination's ending, from which writers tell the format.
+    what stood there before stays. The name keeps the destination's ending, from which writers tell the format. Only a
+    process that is killed without notice leaves it behind, for :func:`remove_partials`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{os.getpid()}.partial.{path.name}")
+    partial = path.with_name(f".{_HERE}-{os.getpid()}.partial.{path.name}")
     try:
         yield partial
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_partials(folder: str | os.PathLike[str]) -> None:
+    """Remove what processes of this machine that are no more were writing in a folder when they were killed."""
+    if not os.path.isdir(folder):
+        return
+    for path in Path(folder).iterdir():
+        partial = _PARTIAL.fullmatch(path.name)
+        if partial and not _is_running(int(partial[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

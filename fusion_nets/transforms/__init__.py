@@ -5,6 +5,7 @@ from .common_grid import CommonGrid, CommonGridd
 from .display import ScaleToDisplayRange, ScaleToDisplayRanged
 from .encoding import EncodeText, EncodeTextd, RandForgetTextd, RandMirrord, swap_sides
 from .loading import LoadStudyImage, LoadStudyImaged
+from .recording import RecordChoicesd
 from .saving import SaveFusedd
 from .text import Describe, Described
 
@@ -23,6 +24,7 @@ __all__ = [
     "MergeChromad",
     "RandForgetTextd",
     "RandMirrord",
+    "RecordChoicesd",
     "SaveFusedd",
     "ScaleToDisplayRange",
     "ScaleToDisplayRanged",

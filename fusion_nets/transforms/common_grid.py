@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import numpy as np
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
@@ -42,10 +43,11 @@ class CommonGrid(Transform):
     Args:
         register: "none", "rigid", "affine" or "auto".
         register_fallback: where registration fails, warn and go on without it.
-        transform: an ITK transform file of a registration made before, to use instead.
+        transform: a registration made before, to use instead: an ITK transform file, or the (4, 4) matrix from the
+            reference's world to the image's, RAS in mm, that ``meta["registration"]`` has.
 
     Raises:
-        ValueError: for another mode.
+        ValueError: for another mode, or a matrix that is none.
         RegistrationError: if the transform file cannot be read.
     """
 
@@ -55,13 +57,13 @@ class CommonGrid(Transform):
         self,
         register: RegistrationMode = "none",
         register_fallback: bool = False,
-        transform: str | os.PathLike[str] | None = None,
+        transform: str | os.PathLike[str] | Sequence[Sequence[float]] | None = None,
     ) -> None:
         if register not in get_args(RegistrationMode):
             raise ValueError(f"register is {register!r}; accepted are {', '.join(get_args(RegistrationMode))}")
         self.register = register
         self.register_fallback = register_fallback
-        self.given = read_transform(transform) if transform else None
+        self.given = None if transform is None or (isinstance(transform, str) and not transform) else _matrix(transform)
 
     def __call__(self, img: MetaTensor, ref: MetaTensor) -> MetaTensor:  # type: ignore[override]
         """Bring an image onto the grid of another.
@@ -92,6 +94,8 @@ class CommonGrid(Transform):
     def _registration(self, img: MetaTensor, ref: MetaTensor) -> Registration:
         if self.given is None:
             return register(ref, img, self.register, self.register_fallback)
+        if np.array_equal(self.given, np.eye(4)):
+            return Registration(self.given, self.register, "none", None, None, "a transform that moves nothing")
         content = foreground(ref)
         before, after = (similarity(ref, img, content, matrix) for matrix in (None, self.given))
         return Registration(self.given, self.register, "given", before, after, "a transform made before")
@@ -109,7 +113,8 @@ class CommonGridd(MapTransform):
         ref_key: whose grid it is.
         register: "none", "rigid", "affine" or "auto".
         register_fallback: where registration fails, warn and go on without it.
-        transform: an ITK transform file of a registration made before, to use instead.
+        transform: a registration made before, to use instead: an ITK transform file, or the (4, 4) matrix from the
+            reference's world to the image's, RAS in mm, that ``meta["registration"]`` has.
         output_dir: the folder; by default nothing is written.
         name_key: whose value names the files.
         allow_missing_keys: pass over keys that are not there.
@@ -123,7 +128,7 @@ class CommonGridd(MapTransform):
         ref_key: Hashable = "anatomy",
         register: RegistrationMode = "none",
         register_fallback: bool = False,
-        transform: str | os.PathLike[str] | None = None,
+        transform: str | os.PathLike[str] | Sequence[Sequence[float]] | None = None,
         output_dir: str | os.PathLike[str] | None = None,
         name_key: str = "name",
         allow_missing_keys: bool = False,
@@ -153,6 +158,17 @@ class CommonGridd(MapTransform):
             return
         write_transform(self.output_dir / f"{name}_registration.tfm", registration)
         write_checkerboard(self.output_dir / f"{name}_checkerboard.png", _grey(reference), _grey(image))
+
+
+def _matrix(transform: str | os.PathLike[str] | Sequence[Sequence[float]]) -> np.ndarray:
+    if isinstance(transform, (str, os.PathLike)):
+        return read_transform(transform)
+    matrix = np.array(transform, dtype=np.float64)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or (matrix[3] != (0, 0, 0, 1)).any():
+        raise ValueError(f"transform is {transform}; a .tfm file or a (4, 4) matrix of an affine map is accepted")
+    if abs(np.linalg.det(matrix)) < 1e-6:
+        raise ValueError(f"transform is {transform}; a matrix that can be inverted is accepted")
+    return matrix
 
 
 def _grey(image: MetaTensor) -> MetaTensor:

@@ -4,6 +4,7 @@ from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint, load_weig
 from .described import CriticBatch, DescribedBatch
 from .describing import describe_pairs
 from .diffusion import NoisyBatch
+from .fusing import find_bundle, fuse_pair
 from .fusion import FeatureReplay, PairBatch
 from .inference import PairStream, SlicewiseInferer
 from .preservation import PairReport, ReportPreservation, ReportSaver
@@ -23,5 +24,7 @@ __all__ = [
     "RunningCheckpoint",
     "SlicewiseInferer",
     "describe_pairs",
+    "find_bundle",
+    "fuse_pair",
     "load_weights",
 ]

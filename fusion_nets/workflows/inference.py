@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type
 from torch.utils.data import IterableDataset, get_worker_info
+from tqdm import tqdm
 
 from fusion_nets.clinical import ImageError
 
@@ -76,14 +77,22 @@ class SlicewiseInferer(Inferer):
         amp: compute in bfloat16 where that is safe, on a GPU or a processor; MONAI's engines know autocast on CUDA
             only. bfloat16 has the range of float32, so that no gradient needs scaling.
         slice_arguments: names of the network's arguments that, for a volume, come as (B, D, ...), one for each slice.
+        progress: show a progress bar over the slices of a volume.
     """
 
-    def __init__(self, sw_batch_size: int = 1, amp: bool = False, slice_arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        sw_batch_size: int = 1,
+        amp: bool = False,
+        slice_arguments: Sequence[str] = (),
+        progress: bool = False,
+    ) -> None:
         if sw_batch_size < 1:
             raise ValueError(f"sw_batch_size must be at least 1, got {sw_batch_size}")
         self.sw_batch_size = sw_batch_size
         self.amp = amp
         self.slice_arguments = tuple(slice_arguments)
+        self.progress = progress
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Infer (B, C, H, W[, D]); the result has the type of the inputs.
@@ -108,8 +117,10 @@ class SlicewiseInferer(Inferer):
                 raise ValueError(f"expected {name} of ({len(inputs)}, {depth}, ...), got {list(row.shape)}")
             rows[name] = row.flatten(0, 1)
         fused = []
-        for start in range(0, len(slices), self.sw_batch_size):
-            some = slice(start, start + self.sw_batch_size)
-            fused.append(predict(slices[some], {**kwargs, **{name: row[some] for name, row in rows.items()}}))
+        with tqdm(total=len(slices), desc="fusing", unit="slice", disable=not self.progress) as bar:
+            for start in range(0, len(slices), self.sw_batch_size):
+                some = slice(start, start + self.sw_batch_size)
+                fused.append(predict(slices[some], {**kwargs, **{name: row[some] for name, row in rows.items()}}))
+                bar.update(len(fused[-1]))
         volume = torch.cat(fused).unflatten(0, (-1, depth)).movedim(1, -1)
         return convert_to_dst_type(volume, inputs)[0] if isinstance(inputs, MetaTensor) else volume

@@ -1,8 +1,11 @@
 import hashlib
+import signal
+import subprocess
+import sys
 
 import pytest
 
-from fusion_nets.clinical import file_sha256, whole_file
+from fusion_nets.clinical import file_sha256, remove_partials, whole_file
 
 
 def content(folder):
@@ -78,3 +81,23 @@ def test_sha256_of_a_file(tmp_path):
     content = b"fusion" * 400_000
     (tmp_path / "a").write_bytes(content)
     assert file_sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def test_what_a_killed_process_leaves_is_removed_and_no_more(tmp_path):
+    writer = """
+import os, signal, sys
+from fusion_nets.clinical import whole_file
+with whole_file(sys.argv[1]) as partial:
+    partial.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    path = tmp_path / "a.txt"
+    assert subprocess.run([sys.executable, "-c", writer, str(path)]).returncode == -signal.SIGKILL
+    assert not path.exists()
+    assert len(content(tmp_path)) == 1
+    (tmp_path / ".other.partial.txt").write_text("somebody's")
+    with whole_file(path) as partial:
+        partial.write_text("whole")
+        remove_partials(tmp_path)
+    assert content(tmp_path) == {"a.txt": b"whole", ".other.partial.txt": b"somebody's"}
+    remove_partials(tmp_path / "missing")

@@ -186,6 +186,8 @@ def test_registered_and_recorded(apart, tmp_path):
     again = CommonGrid(transform=tmp_path / "case_registration.tfm")(overlay, anatomy)
     assert again.meta["registration"]["mode"] == "given"
     np.testing.assert_allclose(again.numpy(), out["overlay"].numpy(), atol=1e-3)
+    again = CommonGrid(transform=json.loads(json.dumps(record))["matrix_ras_mm"])(overlay, anatomy)
+    assert torch.equal(again.as_tensor(), out["overlay"].as_tensor())
 
 
 def test_colours_are_registered_by_their_luminance(apart):
@@ -233,11 +235,21 @@ def test_frames_of_reference(apart):
     np.testing.assert_allclose(np.array(record["matrix_ras_mm"])[:3, 3], [312, -4, 0], atol=1)
 
 
+def test_a_transform_that_moves_nothing(tmp_path):
+    anatomy, overlay = picture(tmp_path / "a.png"), picture(tmp_path / "b.png")
+    data = on_one_grid(anatomy, overlay, transform=np.eye(4).tolist())
+    assert data["overlay"].meta["registration"]["mode"] == "none"
+    assert torch.equal(data["overlay"].as_tensor(), read_image(overlay).as_tensor())
+
+
 def test_arguments(tmp_path):
     with pytest.raises(ValueError, match="register is 'elastic'; accepted are none, rigid, affine, auto"):
         CommonGridd(register="elastic")
     with pytest.raises(RegistrationError, match="no such file"):
         CommonGrid(transform=tmp_path / "absent.tfm")
+    for matrix in (np.eye(3).tolist(), np.zeros((4, 4)).tolist(), np.diag([1, 1, 0, 1]).tolist()):
+        with pytest.raises(ValueError, match="transform is"):
+            CommonGrid(transform=matrix)
     with pytest.raises(KeyError):
         CommonGridd()({"anatomy": read_image(nifti(tmp_path / "a.nii"))})
     assert CommonGridd(allow_missing_keys=True)({"name": "a"}) == {"name": "a"}

@@ -315,3 +315,9 @@ def test_volumes_from_a_loader_keep_their_metadata(together):
 def test_at_least_one_slice_at_once():
     with pytest.raises(ValueError, match="sw_batch_size must be at least 1, got 0"):
         SlicewiseInferer(sw_batch_size=0)
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_progress_over_the_slices(capsys, progress):
+    SlicewiseInferer(2, progress=progress)(torch.rand(1, 2, 8, 8, 5), lambda x: x[:, :1])
+    assert ("5/5" in capsys.readouterr().err) == progress

@@ -24,7 +24,18 @@ from .identity import derived_uid
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["RAS_TO_LPS", "new_series", "new_study", "place_slice", "radiological", "store_values", "write_instances"]
+__all__ = [
+    "RAS_TO_LPS",
+    "captured",
+    "new_instance",
+    "new_series",
+    "new_study",
+    "place_slice",
+    "radiological",
+    "store_colours",
+    "store_values",
+    "write_instances",
+]
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
@@ -73,11 +84,11 @@ def new_series(
     """A volume as instances of an original series.
 
     Args:
-        image: (1, H, W[, D]) with its affine (RAS, mm), in HU for CT; for PET in SUV, or in Bq/ml where
-            ``meta["units"]`` says so. Slices lie along the last axis; rows and columns are turned to the view of a
-            radiologist.
-        modality: "MR", "CT" or "PT" give that modality's image object (PS3.3 A.4, A.3, A.21), any other a secondary
-            capture with geometry.
+        image: (1 | 3, H, W[, D]) with its affine (RAS, mm), in HU for CT; for PET in SUV, or in Bq/ml where
+            ``meta["units"]`` says so; colours from 0 to ``meta["white"]``, by default 1. Slices lie along the last
+            axis; rows and columns are turned to the view of a radiologist.
+        modality: "MR", "CT" or "PT" give that modality's image object (PS3.3 A.4, A.3, A.21), any other and colours a
+            secondary capture with geometry.
         study: patient and study, as :func:`new_study` makes them.
         number: of the series.
         description: of the series.
@@ -95,10 +106,12 @@ def new_series(
     digest = hashlib.sha256(array.tobytes()).hexdigest()
     series_uid = derived_uid("series", study.StudyInstanceUID, modality, number, description, affine.tolist(), digest)
     frame_uid = frame_of_reference_uid or derived_uid("frame of reference", series_uid)
+    coloured = array.ndim == 4
+    sop_class = SECONDARY_CAPTURE if coloured else SOP_CLASSES.get(modality, SECONDARY_CAPTURE)
     slope_of_all = None if modality == "PT" else _slope(values, signed=modality == "CT")
     instances = []
     for k in range(values.shape[2]):
-        instance = _instance(modality, derived_uid("instance", series_uid, k))
+        instance = new_instance(sop_class, derived_uid("instance", series_uid, k))
         instance.update(study)
         instance.Modality = modality
         instance.SeriesInstanceUID, instance.SeriesNumber = series_uid, number
@@ -108,9 +121,14 @@ def new_series(
         instance.InstanceNumber = k + 1
         instance.FrameOfReferenceUID, instance.PositionReferenceIndicator = frame_uid, ""
         place_slice(instance, affine, k)
-        slope, intercept = slope_of_all or _slope(values[:, :, k], signed=True)
-        store_values(instance, values[:, :, k], slope, intercept, signed=modality in ("CT", "PT"))
-        _MODULES.get(modality, _secondary_capture)(instance, image, values.shape[2])
+        if coloured:
+            colours = values[:, :, k] / image.meta.get("white", 1)
+            store_colours(instance, np.rint(colours.clip(0, 1) * 255).astype(np.uint8))
+            captured(instance)
+        else:
+            slope, intercept = slope_of_all or _slope(values[:, :, k], signed=True)
+            store_values(instance, values[:, :, k], slope, intercept, signed=modality in ("CT", "PT"))
+            _MODULES.get(modality, _secondary_capture)(instance, image, values.shape[2])
         if details is not None:
             instance.update(details)
         if "BodyPartExamined" not in instance:
@@ -158,6 +176,21 @@ def place_slice(instance: Dataset, affine: np.ndarray, k: int) -> None:
     instance.SliceLocation = _ds([np.dot(position, np.cross(row, column))])[0]
 
 
+def captured(instance: Dataset) -> None:
+    """Make an instance with an image plane a secondary capture (PS3.3 A.8.1); its geometry is a standard extension.
+
+    The patient orientation (C.7.6.1.1.1) says the same in letters, the nearest axis of the patient first.
+    """
+    instance.ImageType, instance.ConversionType = ["DERIVED", "SECONDARY"], "WSD"
+    letters = []
+    for direction in np.asarray(instance.ImageOrientationPatient, dtype=np.float64).reshape(2, 3):
+        order = [axis for axis in np.argsort(-np.abs(direction)) if abs(direction[axis]) > 1e-4]
+        letters.append(
+            "".join(("RL" if axis == 0 else "AP" if axis == 1 else "FH")[int(direction[axis] > 0)] for axis in order)
+        )
+    instance.PatientOrientation = letters
+
+
 def store_values(instance: Dataset, values: np.ndarray, slope: float, intercept: float, signed: bool) -> None:
     """Write (columns, rows) as 16 bit pixels of an instance: value = slope * stored + intercept (PS3.3 C.11.1)."""
     slope_text, intercept_text = _ds([slope, intercept])
@@ -170,6 +203,16 @@ def store_values(instance: Dataset, values: np.ndarray, slope: float, intercept:
     instance.BitsAllocated = instance.BitsStored = 16
     instance.HighBit, instance.PixelRepresentation = 15, int(signed)
     instance.PixelData = stored.T.tobytes()
+
+
+def store_colours(instance: Dataset, colours: np.ndarray) -> None:
+    """Write (columns, rows, 3) of 8 bit as RGB pixels of an instance (PS3.3 C.7.6.3)."""
+    instance.SamplesPerPixel, instance.PhotometricInterpretation, instance.PlanarConfiguration = 3, "RGB", 0
+    instance.Columns, instance.Rows = colours.shape[:2]
+    instance.BitsAllocated = instance.BitsStored = 8
+    instance.HighBit, instance.PixelRepresentation = 7, 0
+    pixels = np.ascontiguousarray(colours.transpose(1, 0, 2)).tobytes()
+    instance.PixelData = pixels + b"\0" * (len(pixels) % 2)
 
 
 def write_instances(folder: str | Path, instances: Sequence[Dataset]) -> list[Path]:
@@ -189,13 +232,14 @@ def write_instances(folder: str | Path, instances: Sequence[Dataset]) -> list[Pa
     return written
 
 
-def _instance(modality: str, uid: str) -> Dataset:
+def new_instance(sop_class: str, uid: str) -> Dataset:
+    """An object of a class, with file meta information and this library as its equipment."""
     from pydicom import Dataset
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
 
     instance = Dataset()
-    instance.SOPClassUID, instance.SOPInstanceUID = SOP_CLASSES.get(modality, SECONDARY_CAPTURE), uid
+    instance.SOPClassUID, instance.SOPInstanceUID = sop_class, uid
     instance.file_meta = FileMetaDataset()
     instance.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     instance.Manufacturer, instance.ManufacturerModelName = "fusion-nets", "fusion-nets"
@@ -251,9 +295,7 @@ def _positron_emission(instance: Dataset, image: MetaTensor, slices: int) -> Non
 
 
 def _secondary_capture(instance: Dataset, image: MetaTensor, slices: int) -> None:
-    """The SC equipment module, PS3.3 C.8.6.1; the geometry beside it is a standard extension."""
-    instance.ImageType = ["DERIVED", "SECONDARY"]
-    instance.ConversionType = "WSD"
+    captured(instance)
     instance.RescaleType = "US"
 
 

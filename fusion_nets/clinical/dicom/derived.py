@@ -1,0 +1,278 @@
+"""Write a fused image as a DICOM series of the study it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from copy import deepcopy
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from nibabel.affines import apply_affine
+
+from fusion_nets import __version__
+
+from .identity import derived_uid
+from .new_series import SECONDARY_CAPTURE, SOP_CLASSES, captured, new_instance, place_slice, radiological, store_colours
+from .sources import Plane, common_study, grid_of, on_grid, planes_of, referenced_series, source_image, touching
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+__all__ = ["code", "derived_series", "this_equipment"]
+
+WHITE = 65535
+"""Stored value of 1, white."""
+
+# What the images of a slice share with the instance they are derived from, beside patient and study. Their acquisition
+# stays the source's: when, of what body part, with what contrast medium.
+_ACQUISITION = (
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "AcquisitionNumber",
+    "BodyPartExamined",
+    "Laterality",
+    "ImageLaterality",
+    "AnatomicRegionSequence",
+    "PatientPosition",
+    "FrameOfReferenceUID",
+    "PositionReferenceIndicator",
+    "ContrastBolusAgent",
+    "ContrastBolusAgentSequence",
+)
+_PLANE = (
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "SliceLocation",
+)
+# The modality's own attributes of type 1 and 2 (PS3.3 C.8.3.1, C.8.2.1), and what stands for one that is missing.
+_OF_MODALITY: dict[str, dict[str, object]] = {
+    "MR": {
+        "ScanningSequence": "RM",
+        "SequenceVariant": "NONE",
+        "ScanOptions": "",
+        "MRAcquisitionType": "",
+        "RepetitionTime": None,
+        "EchoTime": None,
+        "EchoTrainLength": None,
+    },
+    "CT": {"KVP": None, "AcquisitionNumber": None},
+}
+
+
+def derived_series(
+    image: MetaTensor,
+    anatomy: Sequence[Dataset],
+    overlay: Sequence[Dataset] = (),
+    *,
+    method: str,
+    description: str = "Fused",
+    number: int | None = None,
+    anatomy_to_overlay: np.ndarray | None = None,
+) -> list[Dataset]:
+    """A fused image as a series of the anatomy's study and frame of reference, one instance a slice.
+
+    A grey image becomes what the anatomy is where that is a classic MR or CT image: it then hangs, scrolls, reformats
+    and cross-references beside its source in any viewer. Stored values run from 0 to 65535 (white) with a window over
+    all of them; they measure nothing, and Rescale Type US (unspecified) says so of CT. In every other case (a coloured
+    image; an enhanced, PET or nuclear medicine anatomy, whose image objects promise a quantity or an acquisition that a
+    fused image has not) it is a secondary capture. That object has no geometry of its own; the attributes of frame of
+    reference and image plane are added as a standard extension (PS3.2), which viewers use where they find them.
+
+    UIDs are derived from the sources', the settings and the pixels, and no time of writing is noted: the same result is
+    the same objects, byte by byte, so that an archive recognises one it has.
+
+    Args:
+        image: (1 | 3, H, W[, D]) in [0, 1]; values beyond become black or white. Where its voxels are the anatomy's, in
+            whatever order, each instance keeps the geometry of its source to the letter. Otherwise (an anatomy that was
+            resampled because its gantry was tilted, say) its own affine is written, at right angles.
+        anatomy: the instances of the anatomy, classic or multi-frame; pixels are not needed.
+        overlay: the instances of what was fused with it.
+        method: what made the image, such as "DM-FNet, CT window 40/80"; up to 800 ASCII characters.
+        description: of the series.
+        number: of the series; by default made of the anatomy's, 301 of 3 (302 of a coloured image).
+        anatomy_to_overlay: (4, 4), RAS in mm, where a point of the anatomy was found in the overlay; by default where
+            its coordinates say.
+
+    Returns:
+        The instances in the order of the anatomy's slices, for :func:`write_instances`.
+
+    Raises:
+        ValueError: for values that are not finite, text that is not ASCII, an anatomy without geometry, an image that
+            lies outside it, or axes that are not at right angles.
+    """
+    if not (method + description).isascii() or len(method) > 800 or len(description) > 64:
+        raise ValueError("method and description must be ASCII, with up to 800 and 64 characters")
+    if not torch.isfinite(image).all():
+        raise ValueError("the fused image holds NaN or infinity; only finite values can be written")
+    planes = planes_of(anatomy)
+    if not planes:
+        raise ValueError("the anatomy's instances do not say where they lie (Image Position, Orientation, Spacing)")
+    array, affine, kept = _placed(image, planes)
+    coloured = array.ndim == 4
+    first = planes[0].instance
+    sop_class = first.SOPClassUID if first.SOPClassUID in (SOP_CLASSES["MR"], SOP_CLASSES["CT"]) else SECONDARY_CAPTURE
+    sop_class = SECONDARY_CAPTURE if coloured else sop_class
+    number = number or int(first.get("SeriesNumber") or 0) * 100 + (2 if coloured else 1)
+    stored = np.rint(array.clip(0, 1) * (255 if coloured else WHITE)).astype(np.uint8 if coloured else np.uint16)
+
+    between = np.eye(4) if anatomy_to_overlay is None else np.asarray(anatomy_to_overlay, dtype=np.float64)
+    sources = [instance.SOPInstanceUID for instance in (*anatomy, *overlay)]
+    settings = method, description, number, between.tolist(), __version__
+    digest = hashlib.sha256(stored.tobytes()).hexdigest()
+    series_uid = derived_uid("fused", *sources, *settings, affine.tolist(), digest)
+    overlay_planes = planes_of(overlay)
+    text = _derivation(method, anatomy, overlay)
+    source = code("121322", "DCM", "Source image for image processing operation")
+    equipment = [*_scanner(first), this_equipment()]
+    edges = np.array(list(product((-0.5, array.shape[0] - 0.5), (-0.5, array.shape[1] - 0.5), (-0.5, 0.5))))
+    result = []
+    for k in range(array.shape[2]):
+        slab = apply_affine(affine, edges + np.array([0, 0, k]))
+        here = [planes[k]] if kept else _nearest(planes, slab)
+        origin = here[0].instance
+        instance = new_instance(sop_class, derived_uid("instance", series_uid, k))
+        instance.update(common_study(first))
+        _copy(instance, origin, _ACQUISITION)
+        instance.Modality = first.Modality if first.Modality in ("MR", "CT") else "OT"
+        instance.SeriesInstanceUID, instance.SeriesNumber, instance.SeriesDescription = series_uid, number, description
+        instance.InstanceNumber = k + 1
+        instance.setdefault("PositionReferenceIndicator", "")
+        if kept and here[0].frame is None:
+            _copy(instance, origin, _PLANE)
+        else:
+            place_slice(instance, affine, k)
+        if sop_class == SECONDARY_CAPTURE:
+            captured(instance)
+        else:
+            instance.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if instance.Modality == "CT" else "OTHER"]
+            instance.setdefault("PatientPosition", "")
+            for keyword, missing in _OF_MODALITY[instance.Modality].items():
+                setattr(instance, keyword, origin.get(keyword, missing))
+        if "BodyPartExamined" not in instance:
+            instance.setdefault("Laterality", "")
+        _store(instance, stored[:, :, k])
+        instance.DerivationDescription = text
+        instance.DerivationCodeSequence = _derivation_codes(bool(overlay))
+        overlaid = touching(overlay_planes, apply_affine(between, slab))
+        instance.SourceImageSequence = source_image(here, source, kept) + source_image(overlaid, source)
+        referenced_series(instance, [plane.instance for plane in (*here, *overlaid)])
+        instance.ContributingEquipmentSequence = deepcopy(equipment)
+        _inherit_shortcomings(instance, [*anatomy, *overlay])
+        result.append(instance)
+    return result
+
+
+def code(value: str, scheme: str, meaning: str) -> Dataset:
+    """An item of a code sequence (PS3.3 8.8)."""
+    from pydicom import Dataset
+
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    return item
+
+
+def this_equipment() -> Dataset:
+    """This library as an item of the Contributing Equipment Sequence (PS3.3 C.12.1.1.5)."""
+    from pydicom import Dataset
+
+    item = Dataset()
+    item.Manufacturer, item.ManufacturerModelName, item.SoftwareVersions = "fusion-nets", "fusion-nets", __version__
+    item.PurposeOfReferenceCodeSequence = [code("109102", "DCM", "Processing Equipment")]
+    return item
+
+
+def _scanner(source: Dataset) -> list[Dataset]:
+    """The equipment of the anatomy, which gives way to this library's in the equipment module."""
+    from pydicom import Dataset
+
+    item = Dataset()
+    names = ("Manufacturer", "InstitutionName", "StationName", "ManufacturerModelName", "DeviceSerialNumber")
+    _copy(item, source, (*names, "SoftwareVersions"))
+    if not item.get("Manufacturer"):
+        return []
+    item.PurposeOfReferenceCodeSequence = [code("109101", "DCM", "Acquisition Equipment")]
+    return [item]
+
+
+def _placed(image: MetaTensor, planes: Sequence[Plane]) -> tuple[np.ndarray, np.ndarray, bool]:
+    """(columns, rows, slices[, 3]), its affine, and whether these are the voxels of the anatomy."""
+    if image.ndim not in (3, 4) or image.shape[0] not in (1, 3):
+        raise ValueError(f"expected (1 | 3, H, W[, D]) to write as DICOM, got {tuple(image.shape)}")
+    grid = grid_of(planes)
+    placed = on_grid(image, *grid) if grid else None
+    if grid and placed is not None:
+        array = np.moveaxis(placed.as_tensor().cpu().double().numpy(), 0, -1)
+        return (array[..., 0] if array.shape[3] == 1 else array), grid[0], True
+    array, affine = radiological(image)
+    for k in (0, array.shape[2] - 1):
+        centre = apply_affine(affine, [(array.shape[0] - 1) / 2, (array.shape[1] - 1) / 2, k])
+        if not _within(centre, planes, float(np.linalg.norm(affine[:3, 2]))):
+            raise ValueError("the image lies outside the anatomy, whose frame of reference it would be given")
+    return array.astype(np.float64), affine, False
+
+
+def _within(point: np.ndarray, planes: Sequence[Plane], margin: float) -> bool:
+    corners = []
+    for plane in (planes[0], planes[-1]):
+        size = int(plane.instance.Columns) - 1, int(plane.instance.Rows) - 1
+        corners += [apply_affine(plane.affine, (x, y, 0)) for x in (0, size[0]) for y in (0, size[1])]
+    axes = planes[0].affine[:3, :3] / np.linalg.norm(planes[0].affine[:3, :3], axis=0)
+    box, here = np.array(corners) @ axes, point @ axes
+    return bool((box.min(axis=0) - margin <= here).all() and (here <= box.max(axis=0) + margin).all())
+
+
+def _nearest(planes: Sequence[Plane], slab: np.ndarray) -> list[Plane]:
+    """The slices that an image slice on another grid was made of, the nearest first."""
+    centre = slab.mean(axis=0)
+    found = touching(planes, slab) or list(planes)
+    return sorted(found, key=lambda plane: abs(plane.affine[:3, 2] @ (centre - plane.affine[:3, 3])))
+
+
+def _store(instance: Dataset, stored: np.ndarray) -> None:
+    if stored.ndim == 3:
+        store_colours(instance, stored)
+        return
+    instance.SamplesPerPixel, instance.PhotometricInterpretation = 1, "MONOCHROME2"
+    instance.Columns, instance.Rows = stored.shape
+    instance.BitsAllocated = instance.BitsStored = 16
+    instance.HighBit, instance.PixelRepresentation = 15, 0
+    instance.PixelData = stored.T.astype("<u2").tobytes()
+    instance.WindowCenter, instance.WindowWidth = (WHITE + 1) // 2, WHITE + 1  # PS3.3 C.11.2.1.2.1
+    if instance.Modality != "MR":  # whose image module has no rescale
+        instance.RescaleIntercept, instance.RescaleSlope, instance.RescaleType = 0, 1, "US"
+
+
+def _derivation(method: str, anatomy: Sequence[Dataset], overlay: Sequence[Dataset]) -> str:
+    modalities = [str(series[0].get("Modality") or "image") for series in (anatomy, overlay) if series]
+    return f"{method}: {' fused with '.join(modalities)}, fusion-nets {__version__}"
+
+
+def _derivation_codes(has_overlay: bool) -> list[Dataset]:
+    """The steps by codes of PS3.16 CID 7203, which may be extended and has none for the fusion of two modalities."""
+    fused = code("FUSED", "99FUSIONNETS", "Fusion of images of two modalities")
+    return [code("113085", "DCM", "Spatial resampling"), fused] if has_overlay else [fused]
+
+
+def _inherit_shortcomings(instance: Dataset, sources: Sequence[Dataset]) -> None:
+    """What pixels have been through they keep: text burned in, faces that can be recognised, lossy compression."""
+    burned = [source for source in sources if source.get("BurnedInAnnotation") == "YES"]
+    instance.BurnedInAnnotation = "YES" if burned else "NO"
+    if any(source.get("RecognizableVisualFeatures") == "YES" for source in sources):
+        instance.RecognizableVisualFeatures = "YES"
+    lossy = [source for source in sources if source.get("LossyImageCompression") == "01"]
+    instance.LossyImageCompression = "01" if lossy else "00"
+    if lossy:  # of a derived image these hold the values of its sources, PS3.3 C.7.6.1.1.5
+        _copy(instance, lossy[0], ("LossyImageCompressionRatio", "LossyImageCompressionMethod"))
+
+
+def _copy(to: Dataset, source: Dataset, keywords: Sequence[str]) -> None:
+    for keyword in keywords:
+        if keyword in source:
+            to[keyword] = deepcopy(source[keyword])

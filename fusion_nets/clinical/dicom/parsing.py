@@ -1,0 +1,112 @@
+"""Parsing DICOM files: nothing of what is in them reaches a log, and what is damaged is refused by name."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ImageError
+from .identity import fingerprint
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+__all__ = ["UID_PATTERN", "parse", "parsing", "tells_patient", "where_in"]
+
+UID_PATTERN = re.compile(r"\d+(\.\d+){4,}|2\.25\.\d{6,}")
+_GROUPS_A_FILE_STARTS_WITH = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
+
+
+@contextmanager
+def parsing(where: object) -> Iterator[None]:
+    """Keep pydicom's remarks, which quote values, out of logs and warnings, and make its errors an :class:`ImageError`.
+
+    Args:
+        where: what the message starts with.
+
+    Raises:
+        ImageError: for whatever a damaged file makes pydicom stumble over.
+    """
+    from pydicom import config
+
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    try:
+        with warnings.catch_warnings(), config.disable_value_validation():
+            warnings.simplefilter("ignore")
+            logger.setLevel(logging.CRITICAL + 1)
+            yield
+    except ImageError:
+        raise
+    except Exception as error:
+        # the message of the error may quote a value, such as the patient's name, and so might its traceback
+        raise ImageError(f"{where}: damaged DICOM ({type(error).__name__}); a whole file is accepted") from None
+    finally:
+        logger.setLevel(level)
+
+
+def parse(path: Path, where: object, pixels: bool = False) -> Dataset | None:
+    """Read a file, or its header without pixels; None where it is not DICOM (PS3.10 section 7.1, or without preamble).
+
+    Args:
+        path: the file.
+        where: what messages start with.
+        pixels: read them too.
+
+    Raises:
+        ImageError: if it cannot be opened, or is DICOM and damaged.
+    """
+    from pydicom import dcmread
+
+    try:
+        with open(path, "rb") as file:
+            start = file.read(132)
+    except OSError as error:
+        raise ImageError(f"{where}: cannot be opened ({error.strerror}); a readable file is accepted") from error
+    marked = start[128:] == b"DICM"
+    if not marked and start[:2] not in _GROUPS_A_FILE_STARTS_WITH:
+        return None
+    try:
+        with parsing(where):
+            dataset = dcmread(path, stop_before_pixels=not pixels, force=not marked)
+            known = "SOPClassUID" in dataset or "MediaStorageSOPClassUID" in dataset.file_meta
+    except ImageError:
+        if marked:
+            raise
+        return None
+    if not known and marked:
+        raise ImageError(f"{where}: SOPClassUID is missing; a whole DICOM file is accepted")
+    return dataset if known else None
+
+
+def tells_patient(text: str, dataset: Dataset) -> bool:
+    """Whether a text holds a UID, or the name, ID or date of birth that a header has."""
+    told = [str(dataset.get(key) or "") for key in ("PatientID", "PatientBirthDate", "AccessionNumber")]
+    told += re.split(r"[\^=\s,]+", str(dataset.get("PatientName") or ""))
+    text, words = text.casefold(), re.split(r"[\W_]+", text.casefold())
+    return bool(UID_PATTERN.search(text)) or any(
+        word and (word in text if len(word) > 3 else word in words) for word in map(str.casefold, told)
+    )
+
+
+def where_in(folder: Path, file: Path, dataset: Dataset | None = None) -> str:
+    """What messages about a file in a folder start with: not its name, if that would tell who it is of.
+
+    Args:
+        folder: as it was given, or the file itself.
+        file: in it.
+        dataset: its header, if it could be read.
+    """
+    if file == folder:
+        return str(file)
+    name = str(file.relative_to(folder))
+    if dataset is None:
+        name = UID_PATTERN.sub(lambda uid: fingerprint(uid.group()), name)
+    elif tells_patient(name, dataset):
+        name = f"image {dataset.get('InstanceNumber') or '?'}"
+    return f"{folder}: {name}"

@@ -1,0 +1,109 @@
+"""Decode the pixels of an instance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import ImageError
+from .parsing import parse, parsing
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+__all__ = ["Pixels", "check_photometric", "decode", "padding", "white_of"]
+
+GREY = ("MONOCHROME1", "MONOCHROME2")
+COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
+PIXEL_ATTRIBUTES = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+MOST_COMPRESSED = 2000
+"""Bytes that one byte of compressed pixels may stand for; what claims more is damaged or meant to fill the memory."""
+
+DECODERS = {"1.2.840.10008.1.2.4.50": "pillow", "1.2.840.10008.1.2.4.90": "pillow", "1.2.840.10008.1.2.4.91": "pillow"}
+"""Transfer syntaxes for which pydicom would ask GDCM first, though Pillow stands damaged streams better."""
+
+Pixels = np.ndarray
+"""(frames, rows, columns, 1 | 3)."""
+
+
+def check_photometric(header: Dataset, where: str) -> int:
+    """How many channels an instance will have: 1 (grey) or 3 (colour).
+
+    Raises:
+        ImageError: for a photometric interpretation (PS3.3 C.7.6.3.1.2) that cannot be read.
+    """
+    found = str(header.get("PhotometricInterpretation") or "missing")
+    samples = header.get("SamplesPerPixel") or 1
+    if found not in (*GREY, *COLOUR) or samples != (3 if found in COLOUR[:-1] else 1):
+        raise ImageError(
+            f"{where}: PhotometricInterpretation is {found} with SamplesPerPixel {samples}; "
+            f"accepted are {', '.join((*GREY, *COLOUR))}"
+        )
+    return 1 if found in GREY else 3
+
+
+def white_of(header: Dataset) -> int:
+    """What means white: the highest value that fits into its bits, or that its palette has."""
+    if header.get("PhotometricInterpretation") == "PALETTE COLOR":
+        return 255 if int(header.RedPaletteColorLookupTableDescriptor[2]) == 8 else 65535
+    return int(2 ** int(header.get("BitsStored") or 8)) - 1
+
+
+def decode(path: Path, where: str) -> Pixels:
+    """The stored values of a file, compressed or not; palettes looked up, all colours as RGB.
+
+    Raises:
+        ImageError: if there are none, or they are damaged, cut short, or of an encoding that cannot be read.
+    """
+    dataset = parse(path, where, pixels=True)
+    if dataset is None or not any(keyword in dataset for keyword in PIXEL_ATTRIBUTES):
+        raise ImageError(f"{where}: no pixel data; a whole DICOM image is accepted")
+    with parsing(where):
+        syntax = dataset.file_meta.get("TransferSyntaxUID")
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        shape = frames, int(dataset.Rows), int(dataset.Columns)
+        if syntax is not None and syntax.is_compressed and not syntax.is_deflated:
+            wanted = int(np.prod(shape, dtype=object)) * int(dataset.BitsAllocated) // 8
+            if wanted > MOST_COMPRESSED * len(dataset.PixelData):
+                raise ImageError(f"{where}: PixelData is too short for {shape} pixels; a whole file is accepted")
+        if dataset.get("BitsAllocated") == 8 and dataset.get("PhotometricInterpretation") in COLOUR[:-1]:
+            dataset.BitsStored, dataset.HighBit = 8, 7
+    try:
+        with parsing(where):
+            return _decoded(dataset, str(syntax or "")).reshape(*shape, -1)
+    except ImageError as error:
+        name = getattr(syntax, "name", "none")
+        raise ImageError(
+            f"{where}: PixelData cannot be decoded (TransferSyntaxUID: {name}); whole data are accepted, "
+            "uncompressed or JPEG, JPEG-LS, JPEG 2000 or RLE"
+        ) from error
+
+
+def _decoded(dataset: Dataset, syntax: str) -> np.ndarray:
+    from pydicom import pixels
+
+    dataset.pixel_array_options(decoding_plugin=DECODERS.get(syntax, ""))
+    array = dataset.pixel_array
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        array = pixels.apply_color_lut(array, dataset)[..., :3]
+    return array
+
+
+def padding(stored: np.ndarray, header: Dataset) -> np.ndarray | None:
+    """Which pixels are padding (PS3.3 C.7.5.1.1.2): outside of what was imaged. None where no such value is given."""
+    value = header.get("PixelPaddingValue")
+    if value in (None, "") or stored.dtype.kind not in "iu":
+        return None
+    limit = header.get("PixelPaddingRangeLimit")
+    bounds = [_wrapped(one, stored.dtype) for one in (value, value if limit in (None, "") else limit)]
+    return (stored >= min(bounds)) & (stored <= max(bounds))
+
+
+def _wrapped(value: int, kind: np.dtype) -> int:
+    """A value whose sign was lost or made up, because the representation of what it is compared with was unknown."""
+    return int(
+        np.asarray(int(value) & (2 ** (8 * kind.itemsize) - 1), f"u{kind.itemsize}").view(f"{kind.kind}{kind.itemsize}")
+    )

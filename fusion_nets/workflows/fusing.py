@@ -1,0 +1,123 @@
+"""Fuse one pair in one call, by running a method's bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+import fusion_nets
+from fusion_nets.clinical import load_pairs
+
+__all__ = ["find_bundle", "fuse_pair"]
+
+SETTINGS = ("anatomy_window", "overlay_window", "overlay_palette", "register", "transform")
+"""What a record repeats."""
+
+DETAILS = ("name", "anatomy_modality", "overlay_modality", "anatomy_series_uid", "overlay_series_uid")
+"""What an option says of the pair, not of the run."""
+
+
+def fuse_pair(
+    anatomy: str | os.PathLike[str],
+    overlay: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    method: str = "dmfnet",
+    output_format: Sequence[str] | None = None,
+    settings: str | os.PathLike[str] | None = None,
+    bundle_root: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> list[Path]:
+    """Run the inference of a method's bundle on one pair.
+
+    Args:
+        anatomy: the structural image: DICOM, NIfTI, NRRD, MHA or a picture.
+        overlay: what is brought onto it.
+        output_dir: folder to write into.
+        method: name of the bundle, "dmfnet" or "smfusion".
+        output_format: any of "dicom", "nifti", "nrrd", "mha", "png"; by default NIfTI, PNG of pictures.
+        settings: the JSON record of an earlier result, whose settings are taken where no option says otherwise.
+        bundle_root: folder of the bundle; by default where this library's lie.
+        options: other entries of the bundle's inference configuration, such as ``register="rigid"``; None is the
+            configuration's own choice.
+
+    Returns:
+        What lies in ``output_dir`` of this pair.
+
+    Raises:
+        ValueError: if the settings, an option or the images cannot be used; images are named, with the reason, in the
+            log.
+    """
+    from monai.bundle import ConfigWorkflow
+
+    root = find_bundle(method) if bundle_root is None else Path(bundle_root)
+    asked = {key: value for key, value in options.items() if value is not None}
+    details = {
+        key: value for key, value in asked.items() if key == "name" or key.endswith(("_modality", "_series_uid"))
+    }
+    (pair,) = load_pairs(anatomy=anatomy, overlay=overlay, **details)
+    chosen = {key: value for key, value in asked.items() if key not in details}
+    config = root / "configs" / "inference.json"
+    if not config.is_file():
+        raise ValueError(f"{config}: no such file; bundle_root must be the folder of a bundle of this project")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that configurations are code, of a configuration that is this library's own
+        try:
+            workflow = ConfigWorkflow(
+                config_file=str(config),
+                workflow_type="inference",
+                logging_file=False,
+                **{
+                    **_settings(settings),
+                    **chosen,
+                    "bundle_root": str(root),
+                    "datalist": [pair],
+                    "output_dir": str(output_dir),
+                    "output_format": None if output_format is None else list(output_format),
+                    "progress": True,
+                },
+            )
+            workflow.initialize()
+            workflow.run()
+            workflow.finalize()
+        except SystemExit as error:
+            raise ValueError(str(error)) from error
+        except RuntimeError as error:
+            raise _for_the_user(error) from error
+    return sorted(path for path in Path(output_dir).glob(f"{escape(pair['name'])}_*"))
+
+
+def find_bundle(method: str) -> Path:
+    """The folder of a method's bundle beside the library.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    root = Path(fusion_nets.__file__).resolve().parents[1] / "bundles" / method
+    if not (root / "configs").is_dir():
+        raise ValueError(f"{root}: no such bundle; give the folder of one as bundle_root")
+    return root
+
+
+def _settings(path: str | os.PathLike[str] | None) -> Mapping[str, Any]:
+    if path is None:
+        return {}
+    try:
+        said = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error}); the record of an earlier result is accepted") from error
+    if not isinstance(said, dict) or "record" not in said:
+        raise ValueError(f"{path}: the record of an earlier result is accepted")
+    return {key: said[key] for key in SETTINGS if key in said}
+
+
+def _for_the_user(error: BaseException) -> BaseException:
+    """The first cause that a user can mend, or the error itself."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, (ValueError, OSError, ModuleNotFoundError)):
+        cause = cause.__cause__
+    return cause or error
