@@ -5,8 +5,8 @@ from .errors import ImageError
 from .montage import write_montage
 from .reading import NIFTI_SUFFIXES, RASTER_SUFFIXES, read_image
 from .sample import write_sample_study
-from .whole_files import file_sha256, remove_partials, whole_file
-from .writing import OUTPUT_SUFFIXES, write_image
+from .whole_files import file_sha256, remove_partials, whole_file, whole_folder
+from .writing import OUTPUT_SUFFIXES, write_image, write_slices
 
 __all__ = [
     "AANLIB_PAIRS",
@@ -22,8 +22,10 @@ __all__ = [
     "remove_partials",
     "single_images",
     "whole_file",
+    "whole_folder",
     "with_texts",
     "write_image",
     "write_montage",
     "write_sample_study",
+    "write_slices",
 ]
