@@ -26,5 +26,4 @@ def check_voxels(where: object, shape: tuple[int, ...]) -> None:
     for length in shape:
         count *= int(length)  # not in numpy's integers, which overflow
     if count > MOST_VOXELS:
-        size = " x ".join(map(str, shape))
-        raise ImageError(f"{where}: {size} voxels; up to 1024 x 1024 x 256 or as many in another shape are accepted")
+        raise ImageError(f"{where}: shape {shape}; up to 1024 x 1024 x 256 voxels are accepted, in any shape")
