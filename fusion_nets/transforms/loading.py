@@ -21,16 +21,17 @@ class LoadStudyImage(Transform):
 
     backend = [TransformBackends.TORCH]
 
-    def __call__(self, path: PathLike) -> MetaTensor:
-        """Load (1 | 3, H, W[, D])."""
-        return read_image(path)
+    def __call__(self, path: PathLike, series_uid: str | None = None, modality: str | None = None) -> MetaTensor:
+        """Load (1 | 3, H, W[, D]); of several series of DICOM, the one that is meant."""
+        return read_image(path, series_uid, modality)
 
 
 class LoadStudyImaged(MapTransform):
     """Dictionary twin of :class:`LoadStudyImage`, for images that belong together: all on the grid of the first.
 
     That is the same size, and no corner further than half a pixel from where the first image has it. All pictures are
-    taken to lie alike.
+    taken to lie alike. ``{key}_series_uid`` and ``{key}_modality`` of the pair say which series of DICOM is meant, and
+    of which modality an image is that does not say it.
 
     Args:
         keys: what to load, the image whose grid counts first.
@@ -65,7 +66,7 @@ class LoadStudyImaged(MapTransform):
         d = dict(data)
         first = None
         for key in self.key_iterator(d):
-            path, image = d[key], self.load(d[key])
+            path, image = d[key], self.load(d[key], d.get(f"{key}_series_uid"), d.get(f"{key}_modality"))
             size = tuple(image.shape[1:])
             if key in self.grey_keys and image.shape[0] != 1:
                 raise ImageError(f"{path}: has {image.shape[0]} channels (colour); a grey image is accepted here")
