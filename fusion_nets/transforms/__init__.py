@@ -1,6 +1,7 @@
 """Transforms that MONAI lacks for fusion: loading pairs, display range, colour, words."""
 
 from .colour import HotColours, HotColoursd, MergeChroma, MergeChromad, SplitLuminance, SplitLuminanced, luminance
+from .common_grid import CommonGrid, CommonGridd
 from .display import ScaleToDisplayRange, ScaleToDisplayRanged
 from .encoding import EncodeText, EncodeTextd, RandForgetTextd, RandMirrord, swap_sides
 from .loading import LoadStudyImage, LoadStudyImaged
@@ -9,6 +10,8 @@ from .saving import SaveFusedd
 from .text import Describe, Described
 
 __all__ = [
+    "CommonGrid",
+    "CommonGridd",
     "EncodeText",
     "EncodeTextd",
     "Describe",

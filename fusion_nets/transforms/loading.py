@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-import torch
 from monai.config import KeysCollection, PathLike
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
@@ -27,17 +26,17 @@ class LoadStudyImage(Transform):
 
 
 class LoadStudyImaged(MapTransform):
-    """Dictionary twin of :class:`LoadStudyImage`, for images that belong together: all on the grid of the first.
+    """Dictionary twin of :class:`LoadStudyImage`, for images that belong together; the grid of the first will count.
 
-    That is the same size, and no corner further than half a pixel from where the first image has it. All pictures are
-    taken to lie alike. ``{key}_series_uid`` and ``{key}_modality`` of the pair say which series of DICOM is meant, and
-    of which modality an image is that does not say it.
+    ``{key}_series_uid`` and ``{key}_modality`` of the pair say which series of DICOM is meant, and of which modality an
+    image is that does not say it. :class:`~fusion_nets.transforms.CommonGridd` brings the others onto the first one's
+    grid.
 
     Args:
         keys: what to load, the image whose grid counts first.
         grey_keys: which of them must have one channel.
-        smallest: number of pixels that a slice must have along both axes.
-        pictures_only: refuse volumes, because the result is to be a picture.
+        smallest: number of pixels that a slice of the first image must have along both axes.
+        pictures_only: refuse a volume as first image, because the result is to be a picture.
         allow_missing_keys: load those that are there.
     """
 
@@ -61,35 +60,20 @@ class LoadStudyImaged(MapTransform):
         """Load every key.
 
         Raises:
-            ImageError: for an image that cannot be used, or does not lie on the grid of the first.
+            ImageError: for an image that cannot be used.
         """
         d = dict(data)
-        first = None
+        is_first = True
         for key in self.key_iterator(d):
             path, image = d[key], self.load(d[key], d.get(f"{key}_series_uid"), d.get(f"{key}_modality"))
             size = tuple(image.shape[1:])
             if key in self.grey_keys and image.shape[0] != 1:
                 raise ImageError(f"{path}: has {image.shape[0]} channels (colour); a grey image is accepted here")
-            if min(size[:2]) < self.smallest:
+            if is_first and min(size[:2]) < self.smallest:
                 raise ImageError(
                     f"{path}: size {size}; slices of {self.smallest} x {self.smallest} or more are accepted"
                 )
-            if self.pictures_only and image.ndim == 4:
+            if is_first and self.pictures_only and image.ndim == 4:
                 raise ImageError(f"{path}: is a volume, which cannot become a picture; a single slice is accepted here")
-            if first is None:
-                first = path, image
-            else:
-                _check_same_grid(path, image, *first)
-            d[key] = image
+            d[key], is_first = image, False
         return d
-
-
-def _check_same_grid(path: PathLike, image: MetaTensor, first_path: PathLike, first: MetaTensor) -> None:
-    size, wanted = tuple(image.shape[1:]), tuple(first.shape[1:])
-    if size != wanted:
-        raise ImageError(f"{path}: size {size} differs from {wanted} of {first_path}; sources on one grid are accepted")
-    corners = torch.cartesian_prod(*(torch.tensor([0, n - 1], dtype=torch.float64) for n in (*wanted, 1)[:3]))
-    between = image.affine - first.affine
-    apart = (corners @ between[:3, :3].T + between[:3, 3]).norm(dim=1).max()
-    if apart > 0.5 * first.pixdim[: len(wanted)].min():
-        raise ImageError(f"{path}: lies up to {apart:.1f} mm away from {first_path}; sources on one grid are accepted")

@@ -3,10 +3,13 @@
 from .derived import derived_series
 from .identity import derived_uid, fingerprint
 from .new_series import new_series, new_study, place_slice, radiological, store_values, write_instances
+from .presentation import PALETTES, presentation_state
+from .registration import spatial_registration
 from .series import Series, check_pair, find_series, pick_series
 from .volume import read_series
 
 __all__ = [
+    "PALETTES",
     "Series",
     "check_pair",
     "derived_series",
@@ -17,8 +20,10 @@ __all__ = [
     "new_study",
     "pick_series",
     "place_slice",
+    "presentation_state",
     "radiological",
     "read_series",
+    "spatial_registration",
     "store_values",
     "write_instances",
 ]
