@@ -18,8 +18,8 @@ from .registration import (
 )
 from .resampling import resample_onto
 from .sample import write_sample_study
-from .whole_files import file_sha256, remove_partials, whole_file
-from .writing import OUTPUT_SUFFIXES, write_image
+from .whole_files import file_sha256, remove_partials, whole_file, whole_folder
+from .writing import OUTPUT_SUFFIXES, write_image, write_slices
 
 __all__ = [
     "AANLIB_PAIRS",
@@ -45,10 +45,12 @@ __all__ = [
     "similarity",
     "single_images",
     "whole_file",
+    "whole_folder",
     "with_texts",
     "write_checkerboard",
     "write_image",
     "write_montage",
     "write_sample_study",
     "write_transform",
+    "write_slices",
 ]

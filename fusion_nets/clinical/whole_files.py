@@ -6,12 +6,13 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["file_sha256", "remove_partials", "whole_file"]
+__all__ = ["file_sha256", "remove_partials", "whole_file", "whole_folder"]
 
 _HERE = f"{zlib.crc32(platform.node().encode()):08x}"
 _PARTIAL = re.compile(rf"\.{_HERE}-(\d+)\.partial\..+")
@@ -35,6 +36,45 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def whole_folder(path: str | os.PathLike[str], is_ours: Callable[[Path], bool]) -> Iterator[Path]:
+    """Give a folder beside the destination to write into, and rename it into place when the block ends well.
+
+    Whatever goes wrong, no half-written folder bears the destination's name, and what stood there before stays.
+
+    Args:
+        path: the folder to be. One that is there is replaced if it is empty or every file in it is ours.
+        is_ours: whether a file was written by this library.
+
+    Raises:
+        ValueError: if there is a file of that name, or a folder with something in it that is not ours; nothing is
+            changed then.
+    """
+    path = Path(path)
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise ValueError(f"{path}: is no folder; the name of a new folder is accepted")
+    if path.is_dir():
+        for inside in path.iterdir():
+            if inside.is_symlink() or not inside.is_file() or not is_ours(inside):
+                raise ValueError(f"{path}: holds what was not written by this library; a new folder is accepted")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial, old = (path.with_name(f".{_HERE}-{os.getpid()}.partial.{state}{path.name}") for state in ("", "old."))
+    partial.mkdir()
+    try:
+        yield partial
+        if path.exists():
+            os.replace(path, old)
+        try:
+            os.replace(partial, path)
+        except BaseException:
+            if old.exists():
+                os.replace(old, path)
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def remove_partials(folder: str | os.PathLike[str]) -> None:
     """Remove what processes of this machine that are no more were writing in a folder when they were killed."""
     if not os.path.isdir(folder):
@@ -42,7 +82,10 @@ def remove_partials(folder: str | os.PathLike[str]) -> None:
     for path in Path(folder).iterdir():
         partial = _PARTIAL.fullmatch(path.name)
         if partial and not _is_running(int(partial[1])):
-            path.unlink(missing_ok=True)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _is_running(process: int) -> bool:

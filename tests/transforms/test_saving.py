@@ -46,7 +46,7 @@ def test_form_that_is_asked_for(tmp_path, source, ending):
     assert read_image(tmp_path / f"case_fused{ending}").numel() == 63
 
 
-@pytest.mark.parametrize("ending", [".jpg", "png", "nii.gz", ".mha", "_x.png"])
+@pytest.mark.parametrize("ending", [".jpg", "png", "nii.gz", ".mhd", "_x.png"])
 def test_unknown_form_is_told_before_anything_is_fused(ending):
     with pytest.raises(ValueError, match=r"output_ext is '.*'; accepted are \.png, .*\.nii\.gz"):
         SaveFusedd(output_ext=ending)
