@@ -116,10 +116,11 @@ def _fill(volume: np.ndarray, series: Series, frames: Sequence[Frame], stack: St
     lowest = np.inf
     for instance, (file, header) in enumerate(zip(series.files, series.datasets, strict=True)):
         where = series.where(instance)
-        stored = decode(file, where)
-        if stored.shape[3] != volume.shape[0]:
-            raise ImageError(f"{where}: PixelData has {stored.shape[3]} channels; {volume.shape[0]} are accepted here")
-        for number, pixels in enumerate(stored):
+        for number, pixels in enumerate(decode(file, where)):
+            if pixels.shape[2] != volume.shape[0]:
+                raise ImageError(
+                    f"{where}: PixelData has {pixels.shape[2]} channels; {volume.shape[0]} are accepted here"
+                )
             k, index = slices[instance, number]
             values = np.moveaxis(pixels, -1, 0).swapaxes(1, 2)
             padded = padding(values, header)
