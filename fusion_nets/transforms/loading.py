@@ -20,16 +20,17 @@ class LoadStudyImage(Transform):
 
     backend = [TransformBackends.TORCH]
 
-    def __call__(self, path: PathLike) -> MetaTensor:
-        """Load (1 | 3, H, W[, D])."""
-        return read_image(path)
+    def __call__(self, path: PathLike, series_uid: str | None = None, modality: str | None = None) -> MetaTensor:
+        """Load (1 | 3, H, W[, D]); of several series of DICOM, the one that is meant."""
+        return read_image(path, series_uid, modality)
 
 
 class LoadStudyImaged(MapTransform):
     """Dictionary twin of :class:`LoadStudyImage`, for images that belong together; the grid of the first will count.
 
-    What ``{key}_modality`` says goes to ``meta["modality"]`` where the file does not know it.
-    :class:`~fusion_nets.transforms.CommonGridd` brings the others onto the first one's grid.
+    ``{key}_series_uid`` and ``{key}_modality`` of the pair say which series of DICOM is meant, and of which modality an
+    image is that does not say it. :class:`~fusion_nets.transforms.CommonGridd` brings the others onto the first one's
+    grid.
 
     Args:
         keys: what to load, the image whose grid counts first.
@@ -64,7 +65,7 @@ class LoadStudyImaged(MapTransform):
         d = dict(data)
         is_first = True
         for key in self.key_iterator(d):
-            path, image = d[key], self.load(d[key])
+            path, image = d[key], self.load(d[key], d.get(f"{key}_series_uid"), d.get(f"{key}_modality"))
             size = tuple(image.shape[1:])
             if key in self.grey_keys and image.shape[0] != 1:
                 raise ImageError(f"{path}: has {image.shape[0]} channels (colour); a grey image is accepted here")
@@ -74,7 +75,5 @@ class LoadStudyImaged(MapTransform):
                 )
             if is_first and self.pictures_only and image.ndim == 4:
                 raise ImageError(f"{path}: is a volume, which cannot become a picture; a single slice is accepted here")
-            if d.get(f"{key}_modality"):
-                image.meta.setdefault("modality", d[f"{key}_modality"])
             d[key], is_first = image, False
         return d
