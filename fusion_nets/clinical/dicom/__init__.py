@@ -1,5 +1,6 @@
 """DICOM: reading series, and writing objects that a PACS accepts."""
 
+from .deidentification import deidentify
 from .derived import derived_series
 from .identity import derived_uid, fingerprint
 from .new_series import new_series, new_study, place_slice, radiological, store_values, write_instances
@@ -12,6 +13,7 @@ __all__ = [
     "PALETTES",
     "Series",
     "check_pair",
+    "deidentify",
     "derived_series",
     "derived_uid",
     "find_series",
