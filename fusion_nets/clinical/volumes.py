@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,16 +11,16 @@ import nibabel as nib
 import numpy as np
 
 from .dicom.new_series import RAS_TO_LPS
-from .reading import NIFTI_SUFFIXES
+from .nifti import NIFTI_SUFFIXES
 from .whole_files import whole_file
 
-__all__ = ["ITK_SUFFIXES", "NOTED", "VOLUME_SUFFIXES", "note", "noted", "save_volume"]
+__all__ = ["ITK_SUFFIXES", "NOTED", "VOLUME_SUFFIXES", "note", "noted", "read_note", "save_volume"]
 
 ITK_SUFFIXES = (".nrrd", ".mha")
 """Their forms with a second file for the pixels (.nhdr, .mhd) are only read: two files cannot appear at once."""
 VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
-NOTED = ("modality", "units")
-"""What a volume's file says of its values beside them."""
+NOTED = {"modality": r"[A-Z]{2}", "units": r"HU|SUV|Bq/ml|counts|stored|grey|colour", "white": r"1|255|65535"}
+"""What a volume's file says of its values beside them, and how that looks."""
 
 
 def save_volume(
@@ -54,7 +55,24 @@ def note(said: Mapping[str, str]) -> str:
 def noted(line: str) -> dict[str, str]:
     """What :func:`note` made a line of; nothing of a line by others."""
     parts = [part.split("=", 1) for part in line.split() if "=" in part]
-    return {key: value for key, value in parts if key in NOTED}
+    return {key: value for key, value in parts if re.fullmatch(NOTED.get(key, "(?!)"), value)}
+
+
+def read_note(path: Path) -> dict[str, str]:
+    """What the header of a volume's file, written by :func:`save_volume`, says of its values.
+
+    Args:
+        path: of a file that could be read.
+    """
+    if path.name.lower().endswith(NIFTI_SUFFIXES):
+        return noted(nib.load(path).header["descrip"].item().decode("latin-1"))
+    import itk
+
+    file = (itk.NrrdImageIO if path.suffix.lower().startswith(".n") else itk.MetaImageIO).New(FileName=str(path))
+    file.ReadImageInformation()
+    dictionary = file.GetMetaDataDictionary()
+    said = {key: dictionary[key] for key in NOTED if dictionary.HasKey(key)}
+    return noted(note({key: value for key, value in said.items() if isinstance(value, str)}))
 
 
 def _nifti(array: np.ndarray, affine: np.ndarray, description: str, white: float) -> nib.Nifti1Image:
