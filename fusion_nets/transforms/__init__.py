@@ -4,12 +4,13 @@ from .colour import HotColours, HotColoursd, MergeChroma, MergeChromad, SplitLum
 from .common_grid import CommonGrid, CommonGridd
 from .display import ScaleToDisplayRange, ScaleToDisplayRanged
 from .encoding import EncodeText, EncodeTextd, RandForgetTextd, RandMirrord, swap_sides
-from .loading import LoadStudyImage, LoadStudyImaged
+from .loading import CheckSourcesd, LoadStudyImage, LoadStudyImaged
 from .recording import RecordChoicesd
 from .saving import SaveFusedd
 from .text import Describe, Described
 
 __all__ = [
+    "CheckSourcesd",
     "CommonGrid",
     "CommonGridd",
     "EncodeText",

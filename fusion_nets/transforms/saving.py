@@ -24,6 +24,7 @@ from fusion_nets.clinical import (
 )
 
 from .colour import MergeChroma
+from .loading import source_series
 
 __all__ = ["OUTPUT_FORMATS", "SaveFusedd"]
 
@@ -87,7 +88,7 @@ class SaveFusedd(MapTransform):
             for form in self.formats or [".png" if is_picture else ".nii.gz"]:
                 if form == "dicom":
                     self._write_dicom(d, image, record)
-                elif form == ".png" and image.ndim == 4:
+                elif form.lower() == ".png" and image.ndim == 4:
                     write_slices(f"{stem}_slices", image)
                     self._write_montage(d, image, record)
                 else:
@@ -110,31 +111,24 @@ class SaveFusedd(MapTransform):
         )
 
     def _write_dicom(self, d: Mapping[Hashable, Any], image: MetaTensor, record: Mapping[str, Any]) -> None:
-        from fusion_nets.clinical.dicom import deidentify, fused_study, write_instances
+        from fusion_nets.clinical.dicom import fused_study, write_instances
 
-        anatomy, overlay = (_series(d, key, record) for key in ("anatomy", "overlay"))
+        anatomy, overlay = (source_series(d, key) for key in ("anatomy", "overlay"))
         if anatomy is None:
             raise ValueError(
                 f"{d[self.name_key]}: the anatomy is no DICOM series, whose study a DICOM result would join"
             )
         objects = fused_study(image, anatomy, overlay, record)
-        write_instances(
-            self.output_dir / f"{d[self.name_key]}_dicom", deidentify(objects) if self.deidentify else objects
-        )
+        if self.deidentify:
+            from fusion_nets.clinical.dicom import deidentify
 
-
-def _series(d: Mapping[Hashable, Any], key: str, record: Mapping[str, Any]) -> Any:
-    """The series that a source came from; None where it came from another kind of file."""
-    from fusion_nets.clinical.dicom import pick_series
-
-    if "source" not in record.get("record", {}).get(key, {}):
-        return None
-    return pick_series(d[key].meta["filename_or_obj"], d.get(f"{key}_series_uid"), d.get(f"{key}_modality"))
+            objects = deidentify(objects)
+        write_instances(self.output_dir / f"{d[self.name_key]}_dicom", objects)
 
 
 def _format(name: str) -> str:
-    form = OUTPUT_FORMATS.get(name.lower(), name.lower())
-    if form not in (*OUTPUT_SUFFIXES, "dicom"):
+    form = OUTPUT_FORMATS.get(name.lower(), name)
+    if form.lower() not in (*OUTPUT_SUFFIXES, "dicom"):
         accepted = ", ".join((*OUTPUT_FORMATS, *OUTPUT_SUFFIXES))
         raise ValueError(f"output_format is {name!r}; accepted are {accepted}")
     return form
