@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from monai.data import MetaTensor
 
-from .reading import read_image
+from .reading import ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES, read_image
 from .volumes import VOLUME_SUFFIXES, save_volume
 from .writing import PICTURE_SUFFIXES, write_image, write_slices
 
@@ -80,7 +79,9 @@ def convert_image(
     name = path.name.lower()
     if name.endswith((*VOLUME_SUFFIXES, *PICTURE_SUFFIXES)) and not path.is_dir():
         if deidentify or reference is not None:
-            raise ValueError(f"{path}: deidentify and reference belong to DICOM, which a name without an ending asks for")
+            raise ValueError(
+                f"{path}: deidentify and reference belong to DICOM, which a name without an ending asks for"
+            )
         image = _read(source, series_uid, modality, units)
         if name.endswith(VOLUME_SUFFIXES):
             affine = image.affine.cpu().numpy()
@@ -116,8 +117,6 @@ def _read(
 
 
 def _is_dicom(source: str | os.PathLike[str]) -> bool:
-    from .reading import ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES
-
     return os.path.isdir(source) or not str(source).lower().endswith((*NIFTI_SUFFIXES, *ITK_SUFFIXES, *RASTER_SUFFIXES))
 
 
@@ -142,7 +141,7 @@ def _in_window(image: MetaTensor, window: tuple[float, float] | None) -> MetaTen
     low, high = window
     if not low < high:
         raise ValueError(f"window is {low:g} to {high:g}; the second must be higher")
-    return (image - low) / (high - low)
+    return (image - low) / (high - low)  # type: ignore[return-value]
 
 
 def _copied(series: Series) -> list[Dataset]:
@@ -151,7 +150,7 @@ def _copied(series: Series) -> list[Dataset]:
 
     from .dicom.new_series import new_instance
 
-    instances = [dcmread(file, force=True) for file in series.files]
+    instances: list[Dataset] = [dcmread(file, force=True) for file in series.files]
     for instance in instances:
         meta = new_instance(instance.SOPClassUID, instance.SOPInstanceUID).file_meta
         meta.TransferSyntaxUID = instance.file_meta.get("TransferSyntaxUID") or meta.TransferSyntaxUID
@@ -195,8 +194,8 @@ def _details(image: MetaTensor, modality: str) -> Dataset:
     from fusion_nets import __version__
 
     details = Dataset()
-    kind = {"MR": ["OTHER"], "CT": ["AXIAL"]}.get(modality, []) if image.shape[0] == 1 else []
-    details.ImageType = ["DERIVED", "SECONDARY", *kind]
+    kind = {"MR": "SECONDARY\\OTHER", "CT": "SECONDARY\\AXIAL", "PT": "PRIMARY"}  # of PET the only one, PS3.3 C.8.9.4.1
+    details.ImageType = f"DERIVED\\{kind.get(modality, 'SECONDARY') if image.shape[0] == 1 else 'SECONDARY'}"
     details.DerivationDescription = f"Converted by fusion-nets {__version__}"
     if image.shape[0] == 1 and (window := image.meta.get("window")) and window[1] - window[0] >= 1:
         details.WindowCenter = format_number_as_ds(float(window[0] + window[1]) / 2)

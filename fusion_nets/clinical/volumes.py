@@ -6,6 +6,7 @@ import gzip
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -14,11 +15,11 @@ from .dicom.new_series import RAS_TO_LPS
 from .nifti import NIFTI_SUFFIXES
 from .whole_files import whole_file
 
-__all__ = ["ITK_SUFFIXES", "NOTED", "VOLUME_SUFFIXES", "note", "noted", "read_note", "save_volume"]
+__all__ = ["NOTED", "VOLUME_SUFFIXES", "note", "noted", "read_note", "save_volume"]
 
-ITK_SUFFIXES = (".nrrd", ".mha")
+WRITTEN_BY_ITK = (".nrrd", ".mha")
 """Their forms with a second file for the pixels (.nhdr, .mhd) are only read: two files cannot appear at once."""
-VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
+VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *WRITTEN_BY_ITK)
 NOTED = {"modality": r"[A-Z]{2}", "units": r"HU|SUV|Bq/ml|counts|stored|grey|colour", "white": r"1|255|65535"}
 """What a volume's file says of its values beside them, and how that looks."""
 
@@ -39,6 +40,8 @@ def save_volume(
         white: value that viewers of NIfTI are asked to show white; 0 leaves it to them.
     """
     said = {key: str(meta[key]) for key in NOTED if meta.get(key)}
+    if array.shape[0] == 3:
+        said.pop("white", None)  # which 8 bit say themselves
     with whole_file(path) as partial:
         if path.name.lower().endswith(NIFTI_SUFFIXES):
             content = _nifti(array, affine, note(said), white).to_bytes()
@@ -65,7 +68,8 @@ def read_note(path: Path) -> dict[str, str]:
         path: of a file that could be read.
     """
     if path.name.lower().endswith(NIFTI_SUFFIXES):
-        return noted(nib.load(path).header["descrip"].item().decode("latin-1"))
+        header: Any = nib.load(path).header
+        return noted(header["descrip"].item().decode("latin-1"))
     import itk
 
     file = (itk.NrrdImageIO if path.suffix.lower().startswith(".n") else itk.MetaImageIO).New(FileName=str(path))

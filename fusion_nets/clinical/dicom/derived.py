@@ -17,7 +17,17 @@ from fusion_nets import __version__
 
 from .identity import derived_uid
 from .new_series import SECONDARY_CAPTURE, SOP_CLASSES, captured, new_instance, place_slice, radiological, store_colours
-from .sources import Plane, common_study, grid_of, lies_in, on_grid, planes_of, referenced_series, source_image, touching
+from .sources import (
+    Plane,
+    common_study,
+    grid_of,
+    lies_in,
+    on_grid,
+    planes_of,
+    referenced_series,
+    source_image,
+    touching,
+)
 
 if TYPE_CHECKING:
     from pydicom import Dataset
