@@ -44,7 +44,9 @@ class ApplyPalette(Transform):
     a palette need not: it falls in parts of "pet" and "pet_20_step", so that a hot spot would be darker than warm
     tissue, and where it does rise ("hot_iron", "hot_metal_blue", "hot"), it is bent. So the palette gives hue and
     saturation alone, as :class:`MergeChroma` puts them on a luminance, saturation giving way at the ends of the RGB
-    range; the fused luminance is the same under every palette and none.
+    range; the fused luminance is the same under every palette and none. All these palettes end in white, which has no
+    hue: on a grey of the anatomy's the highest uptake would look like none. So 1 is the last saturated colour before
+    that (orange of "hot_iron"), and what comes after it is left out.
 
     Args:
         palette: "hot_iron", "pet", "hot_metal_blue" or "pet_20_step", DICOM's well-known palettes (PS3.6 B.1);
@@ -73,12 +75,13 @@ class ApplyPalette(Transform):
             meta = getattr(img, "meta", {})
             is_uptake = meta.get("modality") in ("PT", "NM") or meta.get("units") in ("SUV", "Bq/ml", "counts")
             palette = "hot_iron" if is_uptake else "none"
-        if img.shape[0] == 3 or palette in (None, "none"):
+        if img.shape[0] == 3 or palette is None or palette == "none":
             return img
-        colours = _looked_up(convert_to_tensor(img, track_meta=False), str(palette))
-        grey = convert_to_tensor(img, track_meta=False)
+        colours = grey = convert_to_tensor(img, track_meta=False)
         if self.keep_luminance:
-            colours = MergeChroma()(grey, SplitLuminance()(colours)[1])
+            colours = MergeChroma()(grey, SplitLuminance()(_looked_up(grey * _saturated(palette), palette))[1])
+        else:
+            colours = _looked_up(grey, palette)
         if not isinstance(img, MetaTensor):
             return convert_to_tensor(colours, track_meta=False)
         return MetaTensor(convert_to_tensor(colours, track_meta=False), meta={**img.meta, "palette": palette})
@@ -94,6 +97,15 @@ def _looked_up(grey: torch.Tensor, palette: str) -> torch.Tensor:
     place = (grey[0] * last).clamp(0, last)
     below = place.long().clamp(max=last - 1)
     return torch.lerp(table[below], table[below + 1], (place - below)[..., None]).movedim(-1, 0)
+
+
+@functools.cache
+def _saturated(palette: str) -> float:
+    """Where a palette, of 0 to 1, has its last saturated colour."""
+    shades = torch.linspace(0, 1, 256)[None]
+    colours = _looked_up(shades, palette)
+    saturation = colours.amax(0) - colours.amin(0)
+    return float(shades[0, saturation >= 0.95 * saturation.max()].max())
 
 
 @functools.cache

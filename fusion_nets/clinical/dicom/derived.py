@@ -25,6 +25,7 @@ from .sources import (
     on_grid,
     planes_of,
     referenced_series,
+    say_body_part,
     source_image,
     touching,
 )
@@ -43,8 +44,6 @@ _ACQUISITION = (
     "AcquisitionDate",
     "AcquisitionTime",
     "AcquisitionNumber",
-    "BodyPartExamined",
-    "Laterality",
     "ImageLaterality",
     "AnatomicRegionSequence",
     "PatientPosition",
@@ -165,8 +164,7 @@ def derived_series(
             instance.setdefault("PatientPosition", "")
             for keyword, missing in _OF_MODALITY[instance.Modality].items():
                 setattr(instance, keyword, origin.get(keyword, missing))
-        if "BodyPartExamined" not in instance:
-            instance.setdefault("Laterality", "")
+        say_body_part(instance, origin)
         _store(instance, stored[:, :, k])
         instance.DerivationDescription = text
         instance.DerivationCodeSequence = _derivation_codes(bool(overlay))

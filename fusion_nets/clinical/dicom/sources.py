@@ -28,6 +28,7 @@ __all__ = [
     "own_moment",
     "planes_of",
     "referenced_series",
+    "say_body_part",
     "source_image",
     "touching",
 ]
@@ -221,6 +222,15 @@ def own_moment(source: Dataset) -> tuple[str, str]:
     Not when it was made, because the same input gives the same bytes; 1 January 1900 where the study tells no date.
     """
     return str(source.get("StudyDate") or "19000101"), str(source.get("StudyTime") or "000000")
+
+
+def say_body_part(instance: Dataset, source: Dataset) -> None:
+    """Body part and side (PS3.3 C.7.3.1) as the source has them; without a body part, an empty side is asked for."""
+    for keyword in ("BodyPartExamined", "Laterality"):
+        if source.get(keyword):
+            setattr(instance, keyword, source.get(keyword))
+    if "BodyPartExamined" not in instance:
+        instance.setdefault("Laterality", "")
 
 
 def source_image(planes: Sequence[Plane], purpose: Dataset, spatial_locations_preserved: bool = False) -> list[Dataset]:
