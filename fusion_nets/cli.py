@@ -68,6 +68,8 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--format", help="one or more of dicom, nifti, nrrd, mha, png, parted by commas")
     command.add_argument("--name", help="what the results are called")
     command.add_argument("--deidentify", action="store_true", help="write DICOM without what tells the patient")
+    command.add_argument("--describe", action="store_true", help="of smfusion: describe the sources first")
+    command.add_argument("--evaluate", action="store_true", help="save the metrics of the result, too")
     command.add_argument("--settings", metavar="JSON", help="record of an earlier result, whose settings are taken")
     command.add_argument("--bundle_root", metavar="FOLDER", help="of the method's bundle")
     command.set_defaults(run=_fuse)
@@ -146,6 +148,8 @@ def _sample(arguments: argparse.Namespace) -> None:
 def _fuse(arguments: argparse.Namespace) -> None:
     from fusion_nets.workflows import fuse_pair
 
+    if arguments.describe and arguments.method != "smfusion":
+        raise ValueError("--describe belongs to --method smfusion")
     chosen = {
         name: getattr(arguments, name)
         for name in ("register", "transform", "overlay_palette", "name", "settings", "bundle_root")
@@ -160,8 +164,10 @@ def _fuse(arguments: argparse.Namespace) -> None:
         arguments.output_dir,
         method=arguments.method,
         output_format=arguments.format.split(",") if arguments.format else None,
+        evaluate=arguments.evaluate,
         register_fallback=arguments.register_fallback,
         deidentify=arguments.deidentify,
+        describe=arguments.describe or None,
         **chosen,
     ):
         print(path)

@@ -6,7 +6,7 @@ from .errors import ImageError
 from .foreground import foreground
 from .geometry import check_same_grid, is_picture
 from .montage import write_montage
-from .reading import NIFTI_SUFFIXES, RASTER_SUFFIXES, read_image
+from .reading import ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES, read_image
 from .registration import (
     Registration,
     RegistrationError,
@@ -23,6 +23,7 @@ from .writing import OUTPUT_SUFFIXES, write_image, write_slices
 
 __all__ = [
     "AANLIB_PAIRS",
+    "ITK_SUFFIXES",
     "ImageError",
     "NIFTI_SUFFIXES",
     "OUTPUT_SUFFIXES",

@@ -8,14 +8,17 @@ import platform
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["file_sha256", "remove_partials", "whole_file", "whole_folder"]
+__all__ = ["SIGNATURE", "file_sha256", "remove_partials", "whole_file", "whole_folder"]
 
 _HERE = f"{zlib.crc32(platform.node().encode()):08x}"
 _PARTIAL = re.compile(rf"\.{_HERE}-(\d+)\.partial\..+")
+
+SIGNATURE = b"fusion-nets"
+"""Stands in the first 1024 bytes of a file that may be replaced together with its folder."""
 
 
 @contextmanager
@@ -37,26 +40,23 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: str | os.PathLike[str], is_ours: Callable[[Path], bool]) -> Iterator[Path]:
+def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a folder beside the destination to write into, and rename it into place when the block ends well.
 
     Whatever goes wrong, no half-written folder bears the destination's name, and what stood there before stays.
 
     Args:
-        path: the folder to be. One that is there is replaced if it is empty or every file in it is ours.
-        is_ours: whether a file was written by this library.
+        path: the folder to be. One that is there is replaced if all files in it and its folders bear
+            :data:`SIGNATURE`, which the DICOM objects and slices that this library writes do.
 
     Raises:
-        ValueError: if there is a file of that name, or a folder with something in it that is not ours; nothing is
-            changed then.
+        ValueError: if there is a file of that name, or a folder with something else in it; nothing is changed then.
     """
     path = Path(path)
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise ValueError(f"{path}: is no folder; the name of a new folder is accepted")
-    if path.is_dir():
-        for inside in path.iterdir():
-            if inside.is_symlink() or not inside.is_file() or not is_ours(inside):
-                raise ValueError(f"{path}: holds what was not written by this library; a new folder is accepted")
+    if path.is_dir() and not all(_is_ours(inside) for inside in path.rglob("*")):
+        raise ValueError(f"{path}: holds what was not written by this library; a new folder is accepted")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial, old = (path.with_name(f".{_HERE}-{os.getpid()}.partial.{state}{path.name}") for state in ("", "old."))
     partial.mkdir()
@@ -73,6 +73,15 @@ def whole_folder(path: str | os.PathLike[str], is_ours: Callable[[Path], bool]) 
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_ours(path: Path) -> bool:
+    if path.is_symlink() or not (path.is_file() or path.is_dir()):
+        return False
+    if path.is_dir():
+        return True
+    with open(path, "rb") as file:
+        return SIGNATURE in file.read(1024)
 
 
 def remove_partials(folder: str | os.PathLike[str]) -> None:

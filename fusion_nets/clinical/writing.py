@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from .reading import RASTER_AFFINE, RASTER_SUFFIXES
 from .volumes import VOLUME_SUFFIXES, save_volume
-from .whole_files import whole_file, whole_folder
+from .whole_files import SIGNATURE, whole_file, whole_folder
 
 __all__ = ["OUTPUT_SUFFIXES", "PICTURE_SUFFIXES", "write_image", "write_slices"]
 
@@ -73,20 +73,12 @@ def write_slices(folder: str | os.PathLike[str], image: torch.Tensor) -> list[Pa
     array, affine = _displayed(folder, image)
     pixels = _to_8_bit(array if array.ndim == 4 else array[..., None])
     signed = PngInfo()
-    signed.add_text("Software", "fusion-nets")
+    signed.add_text("Software", SIGNATURE.decode())
     names = [f"{k:04d}.png" for k in range(1, pixels.shape[-1] + 1)]
-    with whole_folder(folder, _is_slice) as partial:
+    with whole_folder(folder) as partial:
         for k, name in enumerate(names):
             Image.fromarray(_as_rows(pixels[..., k], affine)).save(partial / name, pnginfo=signed)
     return [folder / name for name in names]
-
-
-def _is_slice(path: Path) -> bool:
-    try:
-        with Image.open(path) as picture:
-            return picture.info.get("Software") == "fusion-nets"
-    except OSError:
-        return False
 
 
 def _displayed(path: Path, image: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

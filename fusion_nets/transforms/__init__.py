@@ -12,7 +12,7 @@ from .colour import (
 from .common_grid import CommonGrid, CommonGridd
 from .display import CT_WINDOWS, ScaleToDisplayRange, ScaleToDisplayRanged
 from .encoding import EncodeText, EncodeTextd, RandForgetTextd, RandMirrord, swap_sides
-from .loading import LoadStudyImage, LoadStudyImaged
+from .loading import CheckSourcesd, LoadStudyImage, LoadStudyImaged
 from .recording import RecordChoicesd
 from .saving import SaveFusedd
 from .text import Describe, Described
@@ -21,6 +21,7 @@ __all__ = [
     "ApplyPalette",
     "ApplyPaletted",
     "CT_WINDOWS",
+    "CheckSourcesd",
     "CommonGrid",
     "CommonGridd",
     "EncodeText",

@@ -158,7 +158,7 @@ class _Task:
             return [error] if len(images) == 1 else [self.texts([image])[0] for image in images]
 
     def image(self, pair: dict[str, Any], key: str) -> MetaTensor:
-        loaded = self.load(pair[key])
+        loaded = self.load(pair[key], pair.get(f"{key}_series_uid"), pair.get(f"{key}_modality"))
         loaded.meta |= {name: pair[f"{key}_{name}"] for name in ("modality", "text") if pair.get(f"{key}_{name}")}
         return cast(MetaTensor, self.scale[key](loaded))
 
@@ -171,9 +171,11 @@ class _Task:
             "meta": [pair.get(f"{key}_modality"), pair.get(f"{key}_text")],
             "library": _LIBRARY,
         }
+        if pair.get(f"{key}_series_uid"):
+            settings["series"] = pair[f"{key}_series_uid"]
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         try:
-            file = file_sha256(pair[key])
+            file = _folder_sha256(pair[key]) if os.path.isdir(pair[key]) else file_sha256(pair[key])
         except OSError:
             file = ""  # loading it says what is wrong
         return {"image": self.place(pair[key]), "file": file, "settings": digest}
@@ -184,6 +186,11 @@ class _Task:
             return path
         folder, name = os.path.split(path)
         return os.path.relpath(os.path.join(os.path.realpath(folder), name), os.path.realpath(self.folder))
+
+
+def _folder_sha256(folder: str) -> str:
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
 
 
 class _Journal:

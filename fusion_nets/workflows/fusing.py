@@ -30,6 +30,7 @@ def fuse_pair(
     output_format: Sequence[str] | None = None,
     settings: str | os.PathLike[str] | None = None,
     bundle_root: str | os.PathLike[str] | None = None,
+    evaluate: bool = False,
     **options: Any,
 ) -> list[Path]:
     """Run the inference of a method's bundle on one pair.
@@ -42,6 +43,7 @@ def fuse_pair(
         output_format: any of "dicom", "nifti", "nrrd", "mha", "png"; by default NIfTI, PNG of pictures.
         settings: the JSON record of an earlier result, whose settings are taken where no option says otherwise.
         bundle_root: folder of the bundle; by default where this library's lie.
+        evaluate: save the metrics of the result as well, and what the bundle reports of it.
         options: other entries of the bundle's inference configuration, such as ``register="rigid"``; None is the
             configuration's own choice.
 
@@ -61,14 +63,15 @@ def fuse_pair(
     }
     (pair,) = load_pairs(anatomy=anatomy, overlay=overlay, **details)
     chosen = {key: value for key, value in asked.items() if key not in details}
-    config = root / "configs" / "inference.json"
-    if not config.is_file():
-        raise ValueError(f"{config}: no such file; bundle_root must be the folder of a bundle of this project")
+    configs = [root / "configs" / name for name in ("inference.json", "evaluate.json")[: 2 if evaluate else 1]]
+    for config in configs:
+        if not config.is_file():
+            raise ValueError(f"{config}: no such file; bundle_root must be the folder of a bundle of this project")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that configurations are code, of a configuration that is this library's own
         try:
             workflow = ConfigWorkflow(
-                config_file=str(config),
+                config_file=[str(config) for config in configs],
                 workflow_type="inference",
                 logging_file=False,
                 **{

@@ -257,13 +257,13 @@ def test_name_that_no_file_can_have(tmp_path):
 
 def test_folder(tmp_path):
     (tmp_path / "a.png").mkdir()
-    assert_refused(tmp_path / "a.png", "is a folder", ".png", ".nii.gz")
+    assert_refused(tmp_path / "a.png", "no DICOM image found", "a folder of them")
 
 
-@pytest.mark.parametrize("name", ["a.gif", "a.nrrd", "a", "a.gz", "png"])
+@pytest.mark.parametrize("name", ["a.gif", "a", "a.gz", "png"])
 def test_unknown_ending(tmp_path, name):
     (tmp_path / name).write_bytes(b"GIF89a")
-    assert_refused(tmp_path / name, "unknown", ".png", ".nii.gz")
+    assert_refused(tmp_path / name, "unknown", ".png", ".nii.gz", ".nrrd", "DICOM")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.bmp", "a.nii", "a.nii.gz"])

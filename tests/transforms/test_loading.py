@@ -2,9 +2,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.data import DataLoader, Dataset, MetaTensor
 from PIL import Image
 
 from fusion_nets.clinical import ImageError, read_image
+from fusion_nets.clinical.dicom import fingerprint, new_series, new_study, write_instances
 from fusion_nets.transforms import LoadStudyImage, LoadStudyImaged
 
 AFFINE = nib.affines.from_matvec([[-0.9, 0.2, 0.1], [0.1, 1.4, -0.3], [0.1, 0.4, 2.9]], (12, -7, 33))
@@ -83,8 +85,8 @@ def test_grids_may_differ(tmp_path, shape):
 
 def test_a_volume_where_pictures_are_asked_for(tmp_path):
     volume, single = nifti(tmp_path / "a.nii"), nifti(tmp_path / "b.nii", (40, 36))
-    assert_refused(volume, single, volume, "cannot become a picture", pictures_only=True)
-    assert load(single, volume, pictures_only=True)["overlay"].ndim == 4
+    assert_refused(volume, single, volume, "cannot become a picture", output_format=".tif")
+    assert load(single, volume, output_format=".tif")["overlay"].ndim == 4
 
 
 def test_modality_of_the_datalist(tmp_path):
@@ -111,3 +113,47 @@ def test_missing_keys(tmp_path):
     with pytest.raises(KeyError):
         LoadStudyImaged()({"anatomy": path})
     assert set(LoadStudyImaged(allow_missing_keys=True)({"anatomy": path})) == {"anatomy"}
+
+
+def dicom(folder):
+    """A CT and an MR of one grid, in one folder."""
+    for number, modality in enumerate(("CT", "MR"), start=1):
+        values = torch.from_numpy(RNG.integers(0, 900, (1, 40, 36, 4)).astype(np.float32))
+        image = MetaTensor(values, affine=np.diag([-1.0, -1, 2, 1]), meta={"units": "HU" if modality == "CT" else ""})
+        series = new_series(image, modality, new_study(folder), number)
+        write_instances(folder / modality, series)
+        yield modality, series[0].SeriesInstanceUID
+
+
+def test_series_are_picked_by_what_the_pair_says(tmp_path):
+    uids = dict(dicom(tmp_path))
+    pair = {"anatomy": str(tmp_path), "overlay": str(tmp_path)}
+    by_modality = LoadStudyImaged()({**pair, "anatomy_modality": "MR", "overlay_modality": "CT"})
+    by_uid = LoadStudyImaged()(
+        {**pair, "anatomy_series_uid": fingerprint(uids["MR"]), "overlay_series_uid": uids["CT"]}
+    )
+    for data in (by_modality, by_uid):
+        assert [data[key].meta["modality"] for key in ("anatomy", "overlay")] == ["MR", "CT"]
+        assert [data[key].meta["units"] for key in ("anatomy", "overlay")] == ["stored", "HU"]
+    with pytest.raises(ImageError, match="holds 2 series"):
+        LoadStudyImaged()(pair)
+
+
+def test_modality_of_the_pair_is_noted(tmp_path):
+    anatomy, overlay = nifti(tmp_path / "a.nii"), nifti(tmp_path / "b.nii")
+    data = LoadStudyImaged()({"anatomy": anatomy, "overlay": overlay, "overlay_modality": "PT"})
+    assert data["overlay"].meta["modality"] == "PT"
+    assert "modality" not in data["anatomy"].meta
+
+
+def test_meta_of_dicom_goes_through_a_data_loader(tmp_path):
+    uids = dict(dicom(tmp_path))
+    item = {
+        "anatomy": str(tmp_path),
+        "anatomy_series_uid": uids["MR"],
+        "overlay": str(tmp_path),
+        "overlay_modality": "CT",
+    }
+    (batch,) = DataLoader(Dataset([item, item], LoadStudyImaged()), batch_size=2)
+    assert batch["anatomy"].shape == (2, 1, 40, 36, 4)
+    assert not any(uid in str(image.meta) for image in (batch["anatomy"], batch["overlay"]) for uid in uids.values())

@@ -1,6 +1,7 @@
 """DICOM: reading series, and writing objects that a PACS accepts."""
 
 from .derived import derived_series
+from .fused_study import fused_study
 from .identity import derived_uid, fingerprint
 from .new_series import new_series, new_study, place_slice, radiological, store_values, write_instances
 from .presentation import PALETTES, presentation_state
@@ -16,6 +17,7 @@ __all__ = [
     "derived_uid",
     "find_series",
     "fingerprint",
+    "fused_study",
     "new_series",
     "new_study",
     "pick_series",
