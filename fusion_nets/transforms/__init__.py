@@ -18,10 +18,10 @@ from .saving import SaveFusedd
 from .text import Describe, Described
 
 __all__ = [
+    "CheckSourcesd",
     "ApplyPalette",
     "ApplyPaletted",
     "CT_WINDOWS",
-    "CheckSourcesd",
     "CommonGrid",
     "CommonGridd",
     "EncodeText",

@@ -88,7 +88,7 @@ class SaveFusedd(MapTransform):
             for form in self.formats or [".png" if is_picture else ".nii.gz"]:
                 if form == "dicom":
                     self._write_dicom(d, image, record)
-                elif form == ".png" and image.ndim == 4:
+                elif form.lower() == ".png" and image.ndim == 4:
                     write_slices(f"{stem}_slices", image)
                     self._write_montage(d, image, record)
                 else:
@@ -127,8 +127,8 @@ class SaveFusedd(MapTransform):
 
 
 def _format(name: str) -> str:
-    form = OUTPUT_FORMATS.get(name.lower(), name.lower())
-    if form not in (*OUTPUT_SUFFIXES, "dicom"):
+    form = OUTPUT_FORMATS.get(name.lower(), name)
+    if form.lower() not in (*OUTPUT_SUFFIXES, "dicom"):
         accepted = ", ".join((*OUTPUT_FORMATS, *OUTPUT_SUFFIXES))
         raise ValueError(f"output_format is {name!r}; accepted are {accepted}")
     return form

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from judges import CT, MR, PT, image_of, series_of, written
 
-from fusion_nets.clinical.dicom import derived_series, presentation_state, spatial_registration
+from fusion_nets.clinical.dicom import deidentify, derived_series, presentation_state, spatial_registration
 
 
 def fused(channels, anatomy=MR):
@@ -31,6 +31,7 @@ OBJECTS = {
     "colour": lambda: fused(3)[0],
     "capture": lambda: fused(1, PT)[0],
     "presentation": moved,
+    "de-identified": lambda: deidentify(fused(1)[0], key="a test"),
 }
 
 

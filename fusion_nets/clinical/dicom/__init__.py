@@ -1,5 +1,6 @@
 """DICOM: reading series, and writing objects that a PACS accepts."""
 
+from .deidentification import deidentify
 from .derived import derived_series
 from .fused_study import fused_study
 from .identity import derived_uid, fingerprint
@@ -13,6 +14,7 @@ __all__ = [
     "PALETTES",
     "Series",
     "check_pair",
+    "deidentify",
     "derived_series",
     "derived_uid",
     "find_series",

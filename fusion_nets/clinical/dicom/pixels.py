@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,20 +85,21 @@ def decode(path: Path, where: str) -> Iterator[np.ndarray]:
 
 
 def _decoded(dataset: Dataset, syntax: str) -> Iterator[np.ndarray]:
-    is_palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
+    frames: Iterable[np.ndarray]
     try:
-        from pydicom.pixels import apply_color_lut, iter_pixels
+        from pydicom import pixels
     except ImportError:  # pydicom 2 decodes all frames at once, and leaves colours as they are stored
-        from pydicom.pixel_data_handlers.util import apply_color_lut, convert_color_space
+        from pydicom.pixel_data_handlers import util as pixels  # type: ignore[no-redef]
 
-        frames = dataset.pixel_array
+        array = dataset.pixel_array
         if dataset.PhotometricInterpretation.startswith("YBR_FULL"):
-            frames = convert_color_space(frames, dataset.PhotometricInterpretation, "RGB", per_frame=True)
-        frames = frames.reshape(-1, dataset.Rows, dataset.Columns, dataset.SamplesPerPixel)
+            array = pixels.convert_color_space(array, dataset.PhotometricInterpretation, "RGB", per_frame=True)
+        frames = array.reshape(-1, dataset.Rows, dataset.Columns, dataset.SamplesPerPixel)
     else:
-        frames = iter_pixels(dataset, decoding_plugin=DECODERS.get(syntax, ""))
+        frames = pixels.iter_pixels(dataset, decoding_plugin=DECODERS.get(syntax, ""))
+    is_palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
     for frame in frames:
-        yield apply_color_lut(frame, dataset)[..., :3] if is_palette else frame
+        yield pixels.apply_color_lut(frame, dataset)[..., :3] if is_palette else frame
 
 
 def padding(stored: np.ndarray, header: Dataset) -> np.ndarray | None:
