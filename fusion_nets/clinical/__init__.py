@@ -1,6 +1,7 @@
 """Reading and writing studies, and the sample study to try things on."""
 
 from .checkerboard import write_checkerboard
+from .converting import UNITS, convert_image
 from .datalist import AANLIB_PAIRS, aanlib_pairs, balanced_weights, load_pairs, single_images, with_texts
 from .errors import ImageError
 from .foreground import foreground
@@ -31,9 +32,11 @@ __all__ = [
     "Registration",
     "RegistrationError",
     "RegistrationMode",
+    "UNITS",
     "aanlib_pairs",
     "balanced_weights",
     "check_same_grid",
+    "convert_image",
     "file_sha256",
     "foreground",
     "is_picture",

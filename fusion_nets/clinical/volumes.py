@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
 from .dicom.new_series import RAS_TO_LPS
-from .reading import NIFTI_SUFFIXES
+from .nifti import NIFTI_SUFFIXES
 from .whole_files import whole_file
 
-__all__ = ["ITK_SUFFIXES", "NOTED", "VOLUME_SUFFIXES", "note", "noted", "save_volume"]
+__all__ = ["NOTED", "VOLUME_SUFFIXES", "note", "noted", "read_note", "save_volume"]
 
-ITK_SUFFIXES = (".nrrd", ".mha")
+WRITTEN_BY_ITK = (".nrrd", ".mha")
 """Their forms with a second file for the pixels (.nhdr, .mhd) are only read: two files cannot appear at once."""
-VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
-NOTED = ("modality", "units")
-"""What a volume's file says of its values beside them."""
+VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *WRITTEN_BY_ITK)
+NOTED = {"modality": r"[A-Z]{2}", "units": r"HU|SUV|Bq/ml|counts|stored|grey|colour", "white": r"1|255|65535"}
+"""What a volume's file says of its values beside them, and how that looks."""
 
 
 def save_volume(
@@ -38,6 +40,8 @@ def save_volume(
         white: value that viewers of NIfTI are asked to show white; 0 leaves it to them.
     """
     said = {key: str(meta[key]) for key in NOTED if meta.get(key)}
+    if array.shape[0] == 3:
+        said.pop("white", None)  # which 8 bit say themselves
     with whole_file(path) as partial:
         if path.name.lower().endswith(NIFTI_SUFFIXES):
             content = _nifti(array, affine, note(said), white).to_bytes()
@@ -54,7 +58,25 @@ def note(said: Mapping[str, str]) -> str:
 def noted(line: str) -> dict[str, str]:
     """What :func:`note` made a line of; nothing of a line by others."""
     parts = [part.split("=", 1) for part in line.split() if "=" in part]
-    return {key: value for key, value in parts if key in NOTED}
+    return {key: value for key, value in parts if re.fullmatch(NOTED.get(key, "(?!)"), value)}
+
+
+def read_note(path: Path) -> dict[str, str]:
+    """What the header of a volume's file, written by :func:`save_volume`, says of its values.
+
+    Args:
+        path: of a file that could be read.
+    """
+    if path.name.lower().endswith(NIFTI_SUFFIXES):
+        header: Any = nib.load(path).header
+        return noted(header["descrip"].item().decode("latin-1"))
+    import itk
+
+    file = (itk.NrrdImageIO if path.suffix.lower().startswith(".n") else itk.MetaImageIO).New(FileName=str(path))
+    file.ReadImageInformation()
+    dictionary = file.GetMetaDataDictionary()
+    said = {key: dictionary[key] for key in NOTED if dictionary.HasKey(key)}
+    return noted(note({key: value for key, value in said.items() if isinstance(value, str)}))
 
 
 def _nifti(array: np.ndarray, affine: np.ndarray, description: str, white: float) -> nib.Nifti1Image:

@@ -130,6 +130,8 @@ def new_series(
             slope, intercept = slope_of_all or _slope(values[:, :, k], signed=True)
             store_values(instance, values[:, :, k], slope, intercept, signed=modality in ("CT", "PT"))
             _MODULES.get(modality, _secondary_capture)(instance, image, values.shape[2])
+            if sop_class == SECONDARY_CAPTURE and image.meta.get("white") == 255:
+                instance.BitsStored, instance.HighBit = 8, 7  # which says what is white
         if details is not None:
             instance.update(details)
         if "BodyPartExamined" not in instance:

@@ -23,6 +23,7 @@ __all__ = [
     "Plane",
     "common_study",
     "grid_of",
+    "lies_in",
     "on_grid",
     "own_moment",
     "planes_of",
@@ -133,6 +134,24 @@ def on_grid(image: MetaTensor, affine: np.ndarray, shape: tuple[int, int, int]) 
         key: value for key, value in image.meta.items() if key not in ("affine", "original_affine", "spatial_shape")
     }
     return MetaTensor(values, affine=torch.from_numpy(affine), meta=meta)
+
+
+def lies_in(planes: Sequence[Plane], image: MetaTensor) -> bool:
+    """Whether the centre of an image's first and last slice is among the planes of a series, or a slice beside them."""
+    affine = image.affine.cpu().numpy().astype(np.float64)
+    last = image.shape[3] - 1 if image.ndim == 4 else 0
+    margin = float(np.linalg.norm(affine[:3, 2]))
+    corners = []
+    for plane in (planes[0], planes[-1]):
+        size = int(plane.instance.Columns) - 1, int(plane.instance.Rows) - 1
+        corners += [apply_affine(plane.affine, (x, y, 0)) for x in (0, size[0]) for y in (0, size[1])]
+    axes = planes[0].affine[:3, :3] / np.linalg.norm(planes[0].affine[:3, :3], axis=0)
+    box = np.array(corners) @ axes
+    for k in (0, last):
+        centre = apply_affine(affine, [(image.shape[1] - 1) / 2, (image.shape[2] - 1) / 2, k]) @ axes
+        if not ((box.min(axis=0) - margin <= centre).all() and (centre <= box.max(axis=0) + margin).all()):
+            return False
+    return True
 
 
 def touching(planes: Sequence[Plane], slab: np.ndarray) -> list[Plane]:
