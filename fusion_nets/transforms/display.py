@@ -27,6 +27,8 @@ CT_WINDOWS = {
 Radiopaedia.org, "Windowing (CT)", gives for each)."""
 
 _UPTAKE = ("SUV", "Bq/ml", "counts")
+_MOST_UPTAKE = 99.99
+
 _RIM = 2
 """Voxels at the patient's surface, partly air, that do not count for percentiles."""
 
@@ -40,7 +42,8 @@ class ScaleToDisplayRange(Transform):
 
     - a picture or coloured image: black to white;
     - CT: the brain window, 0 to 80 HU;
-    - PET and SPECT: 0 to the upper percentile inside the patient;
+    - PET and SPECT: 0 to the 99.99th percentile inside the patient, beyond which there is no lesion to be seen, while
+      the ``percentiles`` of other images would make one of a millilitre white, and all alike;
     - MR: between the percentiles inside the patient;
     - what is not known: between the percentiles of what is above the lowest value (air or background, which would
       otherwise decide the percentile), and so too where no patient is found.
@@ -112,9 +115,9 @@ class ScaleToDisplayRange(Transform):
             return "brain", *CT_WINDOWS["brain"]
         is_uptake = self.window is None and (units in _UPTAKE or modality in ("PT", "NM"))
         values = self._inside(img, self.window == "percentiles" or is_uptake or modality == "MR")
+        if is_uptake and (most := _percentile(values, _MOST_UPTAKE)) > 0:
+            return "uptake", 0.0, most
         lower, upper = (_percentile(values, p) for p in self.percentiles)
-        if is_uptake and upper > 0:
-            return "uptake", 0.0, upper
         return "percentiles", (min(lower, float(img.min())) if lower >= upper else lower), upper
 
     @staticmethod
