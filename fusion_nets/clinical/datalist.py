@@ -9,6 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .itk_files import ITK_SUFFIXES
+from .nifti import NIFTI_SUFFIXES
+from .pictures import RASTER_SUFFIXES
+
 __all__ = ["AANLIB_PAIRS", "aanlib_pairs", "balanced_weights", "load_pairs", "single_images", "with_texts"]
 
 AANLIB_PAIRS = ("CT-MRI", "PET-MRI", "SPECT-MRI")
@@ -95,7 +99,10 @@ def balanced_weights(
 
 
 _TEXT_KEYS = ("anatomy_text", "overlay_text")
-_PAIR_KEYS = {"anatomy", "overlay", "name", "pair", "anatomy_modality", "overlay_modality", *_TEXT_KEYS}
+_PAIR_KEYS = {
+    *("anatomy", "overlay", "name", "pair", "anatomy_modality", "overlay_modality"),
+    *("anatomy_series_uid", "overlay_series_uid", *_TEXT_KEYS),
+}
 
 
 def load_pairs(
@@ -108,15 +115,18 @@ def load_pairs(
 
     Args:
         datalist: a JSON file, or what is in one: a list of {"anatomy", "overlay", "name"?, "pair"?,
-            "anatomy_modality"?, "overlay_modality"?, "anatomy_text"?, "overlay_text"?}, or an object that has this list
-            under "pairs", as ``fusion-nets describe`` writes it. Modalities are DICOM codes ("MR", "CT", "PT", "NM"); a
-            text may be a list of texts, one per slice. Relative paths in a file start from its folder.
+            "anatomy_modality"?, "overlay_modality"?, "anatomy_series_uid"?, "overlay_series_uid"?, "anatomy_text"?,
+            "overlay_text"?}, or an object that has this list under "pairs", as ``fusion-nets describe`` writes it.
+            Modalities are DICOM codes ("MR", "CT", "PT", "NM"), and pick among several series in a folder, as a series
+            UID or its fingerprint does; a text may be a list of texts, one per slice. Relative paths in a file start
+            from its folder.
         anatomy: the anatomical image of a single pair, instead of a datalist.
         overlay: its overlay.
         details: what else is known of the single pair, such as ``overlay_modality="PT"``; None counts as unknown.
 
     Returns:
-        The pairs, each with a name of its own (by default the name of the anatomy's file).
+        The pairs, each with a name of its own: by default that of the anatomy's file, or "pair1" and so on for DICOM,
+        whose folders and files are often named after the patient.
 
     Raises:
         ValueError: naming the datalist, the entry, and what would be accepted.
@@ -147,14 +157,16 @@ def load_pairs(
             f'{where}: expected a list of at least one {{"anatomy", "overlay", "name"?}}, '
             'or an object with this list under "pairs"'
         )
-    pairs = [_checked(entry, f"{where}, entry {number}", folder) for number, entry in enumerate(entries, start=1)]
+    pairs = [
+        _checked(entry, f"{where}, entry {number}", folder, number) for number, entry in enumerate(entries, start=1)
+    ]
     for name, count in Counter(pair["name"] for pair in pairs).items():
         if count > 1:
             raise ValueError(f"{where}: {count} entries would be called {name!r}; give each a name of its own")
     return pairs
 
 
-def _checked(entry: object, where: str, folder: Path) -> dict[str, Any]:
+def _checked(entry: object, where: str, folder: Path, number: int) -> dict[str, Any]:
     if not isinstance(entry, dict):
         raise ValueError(f'{where}: expected {{"anatomy", "overlay", "name"?}}, got {type(entry).__name__}')
     unknown = sorted(str(key) for key in set(entry) - _PAIR_KEYS)
@@ -169,14 +181,17 @@ def _checked(entry: object, where: str, folder: Path) -> dict[str, Any]:
                 raise ValueError(f"{where}: {key!r} must be a text or a list of texts, one per slice")
         elif not isinstance(value, str):
             raise ValueError(f"{where}: {key!r} must be a text, got {type(value).__name__}")
-    name = entry.get("name") or _stem(entry["anatomy"])
+    name = entry.get("name") or _default_name(folder / entry["anatomy"], number)
     if name != Path(name).name or name in ("", ".", ".."):
         raise ValueError(f"{where}: the name {name!r} must be a plain file name, without folders")
     return {**entry, "anatomy": str(folder / entry["anatomy"]), "overlay": str(folder / entry["overlay"]), "name": name}
 
 
-def _stem(path: str) -> str:
-    return Path(path[:-3] if path.lower().endswith(".nii.gz") else path).stem
+def _default_name(path: Path, number: int) -> str:
+    endings = (*RASTER_SUFFIXES, *NIFTI_SUFFIXES, *ITK_SUFFIXES)
+    if not path.name.lower().endswith(endings) or os.path.isdir(path):
+        return f"pair{number}"
+    return Path(path.stem).stem if path.name.lower().endswith(".nii.gz") else path.stem
 
 
 def with_texts(

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from monai.data import MetaTensor
 from tqdm import tqdm
@@ -19,6 +19,7 @@ from fusion_nets import __version__
 from fusion_nets.clinical import ImageError, file_sha256, load_pairs, whole_file
 from fusion_nets.text import Describer
 from fusion_nets.transforms import Describe, LoadStudyImage, ScaleToDisplayRange
+from fusion_nets.transforms.display import Window
 
 __all__ = ["describe_pairs"]
 
@@ -31,7 +32,7 @@ def describe_pairs(
     describer: Describer,
     output: str | os.PathLike[str],
     per: Literal["series", "slice"] = "series",
-    windows: Mapping[str, Sequence[float] | None] | None = None,
+    windows: Mapping[str, Window | None] | None = None,
     overwrite: bool = False,
     batch_size: int = 1,
     journal: str | os.PathLike[str] | None = None,
@@ -120,7 +121,7 @@ class _Task:
         self,
         transform: Describe,
         configuration: dict[str, Any],
-        windows: dict[str, Sequence[float] | None],
+        windows: dict[str, Window | None],
         folder: Path,
     ) -> None:
         self.transform = transform
@@ -157,9 +158,9 @@ class _Task:
             return [error] if len(images) == 1 else [self.texts([image])[0] for image in images]
 
     def image(self, pair: dict[str, Any], key: str) -> MetaTensor:
-        image: MetaTensor = self.scale[key](self.load(pair[key]))  # type: ignore[assignment]
-        image.meta |= {name: pair[f"{key}_{name}"] for name in ("modality", "text") if pair.get(f"{key}_{name}")}
-        return image
+        loaded = self.load(pair[key], pair.get(f"{key}_series_uid"), pair.get(f"{key}_modality"))
+        loaded.meta |= {name: pair[f"{key}_{name}"] for name in ("modality", "text") if pair.get(f"{key}_{name}")}
+        return cast(MetaTensor, self.scale[key](loaded))
 
     def entry(self, pair: dict[str, Any], key: str) -> dict[str, str]:
         """Image, file and settings: where all three are the same, so is the text."""
@@ -170,9 +171,11 @@ class _Task:
             "meta": [pair.get(f"{key}_modality"), pair.get(f"{key}_text")],
             "library": _LIBRARY,
         }
+        if pair.get(f"{key}_series_uid"):
+            settings["series"] = pair[f"{key}_series_uid"]
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         try:
-            file = file_sha256(pair[key])
+            file = _folder_sha256(pair[key]) if os.path.isdir(pair[key]) else file_sha256(pair[key])
         except OSError:
             file = ""  # loading it says what is wrong
         return {"image": self.place(pair[key]), "file": file, "settings": digest}
@@ -183,6 +186,11 @@ class _Task:
             return path
         folder, name = os.path.split(path)
         return os.path.relpath(os.path.join(os.path.realpath(folder), name), os.path.realpath(self.folder))
+
+
+def _folder_sha256(folder: str) -> str:
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
 
 
 class _Journal:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from pydicom import dcmread
 
 from fusion_nets.clinical.dicom import new_series, new_study, write_instances
 
@@ -25,13 +26,29 @@ def program(name, install):
     return found
 
 
+ADVANCED_BLENDING = "1.2.840.10008.5.1.4.1.1.11.8"
+BLIND = "Error - ReferencedSeriesSequence present but Instance does not reference Instances"
+
+
 def dciodvfy_errors(path):
-    """What dciodvfy (David Clunie's dicom3tools) calls an error in a file."""
+    """What dciodvfy (David Clunie's dicom3tools) calls an error in a file.
+
+    One message is passed over, and only where it is wrong: the Debian version (2022) does not look into the Advanced
+    Blending Sequence, and so holds that an Advanced Blending Presentation State refers to no instance and needs no
+    Referenced Series Sequence. By PS3.3 C.11.33 each of its items refers to images, and by table A.33.7-1 the Common
+    Instance Reference module (C.12.2) is mandatory, which asks for that sequence in an instance that refers to others.
+    """
     judge = program("dciodvfy", "apt-get install dicom3tools")
     shown = subprocess.run([judge, str(path)], capture_output=True, text=True)
     lines = (shown.stdout + shown.stderr).splitlines()
     assert lines, "dciodvfy said nothing"
-    return [line for line in lines if line.startswith(("Error", "Can't", "Abort")) or "rror -" in line]
+    errors = [line for line in lines if line.startswith(("Error", "Can't", "Abort")) or "rror -" in line]
+    judged = dcmread(path)
+    if judged.SOPClassUID == ADVANCED_BLENDING and all(
+        item.ReferencedImageSequence for item in judged.AdvancedBlendingSequence
+    ):
+        errors = [line for line in errors if not line.startswith(BLIND)]
+    return errors
 
 
 def dcm2niix(folder, output):
@@ -87,6 +104,4 @@ def series_of(modality, frame="2.25.1111", number=3, details=None, seed=0):
 
 def written(folder, instances):
     """The instances in files, read again."""
-    from pydicom import dcmread
-
     return [dcmread(path) for path in write_instances(folder, instances)]

@@ -99,11 +99,20 @@ def test_details_do_not_go_with_a_datalist():
         ("CASE.NII.GZ", "CASE"),
         ("sub-01.ses-2.nii.gz", "sub-01.ses-2"),
         ("1.2.840.7.tif", "1.2.840.7"),
-        ("case.of.unknown", "case.of"),
+        ("a/mri.nrrd", "mri"),
     ],
 )
 def test_name_is_that_of_the_anatomys_file(anatomy, name):
     assert load_pairs([{**PAIR, "anatomy": anatomy}])[0]["name"] == name
+
+
+@pytest.mark.parametrize("anatomy", ["DOE_JANE", "x/IM0001.dcm", "1.2.840.7", "folder.png", "a.unknown"])
+def test_names_of_dicom_files_and_folders_are_not_passed_on(tmp_path, anatomy):
+    (tmp_path / "folder.png").mkdir()
+    datalist = [PAIR, {**PAIR, "anatomy": str(tmp_path / anatomy), "anatomy_series_uid": "0123abcd"}]
+    pair = load_pairs(datalist)[1]
+    assert pair["name"] == "pair2"
+    assert pair["anatomy_series_uid"] == "0123abcd"
 
 
 def test_byte_order_mark_of_windows_editors(tmp_path):
@@ -145,7 +154,6 @@ def test_byte_order_mark_of_windows_editors(tmp_path):
         ([{**PAIR, "name": ".."}], ["entry 1", "'..'", "without folders"]),
         ([{**PAIR, "name": "."}], ["entry 1", "'.'", "without folders"]),
         ([{**PAIR, "name": "../y"}], ["entry 1", "'../y'", "without folders"]),
-        ([{**PAIR, "anatomy": "/"}], ["entry 1", "''", "name"]),
     ],
 )
 @pytest.mark.parametrize("in_file", [True, False])

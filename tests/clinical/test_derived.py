@@ -262,6 +262,10 @@ def test_enhanced_anatomy_gives_one_secondary_capture_a_slice(tmp_path):
 def test_reconstructed_nuclear_medicine_says_where_its_frames_lie():
     instances, image = series_of(PT)
     volume = deepcopy(instances[0])
+    volume.SOPClassUID, volume.ImageType = (
+        "1.2.840.10008.5.1.4.1.1.20",
+        ["ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION"],
+    )
     detector = Dataset()
     detector.ImagePositionPatient, detector.ImageOrientationPatient = (
         volume.ImagePositionPatient,

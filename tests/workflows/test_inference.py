@@ -11,6 +11,7 @@ from PIL import Image
 
 from fusion_nets.clinical import ImageError, load_pairs
 from fusion_nets.transforms import (
+    CommonGridd,
     LoadStudyImaged,
     MergeChromad,
     SaveFusedd,
@@ -22,6 +23,7 @@ from fusion_nets.workflows import PairBatch, PairStream, SlicewiseInferer
 PREPARE = Compose(
     [
         LoadStudyImaged(grey_keys="anatomy"),
+        CommonGridd(),
         ScaleToDisplayRanged(["anatomy", "overlay"]),
         SplitLuminanced("overlay"),
         ConcatItemsd(["anatomy", "overlay"], name="image"),

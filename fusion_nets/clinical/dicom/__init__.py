@@ -1,24 +1,33 @@
 """DICOM: reading series, and writing objects that a PACS accepts."""
 
+from .deidentification import deidentify
 from .derived import derived_series
+from .fused_study import fused_study
 from .identity import derived_uid, fingerprint
 from .new_series import new_series, new_study, place_slice, radiological, store_values, write_instances
+from .presentation import PALETTES, presentation_state
+from .registration import spatial_registration
 from .series import Series, check_pair, find_series, pick_series
 from .volume import read_series
 
 __all__ = [
+    "PALETTES",
     "Series",
     "check_pair",
+    "deidentify",
     "derived_series",
     "derived_uid",
     "find_series",
     "fingerprint",
+    "fused_study",
     "new_series",
     "new_study",
     "pick_series",
     "place_slice",
+    "presentation_state",
     "radiological",
     "read_series",
+    "spatial_registration",
     "store_values",
     "write_instances",
 ]

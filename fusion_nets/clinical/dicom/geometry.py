@@ -17,7 +17,6 @@ MOST_DRIFT = 0.1
 """Millimetres by which the last slice may be beside the normal through the first and count as above it."""
 
 SIGNS_OF_SEVERAL_VOLUMES = {
-    "StackID": "stacks",
     "TemporalPositionIndex": "temporal positions",
     "TemporalPositionIdentifier": "temporal positions",
     "EffectiveEchoTime": "echoes",
@@ -61,6 +60,8 @@ def place(frames: Sequence[Frame], where: str) -> Stack:
         ImageError: for missing, unevenly spaced or differently turned slices, several at one place, and frames without
             geometry, if there is more than one.
     """
+    if (stacks := len({str(frame.get("StackID")) for frame in frames})) > 1:
+        raise ImageError(f"{where}: holds {stacks} stacks (by StackID); a series of one of them is accepted")
     spacing = _in_plane(frames, where)
     orientations, positions = [], []
     for frame in frames:

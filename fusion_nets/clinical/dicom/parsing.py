@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UID_PATTERN", "parse", "parsing", "tells_patient", "where_in"]
 
-UID_PATTERN = re.compile(r"\d+(\.\d+){4,}")
+UID_PATTERN = re.compile(r"\d+(\.\d+){4,}|2\.25\.\d{6,}")
 _GROUPS_A_FILE_STARTS_WITH = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from .parsing import parse, parsing
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["Pixels", "check_photometric", "decode", "padding", "white_of"]
+__all__ = ["check_photometric", "decode", "padding", "white_of"]
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
@@ -24,9 +26,6 @@ MOST_COMPRESSED = 2000
 
 DECODERS = {"1.2.840.10008.1.2.4.50": "pillow", "1.2.840.10008.1.2.4.90": "pillow", "1.2.840.10008.1.2.4.91": "pillow"}
 """Transfer syntaxes for which pydicom would ask GDCM first, though Pillow stands damaged streams better."""
-
-Pixels = np.ndarray
-"""(frames, rows, columns, 1 | 3)."""
 
 
 def check_photometric(header: Dataset, where: str) -> int:
@@ -52,8 +51,10 @@ def white_of(header: Dataset) -> int:
     return int(2 ** int(header.get("BitsStored") or 8)) - 1
 
 
-def decode(path: Path, where: str) -> Pixels:
-    """The stored values of a file, compressed or not; palettes looked up, all colours as RGB.
+def decode(path: Path, where: str) -> Iterator[np.ndarray]:
+    """The stored values of a file, compressed or not, frame by frame: (rows, columns, 1 | 3).
+
+    Palettes are looked up, and all colours are RGB.
 
     Raises:
         ImageError: if there are none, or they are damaged, cut short, or of an encoding that cannot be read.
@@ -63,33 +64,42 @@ def decode(path: Path, where: str) -> Pixels:
         raise ImageError(f"{where}: no pixel data; a whole DICOM image is accepted")
     with parsing(where):
         syntax = dataset.file_meta.get("TransferSyntaxUID")
-        frames = int(dataset.get("NumberOfFrames") or 1)
-        shape = frames, int(dataset.Rows), int(dataset.Columns)
+        count = int(dataset.get("NumberOfFrames") or 1)
+        shape = int(dataset.Rows), int(dataset.Columns)
         if syntax is not None and syntax.is_compressed and not syntax.is_deflated:
-            wanted = int(np.prod(shape, dtype=object)) * int(dataset.BitsAllocated) // 8
+            wanted = count * math.prod(shape) * int(dataset.BitsAllocated) // 8
             if wanted > MOST_COMPRESSED * len(dataset.PixelData):
-                raise ImageError(f"{where}: PixelData is too short for {shape} pixels; a whole file is accepted")
-        if dataset.get("BitsAllocated") == 8 and dataset.get("PhotometricInterpretation") in COLOUR[:-1]:
-            dataset.BitsStored, dataset.HighBit = 8, 7
+                raise ImageError(f"{where}: PixelData is too short for {count} of {shape}; a whole file is accepted")
+        frames = _decoded(dataset, str(syntax or ""))
+    for _ in range(count):
+        try:
+            with parsing(where):
+                frame = next(frames).reshape(*shape, -1)
+        except ImageError as error:
+            name = getattr(syntax, "name", "none")
+            raise ImageError(
+                f"{where}: PixelData cannot be decoded (TransferSyntaxUID: {name}); whole data are accepted, "
+                "uncompressed or JPEG, JPEG-LS, JPEG 2000 or RLE"
+            ) from error
+        yield frame
+
+
+def _decoded(dataset: Dataset, syntax: str) -> Iterator[np.ndarray]:
+    frames: Iterable[np.ndarray]
     try:
-        with parsing(where):
-            return _decoded(dataset, str(syntax or "")).reshape(*shape, -1)
-    except ImageError as error:
-        name = getattr(syntax, "name", "none")
-        raise ImageError(
-            f"{where}: PixelData cannot be decoded (TransferSyntaxUID: {name}); whole data are accepted, "
-            "uncompressed or JPEG, JPEG-LS, JPEG 2000 or RLE"
-        ) from error
+        from pydicom import pixels
+    except ImportError:  # pydicom 2 decodes all frames at once, and leaves colours as they are stored
+        from pydicom.pixel_data_handlers import util as pixels  # type: ignore[no-redef]
 
-
-def _decoded(dataset: Dataset, syntax: str) -> np.ndarray:
-    from pydicom import pixels
-
-    dataset.pixel_array_options(decoding_plugin=DECODERS.get(syntax, ""))
-    array = dataset.pixel_array
-    if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        array = pixels.apply_color_lut(array, dataset)[..., :3]
-    return array
+        array = dataset.pixel_array
+        if dataset.PhotometricInterpretation.startswith("YBR_FULL"):
+            array = pixels.convert_color_space(array, dataset.PhotometricInterpretation, "RGB", per_frame=True)
+        frames = array.reshape(-1, dataset.Rows, dataset.Columns, dataset.SamplesPerPixel)
+    else:
+        frames = pixels.iter_pixels(dataset, decoding_plugin=DECODERS.get(syntax, ""))
+    is_palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
+    for frame in frames:
+        yield pixels.apply_color_lut(frame, dataset)[..., :3] if is_palette else frame
 
 
 def padding(stored: np.ndarray, header: Dataset) -> np.ndarray | None:

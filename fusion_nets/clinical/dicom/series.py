@@ -39,9 +39,6 @@ class Series:
     files: tuple[Path, ...]
     datasets: tuple[Dataset, ...]
 
-    def _text(self, keyword: str) -> str:
-        return str(self.datasets[0].get(keyword) or "")
-
     @property
     def uid(self) -> str:
         """Series Instance UID."""
@@ -95,6 +92,9 @@ class Series:
     def frames(self) -> list[Frame]:
         """All frames of all instances, in their order."""
         return frames_of([(self.where(index), dataset) for index, dataset in enumerate(self.datasets)])
+
+    def _text(self, keyword: str) -> str:
+        return str(self.datasets[0].get(keyword) or "")
 
     def __str__(self) -> str:
         """For people to choose by; without the UID."""

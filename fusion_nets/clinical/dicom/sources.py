@@ -13,12 +13,25 @@ from monai.data import MetaTensor
 from nibabel.affines import apply_affine
 from nibabel.orientations import apply_orientation, io_orientation
 
+from .frames import frames_of, normal_of
 from .new_series import RAS_TO_LPS
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["Plane", "common_study", "grid_of", "on_grid", "planes_of", "referenced_series", "source_image", "touching"]
+__all__ = [
+    "Plane",
+    "common_study",
+    "grid_of",
+    "lies_in",
+    "on_grid",
+    "own_moment",
+    "planes_of",
+    "referenced_series",
+    "say_body_part",
+    "source_image",
+    "touching",
+]
 
 SAME_VOXEL = 0.05
 """Grids are the same where no corner lies further apart, in voxels; a NIfTI header keeps a position to some 1e-4 mm."""
@@ -44,59 +57,29 @@ class Plane:
         return float(self.affine[:3, 2] @ self.affine[:3, 3])
 
 
-def planes_of(series: Iterable[Dataset]) -> list[Plane]:
+def planes_of(series: Sequence[Dataset]) -> list[Plane]:
     """The slices of a series with geometry, in order along the normal (row direction x column direction).
 
     Args:
-        series: classic instances (PS3.3 C.7.6.2), enhanced ones (functional groups, C.7.6.16.2) or reconstructed
-            nuclear medicine volumes (C.8.4.11); pixels are not needed. Those that do not say where they lie are left
+        series: classic or multi-frame instances, pixels are not needed. Frames that do not say where they lie are left
             out.
+
+    Raises:
+        ImageError: if a number of the headers is damaged.
     """
-    planes = [plane for instance in series for plane in _planes(instance)]
+    planes = []
+    for frame in frames_of([(f"image {number}", header) for number, header in enumerate(series, start=1)]):
+        position, orientation, spacing = frame.position, frame.orientation, frame.numbers("PixelSpacing", 2)
+        if position is None or orientation is None or spacing is None:
+            continue
+        affine = np.eye(4)
+        axes = orientation[0] * spacing[1], orientation[1] * spacing[0], normal_of(orientation), position
+        affine[:3] = RAS_TO_LPS @ np.column_stack(axes)  # its own inverse
+        planes.append(Plane(frame.header, frame.index + 1 if "NumberOfFrames" in frame.header else None, affine))
     if planes:
         normal = planes[0].affine[:3, 2]
         planes.sort(key=lambda plane: float(normal @ plane.affine[:3, 3]))
     return planes
-
-
-def _planes(instance: Dataset) -> list[Plane]:
-    count = int(instance.get("NumberOfFrames") or 1)
-    if "PerFrameFunctionalGroupsSequence" in instance:
-        shared = list(instance.get("SharedFunctionalGroupsSequence") or [])
-        found = []
-        for k, group in enumerate(instance.PerFrameFunctionalGroupsSequence, start=1):
-            position, direction, pixel = (
-                next((groups[name][0] for groups in (group, *shared) if groups.get(name)), None)
-                for name in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
-            )
-            if position is not None and direction is not None and pixel is not None:
-                affine = _plane(direction.ImageOrientationPatient, position.ImagePositionPatient, pixel.PixelSpacing)
-                found.append(Plane(instance, k, affine))
-        return found
-    place = instance
-    if "ImageOrientationPatient" not in instance and instance.get("DetectorInformationSequence"):
-        place = instance.DetectorInformationSequence[0]
-    if not all(place.get(name) for name in ("ImageOrientationPatient", "ImagePositionPatient")):
-        return []
-    if not instance.get("PixelSpacing"):
-        return []
-    first = _plane(place.ImageOrientationPatient, place.ImagePositionPatient, instance.PixelSpacing)
-    if "NumberOfFrames" not in instance:
-        return [Plane(instance, None, first)]
-    step = float(instance.get("SpacingBetweenSlices") or instance.get("SliceThickness") or 1)
-    along = [np.block([[np.eye(3), step * k * np.eye(3)[:, 2:]], [0, 0, 0, 1]]) for k in range(count)]
-    return [Plane(instance, k, first @ moved) for k, moved in enumerate(along, start=1)]
-
-
-def _plane(orientation: Sequence[float], position: Sequence[float], spacing: Sequence[float]) -> np.ndarray:
-    row, column = np.asarray(orientation, dtype=np.float64).reshape(2, 3)
-    between_rows, between_columns = (float(value) for value in spacing)
-    affine = np.eye(4)
-    affine[:3] = np.column_stack(
-        [row * between_columns, column * between_rows, np.cross(row, column), np.asarray(position, dtype=np.float64)]
-    )
-    affine[:3] = RAS_TO_LPS @ affine[:3]  # its own inverse
-    return affine
 
 
 def grid_of(planes: Sequence[Plane]) -> tuple[np.ndarray, tuple[int, int, int]] | None:
@@ -152,6 +135,24 @@ def on_grid(image: MetaTensor, affine: np.ndarray, shape: tuple[int, int, int]) 
         key: value for key, value in image.meta.items() if key not in ("affine", "original_affine", "spatial_shape")
     }
     return MetaTensor(values, affine=torch.from_numpy(affine), meta=meta)
+
+
+def lies_in(planes: Sequence[Plane], image: MetaTensor) -> bool:
+    """Whether the centre of an image's first and last slice is among the planes of a series, or a slice beside them."""
+    affine = image.affine.cpu().numpy().astype(np.float64)
+    last = image.shape[3] - 1 if image.ndim == 4 else 0
+    margin = float(np.linalg.norm(affine[:3, 2]))
+    corners = []
+    for plane in (planes[0], planes[-1]):
+        size = int(plane.instance.Columns) - 1, int(plane.instance.Rows) - 1
+        corners += [apply_affine(plane.affine, (x, y, 0)) for x in (0, size[0]) for y in (0, size[1])]
+    axes = planes[0].affine[:3, :3] / np.linalg.norm(planes[0].affine[:3, :3], axis=0)
+    box = np.array(corners) @ axes
+    for k in (0, last):
+        centre = apply_affine(affine, [(image.shape[1] - 1) / 2, (image.shape[2] - 1) / 2, k]) @ axes
+        if not ((box.min(axis=0) - margin <= centre).all() and (centre <= box.max(axis=0) + margin).all()):
+            return False
+    return True
 
 
 def touching(planes: Sequence[Plane], slab: np.ndarray) -> list[Plane]:
@@ -213,6 +214,23 @@ def common_study(source: Dataset) -> Dataset:
         if keyword not in study:
             setattr(study, keyword, "")
     return study
+
+
+def own_moment(source: Dataset) -> tuple[str, str]:
+    """Date and time of what is made from a study, where the standard insists on them: those of the study.
+
+    Not when it was made, because the same input gives the same bytes; 1 January 1900 where the study tells no date.
+    """
+    return str(source.get("StudyDate") or "19000101"), str(source.get("StudyTime") or "000000")
+
+
+def say_body_part(instance: Dataset, source: Dataset) -> None:
+    """Body part and side (PS3.3 C.7.3.1) as the source has them; without a body part, an empty side is asked for."""
+    for keyword in ("BodyPartExamined", "Laterality"):
+        if source.get(keyword):
+            setattr(instance, keyword, source.get(keyword))
+    if "BodyPartExamined" not in instance:
+        instance.setdefault("Laterality", "")
 
 
 def source_image(planes: Sequence[Plane], purpose: Dataset, spatial_locations_preserved: bool = False) -> list[Dataset]:

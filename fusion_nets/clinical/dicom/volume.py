@@ -33,7 +33,7 @@ def read_series(series: Series) -> MetaTensor:
         two-dimensional. ``affine`` maps voxels to RAS in mm. CT is in HU, PET in SUV by body weight where its header
         says enough, or Bq/ml, others as their slope and intercept say. Slices of a tilted gantry are brought onto a
         grid with right angles; padding has the lowest value of what is no padding. ``meta`` holds "units", "modality",
-        "source", and "frame_of_reference" (a fingerprint), "window" and "white" where they are known.
+        "series" and "frame_of_reference" (fingerprints), "window" and "white" where they are known.
 
     Raises:
         ImageError: naming the file and the attribute, for slices that do not make one volume, sizes beyond memory, and
@@ -59,7 +59,7 @@ def read_series(series: Series) -> MetaTensor:
     meta: dict[str, object] = {
         "filename_or_obj": str(series.path),
         "units": ("colour" if channels == 3 else "grey") if picture else measure.units,
-        "source": {"modality": series.modality, "series": fingerprint(series.uid), "images": len(frames)},
+        "series": fingerprint(series.uid),
     }
     if series.modality:
         meta["modality"] = series.modality
@@ -116,10 +116,11 @@ def _fill(volume: np.ndarray, series: Series, frames: Sequence[Frame], stack: St
     lowest = np.inf
     for instance, (file, header) in enumerate(zip(series.files, series.datasets, strict=True)):
         where = series.where(instance)
-        stored = decode(file, where)
-        if stored.shape[3] != volume.shape[0]:
-            raise ImageError(f"{where}: PixelData has {stored.shape[3]} channels; {volume.shape[0]} are accepted here")
-        for number, pixels in enumerate(stored):
+        for number, pixels in enumerate(decode(file, where)):
+            if pixels.shape[2] != volume.shape[0]:
+                raise ImageError(
+                    f"{where}: PixelData has {pixels.shape[2]} channels; {volume.shape[0]} are accepted here"
+                )
             k, index = slices[instance, number]
             values = np.moveaxis(pixels, -1, 0).swapaxes(1, 2)
             padded = padding(values, header)

@@ -1,0 +1,184 @@
+"""Show an overlay on an anatomy from the originals: a presentation state, no pixels copied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusion_nets import __version__
+
+from .derived import this_equipment
+from .frames import frames_of
+from .identity import derived_uid
+from .new_series import new_instance
+from .sources import common_study, own_moment, referenced_series, say_body_part
+from .units import measure_of
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+__all__ = ["PALETTES", "presentation_state"]
+
+PALETTES = {
+    "hot_iron": "hotiron.dcm",
+    "pet": "pet.dcm",
+    "hot_metal_blue": "hotmetalblue.dcm",
+    "pet_20_step": "pet20step.dcm",
+}
+"""The well-known colour palettes for uptake (PS3.6 annex B.1), and where pydicom keeps them."""
+
+
+def presentation_state(
+    anatomy: Sequence[Dataset],
+    overlay: Sequence[Dataset],
+    *,
+    anatomy_window: tuple[float, float] | None,
+    overlay_window: tuple[float, float] | None,
+    palette: str = "hot_iron",
+    opacity: float = 0.5,
+    registration: Dataset | None = None,
+    description: str = "Overlay on anatomy",
+    number: int | None = None,
+) -> Dataset:
+    """An Advanced Blending Presentation State (PS3.3 A.33.7) in the anatomy's study.
+
+    Each series passes through its own rescale, then a window, then a palette; the overlay is laid over the anatomy on
+    the anatomy's geometry. Highdicom writes it. It asks for images of one study and one frame of reference, as the
+    standard does not where a registration tells how the frames relate, so it is given stand-ins for the images, and
+    what it wrote of them is set right.
+
+    Args:
+        anatomy: the instances of the anatomy; pixels are not needed.
+        overlay: the instances of the overlay.
+        anatomy_window: values shown black and white, in the units :func:`read_series` gives (HU, SUV, as stored); None
+            for colours.
+        overlay_window: values shown as first and last colour of the palette.
+        palette: of a grey overlay, one of :data:`PALETTES`.
+        opacity: of the overlay, 0 to 1.
+        registration: made by :func:`spatial_registration`, where the overlay does not lie where its coordinates say.
+        description: of the state and its series.
+        number: of the series; by default made of the anatomy's, 304 of 3.
+
+    Returns:
+        The instance, for :func:`write_instances`. The same settings of the same images are the same object.
+
+    Raises:
+        ValueError: for an unknown palette, a window or opacity out of range, a grey series without a window, or series
+            of different frames of reference without a registration.
+    """
+    from highdicom.pr import (
+        AdvancedBlending,
+        AdvancedBlendingPresentationState,
+        BlendingDisplay,
+        BlendingDisplayInput,
+        SoftcopyVOILUTTransformation,
+    )
+
+    if palette not in PALETTES:
+        raise ValueError(f"palette is {palette!r}; accepted are {', '.join(PALETTES)}")
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity is {opacity:g}; 0 to 1 is accepted")
+    first, frame = anatomy[0], anatomy[0].get("FrameOfReferenceUID")
+    if registration is None and not (frame and frame == overlay[0].get("FrameOfReferenceUID")):
+        raise ValueError("anatomy and overlay have no common frame of reference; a registration is needed")
+    uid = derived_uid(
+        *("presentation", *(image.SOPInstanceUID for image in (*anatomy, *overlay)), anatomy_window, overlay_window),
+        *(palette, opacity, registration and registration.SOPInstanceUID, description, number, __version__),
+    )
+    stand_ins: list[Dataset] = []
+    inputs: list[Any] = []
+    for images, window, colours in ((anatomy, anatomy_window, None), (overlay, overlay_window, palette)):
+        alike = [_stand_in(image, first) for image in images]
+        grey = images[0].SamplesPerPixel == 1
+        how: dict[str, Any] = {}
+        if grey:
+            low, high = _rescaled_window(images, window)
+            voi = SoftcopyVOILUTTransformation((low + high) / 2, high - low, voi_lut_function="LINEAR_EXACT")
+            how = {"voi_lut_transformations": [voi], "palette_color_lut_transformation": _palette(colours)}
+        inputs.append(AdvancedBlending(alike, len(inputs) + 1, **how))
+        if grey and colours:
+            table = inputs[-1].PaletteColorLookupTableSequence[0]
+            table.PaletteColorLookupTableUID = _palette_file(colours).SOPInstanceUID
+        inputs[-1].GeometryForDisplay = "TRUE" if images is anatomy else "FALSE"
+        stand_ins += alike
+    blend = BlendingDisplay(
+        "FOREGROUND", [BlendingDisplayInput(2), BlendingDisplayInput(1)], relative_opacity=float(opacity)
+    )
+    state = AdvancedBlendingPresentationState(
+        stand_ins,
+        inputs,
+        [blend],
+        series_instance_uid=derived_uid("series", uid),
+        series_number=number or int(first.get("SeriesNumber") or 0) * 100 + 4,
+        sop_instance_uid=uid,
+        instance_number=1,
+        manufacturer="fusion-nets",
+        manufacturer_model_name="fusion-nets",
+        software_versions=__version__,
+        device_serial_number="0",
+        content_label="FUSION",
+        content_description=description,
+        series_description=description,
+    )
+    state.update(common_study(first))
+    state.file_meta = new_instance(state.SOPClassUID, uid).file_meta
+    inputs[1].StudyInstanceUID = overlay[0].StudyInstanceUID
+    del state.InstanceCreationDate, state.InstanceCreationTime  # the same input gives the same bytes
+    state.PresentationCreationDate, state.PresentationCreationTime = own_moment(first)
+    state.FrameOfReferenceUID, state.PositionReferenceIndicator = frame, ""
+    say_body_part(state, first)
+    others = [] if registration is None else [registration]
+    if registration is not None:
+        inputs[1].ReferencedSpatialRegistrationSequence = [_hierarchy(registration)]
+    del state.ReferencedSeriesSequence
+    referenced_series(state, [*anatomy, *overlay, *others])
+    equipment: Any = this_equipment()
+    state.ContributingEquipmentSequence = [equipment]
+    return state
+
+
+def _stand_in(image: Dataset, first: Dataset) -> Dataset:
+    """An image of the first one's patient, study and frame of reference, that brings no rescale of its own along."""
+    alike = common_study(first)
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Rows", "Columns", "SamplesPerPixel"):
+        alike[keyword] = image[keyword]
+    alike.FrameOfReferenceUID = first.get("FrameOfReferenceUID", "")
+    return alike
+
+
+def _rescaled_window(images: Sequence[Dataset], window: tuple[float, float] | None) -> tuple[float, float]:
+    """A window in the units of the image as one in the values that slope and intercept give, which DICOM means."""
+    if window is None or not window[0] < window[1]:
+        raise ValueError(f"window is {window}; a grey series needs (low, high)")
+    frames = frames_of([(f"image {number}", image) for number, image in enumerate(images, start=1)])
+    factor = measure_of(frames, str(images[0].get("Modality") or ""), "presentation state").factor
+    return float(window[0]) / factor, float(window[1]) / factor
+
+
+def _palette(name: str | None) -> Any:
+    from highdicom import PaletteColorLUTTransformation
+
+    if name:
+        return PaletteColorLUTTransformation.extract_from_dataset(_palette_file(name))
+    grey = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    return PaletteColorLUTTransformation.from_combined_lut(grey)
+
+
+def _palette_file(name: str) -> Dataset:
+    from pydicom import dcmread
+    from pydicom.data import get_palette_files
+
+    return dcmread(get_palette_files(PALETTES[name])[0])
+
+
+def _hierarchy(instance: Dataset) -> Dataset:
+    """A reference by study, series and instance (PS3.3 C.17.2.1)."""
+    from pydicom import Dataset
+
+    study, series, item = Dataset(), Dataset(), Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = instance.SOPClassUID, instance.SOPInstanceUID
+    series.SeriesInstanceUID, series.ReferencedSOPSequence = instance.SeriesInstanceUID, [item]
+    study.StudyInstanceUID, study.ReferencedSeriesSequence = instance.StudyInstanceUID, [series]
+    return study

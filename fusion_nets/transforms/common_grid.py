@@ -1,0 +1,175 @@
+"""Bring an overlay onto the anatomy's grid, registered if asked."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import numpy as np
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Transform
+from monai.utils import TransformBackends
+
+from fusion_nets.clinical import (
+    Registration,
+    RegistrationMode,
+    check_same_grid,
+    foreground,
+    is_picture,
+    read_transform,
+    register,
+    resample_onto,
+    similarity,
+    write_checkerboard,
+    write_transform,
+)
+
+from .colour import luminance
+
+__all__ = ["CommonGrid", "CommonGridd"]
+
+
+class CommonGrid(Transform):
+    """Register an image to a reference if asked, and resample it onto the reference's grid.
+
+    See :func:`fusion_nets.clinical.register` and :func:`fusion_nets.clinical.resample_onto`; of coloured images,
+    luminance is registered and the three channels are resampled. Pictures have no place in a patient: they must be of
+    one size, and lie alike with what they are fused with.
+
+    Args:
+        register: "none", "rigid", "affine" or "auto".
+        register_fallback: where registration fails, warn and go on without it.
+        transform: a registration made before, to use instead: an ITK transform file, or the (4, 4) matrix from the
+            reference's world to the image's, RAS in mm, that ``meta["registration"]`` has.
+
+    Raises:
+        ValueError: for another mode, or a matrix that is none.
+        RegistrationError: if the transform file cannot be read.
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(
+        self,
+        register: RegistrationMode = "none",
+        register_fallback: bool = False,
+        transform: str | os.PathLike[str] | Sequence[Sequence[float]] | None = None,
+    ) -> None:
+        if register not in get_args(RegistrationMode):
+            raise ValueError(f"register is {register!r}; accepted are {', '.join(get_args(RegistrationMode))}")
+        self.register = register
+        self.register_fallback = register_fallback
+        self.given = None if transform is None or (isinstance(transform, str) and not transform) else _matrix(transform)
+
+    def __call__(self, img: MetaTensor, ref: MetaTensor) -> MetaTensor:  # type: ignore[override]
+        """Bring an image onto the grid of another.
+
+        Args:
+            img: (1 | 3, H', W'[, D']).
+            ref: (1 | 3, H, W[, D]).
+
+        Returns:
+            (1 | 3, H, W[, D]) float32 with the affine of ``ref`` and the other metadata of ``img``, and in
+            ``meta["registration"]`` what was done, as :meth:`fusion_nets.clinical.Registration.as_dict` tells it.
+
+        Raises:
+            ImageError: for a picture of another size or place than the reference, or the other way round.
+            RegistrationError: if the images cannot be registered, or fit worse afterwards.
+        """
+        return self.registered(img, ref)[0]
+
+    def registered(self, img: MetaTensor, ref: MetaTensor) -> tuple[MetaTensor, Registration]:
+        """The image on the grid of the reference, and how it came there."""
+        if is_picture(img) or is_picture(ref):
+            check_same_grid(img, ref)
+        registration = self._registration(_grey(img), _grey(ref))
+        moved = resample_onto(img, ref, registration.matrix)
+        moved.meta["registration"] = registration.as_dict()
+        return moved, registration
+
+    def _registration(self, img: MetaTensor, ref: MetaTensor) -> Registration:
+        if self.given is None:
+            return register(ref, img, self.register, self.register_fallback)
+        if np.array_equal(self.given, np.eye(4)):
+            return Registration(self.given, self.register, "none", None, None, "a transform that moves nothing")
+        content = foreground(ref)
+        before, after = (similarity(ref, img, content, matrix) for matrix in (None, self.given))
+        return Registration(self.given, self.register, "given", before, after, "a transform made before")
+
+
+class CommonGridd(MapTransform):
+    """Dictionary twin of :class:`CommonGrid`: every key comes onto the grid of ``ref_key``.
+
+    What was registered leaves the transform, ``{name}_registration.tfm``, and a picture to judge it by,
+    ``{name}_checkerboard.png``, in a folder; see :func:`fusion_nets.clinical.write_transform` and
+    :func:`fusion_nets.clinical.write_checkerboard`.
+
+    Args:
+        keys: what to bring onto the grid.
+        ref_key: whose grid it is.
+        register: "none", "rigid", "affine" or "auto".
+        register_fallback: where registration fails, warn and go on without it.
+        transform: a registration made before, to use instead: an ITK transform file, or the (4, 4) matrix from the
+            reference's world to the image's, RAS in mm, that ``meta["registration"]`` has.
+        output_dir: the folder; by default nothing is written.
+        name_key: whose value names the files.
+        allow_missing_keys: pass over keys that are not there.
+    """
+
+    backend = CommonGrid.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection = "overlay",
+        ref_key: Hashable = "anatomy",
+        register: RegistrationMode = "none",
+        register_fallback: bool = False,
+        transform: str | os.PathLike[str] | Sequence[Sequence[float]] | None = None,
+        output_dir: str | os.PathLike[str] | None = None,
+        name_key: str = "name",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.ref_key = ref_key
+        self.common_grid = CommonGrid(register, register_fallback, transform)
+        self.output_dir = None if output_dir is None else Path(output_dir)
+        self.name_key = name_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Bring every key onto the grid."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key], registration = self.common_grid.registered(d[key], d[self.ref_key])
+            if registration.mode != "none":
+                name = d.get(self.name_key, key)
+                logging.getLogger(__name__).info(
+                    "%s: %s registered (%s), normalised mutual information %.4f before, %.4f after",
+                    name, key, registration.mode, registration.before, registration.after,
+                )  # fmt: skip
+                self._write(f"{name}_{key}" if len(self.keys) > 1 else str(name), d[key], d[self.ref_key], registration)
+        return d
+
+    def _write(self, name: str, image: MetaTensor, reference: MetaTensor, registration: Registration) -> None:
+        if self.output_dir is None:
+            return
+        write_transform(self.output_dir / f"{name}_registration.tfm", registration)
+        write_checkerboard(self.output_dir / f"{name}_checkerboard.png", _grey(reference), _grey(image))
+
+
+def _matrix(transform: str | os.PathLike[str] | Sequence[Sequence[float]]) -> np.ndarray:
+    if isinstance(transform, (str, os.PathLike)):
+        return read_transform(transform)
+    matrix = np.array(transform, dtype=np.float64)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or (matrix[3] != (0, 0, 0, 1)).any():
+        raise ValueError(f"transform is {transform}; a .tfm file or a (4, 4) matrix of an affine map is accepted")
+    if abs(np.linalg.det(matrix)) < 1e-6:
+        raise ValueError(f"transform is {transform}; a matrix that can be inverted is accepted")
+    return matrix
+
+
+def _grey(image: MetaTensor) -> MetaTensor:
+    return cast(MetaTensor, luminance(image))

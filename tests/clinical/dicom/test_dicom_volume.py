@@ -1,0 +1,290 @@
+import copy
+
+import nibabel as nib
+import numpy as np
+import pytest
+from dicom_phantoms import axial, head, head_on, instances, sagittal, save, tilted
+from pydicom import Dataset, config
+
+from fusion_nets.clinical import ImageError
+from fusion_nets.clinical.dicom import fingerprint, pick_series, read_series
+from fusion_nets.clinical.dicom import volume as volume_module
+
+
+def read(folder, **which):
+    return read_series(pick_series(folder, **which))
+
+
+def assert_refused(folder, *words):
+    with pytest.raises(ImageError) as refused:
+        read(folder)
+    message = str(refused.value)
+    assert message.startswith(str(folder))
+    assert "accepted" in message
+    assert "\n" not in message
+    assert not any(told in message for told in ("Roe", "Jane", "PID4711", "2.25."))
+    for word in words:
+        assert word in message
+    return message
+
+
+@pytest.mark.parametrize("affine", [axial(), axial(turn=(0, 0, 7)), axial(turn=(15, -4, 7)), sagittal((40, 44, 12))])
+def test_every_voxel_lies_where_the_head_has_its_value(tmp_path, affine):
+    series = instances("CT", affine)
+    folder = save(tmp_path / "ct", series[::-1])
+    picked = pick_series(folder)
+    image = read_series(picked)
+    np.testing.assert_allclose(image[0], head_on(image.affine.numpy(), image.shape[1:]), atol=0.5001)
+    normal = np.cross(*np.reshape(np.float64(picked.datasets[0].ImageOrientationPatient), (2, 3)))
+    heights = [np.dot(np.float64(dataset.ImagePositionPatient), normal) for dataset in picked.datasets]
+    assert (np.diff(heights) > 0).all()
+    for k, dataset in enumerate(picked.datasets):  # order of datasets is the order of the last axis
+        corner = np.float64(dataset.ImagePositionPatient) * [-1, -1, 1]
+        np.testing.assert_allclose(nib.affines.apply_affine(image.affine.numpy(), (0, 0, k)), corner, atol=1e-4)
+
+
+def test_meta(tmp_path):
+    series = instances("CT")
+    for instance in series:
+        instance.WindowCenter, instance.WindowWidth = ["40", "600"], ["80", "2000"]
+    image = read(save(tmp_path / "ct", series))
+    assert image.meta["filename_or_obj"] == str(tmp_path / "ct")
+    assert image.meta["modality"] == "CT"
+    assert image.meta["units"] == "HU"
+    assert image.meta["window"] == (0.0, 80.0)
+    assert image.meta["frame_of_reference"] == fingerprint(series[0].FrameOfReferenceUID)
+    assert image.meta["series"] == fingerprint(series[0].SeriesInstanceUID)
+    assert "white" not in image.meta
+    assert not any(told in str(image.meta) for told in ("Roe", "PID4711", "2.25."))
+
+
+def test_single_slice_is_two_dimensional(tmp_path):
+    series = instances("MR", number=3)
+    folder = save(tmp_path / "mr", series)
+    whole, single = read(folder), read(folder / "IM0005.dcm")
+    assert single.shape == (1, 40, 44)
+    np.testing.assert_array_equal(single, whole[..., 4])
+    corner = nib.affines.apply_affine(whole.affine.numpy(), (0, 0, 4))
+    np.testing.assert_allclose(single.affine[:3, 3], corner, atol=1e-4)
+    np.testing.assert_allclose(single.affine[:3, :3], whole.affine[:3, :3], atol=1e-6)
+
+
+@pytest.mark.parametrize("degrees", [-20, -12, 5, 12, 20])
+def test_tilted_gantry_is_straightened(tmp_path, degrees):
+    image = read(save(tmp_path / "ct", tilted(degrees)))
+    axes = image.affine[:3, :3].numpy() / np.linalg.norm(image.affine[:3, :3].numpy(), axis=0)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-6)
+    truth = head_on(image.affine.numpy(), image.shape[1:])
+    values = image[0].numpy()
+    inside = values > -990  # the grid has grown by corners that no slice covers
+    assert inside.mean() > 0.6
+    apart = np.abs(values - truth)[inside]
+    assert apart.mean() < 0.6
+    assert apart.max() < 5
+    assert image.shape[2] > 44
+    assert image.min() == min(instance.pixel_array.min() for instance in tilted(degrees))
+
+
+def test_rounded_positions_are_no_tilt(tmp_path):
+    series = instances("CT", axial(turn=(10, 0, 0)))
+    for instance in series:
+        instance.ImagePositionPatient = [f"{float(value):.2f}" for value in instance.ImagePositionPatient]
+    image = read(save(tmp_path / "ct", series))
+    assert image.shape == (1, 40, 44, 12)
+    axes = image.affine[:3, :3].numpy() / np.linalg.norm(image.affine[:3, :3].numpy(), axis=0)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-6)
+
+
+@pytest.mark.parametrize(("gone", "count"), [([5], "1 slice is missing"), ([5, 6, 9], "3 slices are missing")])
+def test_missing_slices(tmp_path, gone, count):
+    series = [instance for k, instance in enumerate(instances("CT")) if k not in gone]
+    folder = save(tmp_path / "ct", series)
+    assert_refused(folder, count, "ImagePositionPatient", "between IM0005.dcm and IM0006.dcm")
+
+
+def test_missing_last_slice_of_pet(tmp_path):
+    folder = save(tmp_path / "pt", instances("PT")[:-1])
+    assert_refused(folder, "NumberOfSlices is 12, but 11 are there")
+
+
+def test_slice_that_is_there_twice(tmp_path):
+    series = instances("CT")
+    twin = copy.deepcopy(series[4])
+    twin.SOPInstanceUID = twin.file_meta.MediaStorageSOPInstanceUID = "2.25.123"
+    folder = save(tmp_path / "ct", [*series, twin])
+    assert_refused(folder, "IM0005.dcm and IM0013.dcm", "same place", "ImagePositionPatient")
+
+
+def test_copy_of_a_file_does_no_harm(tmp_path):
+    folder = save(tmp_path / "ct", instances("CT"))
+    (folder / "copy").write_bytes((folder / "IM0003.dcm").read_bytes())
+    assert read(folder).shape == (1, 40, 44, 12)
+    damaged = bytearray((folder / "IM0003.dcm").read_bytes())
+    damaged[-1] ^= 1
+    (folder / "copy").write_bytes(damaged)
+    assert_refused(folder, "same place")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values", "what"),
+    [
+        ("EchoTime", ["5", "90"], "2 echoes (by EchoTime)"),
+        ("TemporalPositionIdentifier", ["1", "2"], "2 temporal positions"),
+        ("ImageType", [["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]], "2 types of image"),
+    ],
+)
+def test_several_volumes_in_a_series(tmp_path, keyword, values, what):
+    first = instances("MR")
+    second = copy.deepcopy(first)
+    for instance in first:
+        setattr(instance, keyword, values[0])
+    for instance in second:
+        setattr(instance, keyword, values[1])
+        instance.SOPInstanceUID += "1"
+    assert_refused(save(tmp_path / "mr", first + second), what, "same places")
+
+
+def test_uneven_spacing(tmp_path):
+    series = instances("CT")
+    series[5].ImagePositionPatient[2] = float(series[5].ImagePositionPatient[2]) + 1.5
+    assert_refused(save(tmp_path / "ct", series), "uneven spacing", "4.5 to 7.5 mm", "ImagePositionPatient")
+
+
+def test_slices_beside_each_other(tmp_path):
+    series = instances("CT")
+    series[5].ImagePositionPatient[0] = float(series[5].ImagePositionPatient[0]) + 1.5
+    assert_refused(save(tmp_path / "ct", series), "beside each other", "ImagePositionPatient")
+
+
+def change(keyword, value):
+    def changed(series):
+        setattr(series[3], keyword, value)
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (change("ImageOrientationPatient", [1, 0, 0, 0, 0, -1]), ["ImageOrientationPatient differs"]),
+        (change("ImageOrientationPatient", [1, 0, 0, 0, 0, 0]), ["ImageOrientationPatient is damaged"]),
+        (change("ImageOrientationPatient", None), ["ImageOrientationPatient is missing"]),
+        (change("ImagePositionPatient", None), ["ImagePositionPatient is missing"]),
+        (change("ImagePositionPatient", [1, 2]), ["ImagePositionPatient is damaged"]),
+        (change("PixelSpacing", [1, 2]), ["PixelSpacing differs"]),
+        (change("PixelSpacing", [0, 2]), ["PixelSpacing is not positive"]),
+        (change("PixelSpacing", None), ["PixelSpacing is missing"]),
+        (change("Rows", 22), ["Rows differs"]),
+        (change("Columns", 20), ["Columns differs"]),
+        (change("FrameOfReferenceUID", "2.25.99"), ["FrameOfReferenceUID differs"]),
+        (change("PhotometricInterpretation", "MONOCHROME1"), ["PhotometricInterpretation differs"]),
+    ],
+)
+def test_slices_that_differ(tmp_path, changed, words):
+    series = instances("CT")
+    changed(series)
+    assert_refused(save(tmp_path / "ct", series), "IM0004.dcm", *words)
+
+
+def test_absurd_size_is_refused_before_memory_is_asked_for(tmp_path, monkeypatch):
+    series = instances("CT")
+    for instance in series:
+        instance.Rows = instance.Columns = 65000
+    monkeypatch.setattr(volume_module.np, "empty", lambda *_, **__: pytest.fail("memory was asked for"))
+    assert_refused(save(tmp_path / "ct", series), "(1, 65000, 65000, 12)", "1024 x 1024 x 256")
+
+
+def test_no_pixel_data(tmp_path):
+    series = instances("CT")
+    del series[2].PixelData
+    assert_refused(save(tmp_path / "ct", series), "IM0003.dcm: no pixel data")
+
+
+@pytest.mark.parametrize("left", [0.1, 0.5, 0.9, 0.99])
+def test_truncated_file(tmp_path, left):
+    folder = save(tmp_path / "ct", instances("CT"))
+    file = folder / "IM0003.dcm"
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * left)])
+    assert_refused(folder, "IM0003.dcm")
+
+
+def test_header_that_breaks_off_before_the_rows(tmp_path):
+    """It must not pass for an object without pixels, or the slice would be missing in silence."""
+    folder = save(tmp_path / "ct", instances("CT"))
+    file = folder / "IM0012.dcm"
+    content = file.read_bytes()
+    file.write_bytes(content[: content.index(b"\x28\x00\x10\x00")])
+    assert_refused(folder, "IM0012.dcm", "Rows")
+
+
+def test_nan(tmp_path):
+    series = instances("PT")
+    with config.disable_value_validation():
+        series[1].RescaleSlope = "NaN"
+    assert_refused(save(tmp_path / "pt", series), "IM0002.dcm", "RescaleSlope is damaged")
+
+
+def test_padding_takes_the_lowest_real_value(tmp_path):
+    series = instances("CT")
+    lowest = min(instance.pixel_array.min() for instance in series)
+    for instance in series:
+        pixels = instance.pixel_array.copy()
+        pixels[:5] = -2000
+        instance.PixelData = pixels.tobytes()
+        instance.add_new(0x00280120, "US", 2**16 - 2000)  # as some scanners write a negative one
+    image = read(save(tmp_path / "ct", series))
+    assert image.min() == lowest == image[0, :, :5].max()
+
+
+def test_padding_range(tmp_path):
+    series = instances("MR")
+    for instance in series:
+        pixels = instance.pixel_array.copy()
+        pixels[:5] = np.arange(5)[:, None]
+        pixels[5:] = np.maximum(pixels[5:], 50)
+        instance.PixelData = pixels.tobytes()
+        instance.PixelPaddingValue, instance.PixelPaddingRangeLimit = 4, 0
+    assert read(save(tmp_path / "mr", series)).min() == 50
+
+
+def test_frames_of_one_instance_without_functional_groups(tmp_path):
+    series = instances("CT")[:1]
+    series[0].NumberOfFrames = 3
+    series[0].PixelData *= 3
+    assert_refused(save(tmp_path / "ct", series), "3 frames without PerFrameFunctionalGroupsSequence")
+
+
+def test_reconstructed_nuclear_medicine(tmp_path):
+    """Slices lie along the normal in steps of SpacingBetweenSlices, which may lead backwards (PS3.3 C.8.4.15)."""
+    affine = axial((40, 44, 6))
+    for spacing, flip in ((6.0, 1), (-6.0, -1)):
+        slices = instances("PT", affine, (40, 44, 6))[::flip]
+        volume = slices[0]
+        volume.SOPClassUID = volume.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.20"
+        volume.Modality, volume.ImageType = "NM", ["ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION"]
+        detector = Dataset()
+        detector.ImagePositionPatient = volume.ImagePositionPatient
+        detector.ImageOrientationPatient = volume.ImageOrientationPatient
+        volume.DetectorInformationSequence = [detector]
+        pixels = np.stack([instance.pixel_array for instance in slices])
+        del volume.ImagePositionPatient, volume.ImageOrientationPatient, volume.SliceLocation, volume.RescaleSlope
+        del volume.Units
+        volume.SpacingBetweenSlices, volume.NumberOfFrames = spacing, 6
+        volume.SliceVector = [1, 2, 3, 4, 5, 6]
+        volume.PixelData = pixels.tobytes()
+        folder = save(tmp_path / str(spacing), [volume])
+        image = read(folder)
+        assert image.meta["units"] == "stored"
+        assert image.meta["modality"] == "NM"
+        np.testing.assert_allclose(image.affine, axial((40, 44, 6)), atol=1e-4)
+        np.testing.assert_array_equal(image[0], np.moveaxis(pixels[::flip], 0, -1).swapaxes(0, 1))
+        volume.ImageType[2] = "TOMO"
+        assert_refused(save(tmp_path / f"tomo {spacing}", [volume]), "ImageType is TOMO", "RECON TOMO")
+
+
+def test_head_phantom_is_not_symmetric():
+    """Or no test here would tell a mirrored volume from a right one."""
+    points = np.random.default_rng(0).uniform(-40, 40, (500, 3))
+    for axis in np.eye(3):
+        assert np.abs(head(points) - head(points * (1 - 2 * axis))).max() > 50
