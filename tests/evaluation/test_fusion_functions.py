@@ -208,7 +208,7 @@ def test_images_are_measured_in_chunks(monkeypatch):
 
     fused = noise(8, 1, 32, 30)
     (got,) = _common.measure_each([spy], fused, fused, fused, data_range=255.0)
-    assert seen == [3, 3, 2]
+    assert sorted(seen) == [2, 3, 3]
     torch.testing.assert_close(got, fused.sum((1, 2, 3)))
     seen.clear()
     _common.measure(spy, noise(2, 1, 90, 90), data_range=1.0)  # larger than a chunk
@@ -231,16 +231,43 @@ def test_any_split_of_a_batch_gives_the_same_bits(name, dtype):
 
 
 @every_metric
-def test_threads_do_not_change_how_a_batch_can_be_split(name):
-    # larger than what torch gives to a single thread
+def test_threads_change_nothing(name):
+    # larger than what torch gives to a single thread, and than a chunk
     images, threads = images_of(name, batch=3, side=192, dtype=torch.float32), torch.get_num_threads()
-    torch.set_num_threads(2)
     try:
+        torch.set_num_threads(1)
         whole = FUNCTIONS[name](*images)
+        torch.set_num_threads(2)
         parts = [FUNCTIONS[name](*(image[i : i + 1] for image in images)) for i in range(3)]
+        together = FUNCTIONS[name](*images)
+        assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(torch.cat(parts), whole)
+    assert torch.equal(together, whole)
+
+
+def test_threads_hand_errors_on_and_give_no_gradient(monkeypatch):
+    monkeypatch.setattr(_common, "_CHUNK_CPU", 1)
+    threads = torch.get_num_threads()
+
+    def broken(images):
+        raise RuntimeError("broken metric")
+
+    try:
+        torch.set_num_threads(2)
+        images = [image.requires_grad_() for image in triple(batch=3, side=16)]
+        with torch.no_grad(), pytest.raises(RuntimeError, match="broken metric"):
+            _common.measure(broken, *images, data_range=1.0)
+        assert torch.get_num_threads() == 2
+        with torch.no_grad():
+            assert not ssim(*images).requires_grad
+        with torch.inference_mode():
+            inferred = ssim(*triple(batch=3, side=16))
+        torch.testing.assert_close(inferred, ssim(*images).detach(), rtol=0, atol=0)
+        assert ssim(*images).requires_grad
+    finally:
+        torch.set_num_threads(threads)
 
 
 @every_metric
