@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from fusion_nets.clinical.dicom import new_series, new_study, write_instances
 
@@ -100,6 +101,25 @@ def series_of(modality, frame="2.25.1111", number=3, details=None, seed=0):
         values = values * 7.25
     image = image_of(values, affine_of(spacing, degrees), units={MR: "stored", CT: "HU", PT: "Bq/ml"}[modality])
     return new_series(image, modality, study(), number, f"a {modality}", frame, details), image
+
+
+def enhanced(instances):
+    """The geometry and identity of an enhanced multi-frame object with the slices of a classic series."""
+    whole = deepcopy(instances[0])
+    del whole.ImagePositionPatient, whole.ImageOrientationPatient, whole.PixelSpacing, whole.PixelData
+    whole.SOPClassUID, whole.NumberOfFrames = "1.2.840.10008.5.1.4.1.1.4.1", len(instances)
+    shared, direction, pixel = Dataset(), Dataset(), Dataset()
+    direction.ImageOrientationPatient = instances[0].ImageOrientationPatient
+    pixel.PixelSpacing, pixel.SliceThickness = instances[0].PixelSpacing, instances[0].SliceThickness
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [direction], [pixel]
+    whole.SharedFunctionalGroupsSequence, groups = [shared], []
+    for instance in reversed(instances):
+        group, position = Dataset(), Dataset()
+        position.ImagePositionPatient = instance.ImagePositionPatient
+        group.PlanePositionSequence = [position]
+        groups.append(group)
+    whole.PerFrameFunctionalGroupsSequence = groups
+    return whole
 
 
 def written(folder, instances):

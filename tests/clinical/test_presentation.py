@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from judges import CT, MR, PT, dciodvfy_errors, rotation, series_of, written
+from judges import CT, MR, PT, dciodvfy_errors, enhanced, rotation, series_of, written
 from pydicom import Dataset
 
 from fusion_nets.clinical.dicom import PALETTES, derived_series, presentation_state, spatial_registration
@@ -93,6 +93,12 @@ def test_overlay_of_another_study_and_frame_is_referred_to_as_that():
     assert item.ReferencedSOPInstanceUID == registration.SOPInstanceUID
     listed = {series.SeriesInstanceUID for series in state.ReferencedSeriesSequence}
     assert listed == {anatomy[0].SeriesInstanceUID, registration.SeriesInstanceUID}
+
+
+def test_enhanced_anatomy(tmp_path):
+    anatomy, overlay = pair(anatomy=MR)
+    written(tmp_path, [presentation_state([enhanced(anatomy)], overlay, **WINDOWS)])
+    assert dciodvfy_errors(tmp_path / "IM0001.dcm") == []
 
 
 def test_coloured_overlay_needs_no_window():

@@ -218,12 +218,12 @@ def _placed(image: MetaTensor, planes: Sequence[Plane]) -> tuple[np.ndarray, np.
     grid = grid_of(planes)
     placed = on_grid(image, *grid) if grid else None
     if grid and placed is not None:
-        array = np.moveaxis(placed.as_tensor().cpu().double().numpy(), 0, -1)
+        array = np.moveaxis(placed.as_tensor().cpu().float().numpy(), 0, -1)
         return (array[..., 0] if array.shape[3] == 1 else array), grid[0], True
     array, affine = radiological(image)
     if not lies_in(planes, image):
         raise ValueError("the image lies outside the anatomy, whose frame of reference it would be given")
-    return array.astype(np.float64), affine, False
+    return array.astype(np.float32), affine, False
 
 
 def _nearest(planes: Sequence[Plane], slab: np.ndarray) -> list[Plane]:

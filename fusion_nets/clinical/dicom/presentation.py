@@ -141,10 +141,14 @@ def presentation_state(
 
 def _stand_in(image: Dataset, first: Dataset) -> Dataset:
     """An image of the first one's patient, study and frame of reference, that brings no rescale of its own along."""
-    alike = common_study(first)
+    from pydicom import Dataset
+
+    alike = common_study(Dataset())  # without values, some of which are checked more strictly than real ones bear
+    alike.StudyInstanceUID = first.StudyInstanceUID
     for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Rows", "Columns", "SamplesPerPixel"):
         alike[keyword] = image[keyword]
     alike.FrameOfReferenceUID = first.get("FrameOfReferenceUID", "")
+    alike.SharedFunctionalGroupsSequence = [Dataset()]  # looked into where the class is a multi-frame one
     return alike
 
 
