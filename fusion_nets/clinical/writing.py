@@ -96,7 +96,7 @@ def _displayed(path: Path, image: torch.Tensor) -> tuple[np.ndarray, np.ndarray]
 
 
 def _to_8_bit(array: np.ndarray) -> np.ndarray:
-    return np.rint(array * 255).astype(np.uint8)
+    return np.rint(array.astype(np.float64) * 255).astype(np.uint8)
 
 
 def _as_rows(array: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -67,8 +69,7 @@ def fuse_pair(
     for config in configs:
         if not config.is_file():
             raise ValueError(f"{config}: no such file; bundle_root must be the folder of a bundle of this project")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that configurations are code, of a configuration that is this library's own
+    with _quiet():
         try:
             workflow = ConfigWorkflow(
                 config_file=[str(config) for config in configs],
@@ -104,6 +105,20 @@ def find_bundle(method: str) -> Path:
     if not (root / "configs").is_dir():
         raise ValueError(f"{root}: no such bundle; give the folder of one as bundle_root")
     return root
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without MONAI's words that a configuration is code and that none is there for logging, both as they should be."""
+    logger = logging.getLogger("monai.bundle.workflows")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _settings(path: str | os.PathLike[str] | None) -> Mapping[str, Any]:

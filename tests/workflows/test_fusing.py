@@ -61,7 +61,7 @@ def test_everything_that_was_asked_for_is_there(fused):
     }
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in written)
     kinds = {pydicom.dcmread(path).Modality for path in (folder / "case_dicom").iterdir()}
-    assert kinds == {"OT", "PR", "REG"}
+    assert kinds == {"MR", "PR", "REG"}
 
 
 def test_all_forms_hold_one_image_on_the_anatomys_grid(fused, dicom_study):
