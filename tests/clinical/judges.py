@@ -90,8 +90,11 @@ SIZES = {MR: ((20, 24, 7), (2.0, 2.5, 4.0), (12.0, 5.0, 3.0)), CT: ((22, 18, 9),
 SIZES[PT] = ((10, 12, 8), (4.5, 4.5, 4.0), (0, 0, 0))
 
 
-def series_of(modality, frame="2.25.1111", number=3, details=None, seed=0):
+def series_of(modality, frame="2.25.1111", number=3, details=None, seed=0, body_part=None):
     """A small series of noise over a slope: its instances and the image that they were made of."""
+    if body_part:
+        details = details or Dataset()
+        details.BodyPartExamined = body_part
     shape, spacing, degrees = SIZES[modality]
     rng = np.random.default_rng(seed)
     values = rng.integers(0, 900, (1, *shape)).astype(np.float32) + 10 * np.arange(shape[2], dtype=np.float32)

@@ -22,16 +22,17 @@ def fused_on(image, channels=1, seed=1):
     return image_of(values, image.affine.numpy())
 
 
-def fuse(anatomy=MR, overlay=PT, channels=1, **how):
-    (first, image), (second, _) = series_of(anatomy), series_of(overlay, number=5)
+def fuse(anatomy=MR, overlay=PT, channels=1, body_part=None, **how):
+    (first, image), (second, _) = series_of(anatomy, body_part=body_part), series_of(overlay, number=5)
     fused = fused_on(image, channels)
     return derived_series(fused, first, second, **({"method": "DM-FNet"} | how)), first, second, fused
 
 
+@pytest.mark.parametrize("body_part", [None, "HEAD"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("anatomy", [MR, CT, PT])
-def test_dciodvfy_finds_no_error(tmp_path, anatomy, channels):
-    result, *_ = fuse(anatomy, CT if anatomy == PT else PT, channels)
+def test_dciodvfy_finds_no_error(tmp_path, anatomy, channels, body_part):
+    result, *_ = fuse(anatomy, CT if anatomy == PT else PT, channels, body_part)
     written(tmp_path, result)
     for name in ("IM0001.dcm", f"IM{len(result):04d}.dcm"):
         assert dciodvfy_errors(tmp_path / name) == []

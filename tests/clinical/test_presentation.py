@@ -11,8 +11,10 @@ WINDOWS = {"anatomy_window": (-100.0, 300.0), "overlay_window": (0.0, 4000.0)}
 RAS_TO_LPS = np.diag([-1.0, -1, 1, 1])
 
 
-def pair(same_frame=True, anatomy=CT):
-    return series_of(anatomy)[0], series_of(PT, frame="2.25.1111" if same_frame else "2.25.2222", number=5)[0]
+def pair(same_frame=True, anatomy=CT, body_part=None):
+    return series_of(anatomy, body_part=body_part)[0], series_of(
+        PT, frame="2.25.1111" if same_frame else "2.25.2222", number=5
+    )[0]
 
 
 def motion(scale=(1, 1, 1), shear=0.0):
@@ -24,9 +26,9 @@ def motion(scale=(1, 1, 1), shear=0.0):
 
 
 @pytest.mark.parametrize("same_frame", [True, False])
-@pytest.mark.parametrize("anatomy", [CT, MR])
-def test_dciodvfy_finds_no_error(tmp_path, anatomy, same_frame):
-    first, second = pair(same_frame, anatomy)
+@pytest.mark.parametrize(("anatomy", "body_part"), [(CT, None), (MR, "HEAD")])
+def test_dciodvfy_finds_no_error(tmp_path, anatomy, body_part, same_frame):
+    first, second = pair(same_frame, anatomy, body_part)
     registration = None if same_frame else spatial_registration(first, second, motion())
     state = presentation_state(first, second, **WINDOWS, registration=registration)
     written(tmp_path, [state, *([registration] if registration else [])])

@@ -19,6 +19,7 @@ from .identity import derived_uid
 from .new_series import SECONDARY_CAPTURE, SOP_CLASSES, captured, new_instance, place_slice, radiological, store_colours
 from .sources import (
     Plane,
+    body_part,
     common_study,
     grid_of,
     lies_in,
@@ -43,8 +44,6 @@ _ACQUISITION = (
     "AcquisitionDate",
     "AcquisitionTime",
     "AcquisitionNumber",
-    "BodyPartExamined",
-    "Laterality",
     "ImageLaterality",
     "AnatomicRegionSequence",
     "PatientPosition",
@@ -165,8 +164,7 @@ def derived_series(
             instance.setdefault("PatientPosition", "")
             for keyword, missing in _OF_MODALITY[instance.Modality].items():
                 setattr(instance, keyword, origin.get(keyword, missing))
-        if "BodyPartExamined" not in instance:
-            instance.setdefault("Laterality", "")
+        body_part(instance, first)
         _store(instance, stored[:, :, k])
         instance.DerivationDescription = text
         instance.DerivationCodeSequence = _derivation_codes(bool(overlay))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Plane",
+    "body_part",
     "common_study",
     "grid_of",
     "lies_in",
@@ -213,6 +214,18 @@ def common_study(source: Dataset) -> Dataset:
         if keyword not in study:
             setattr(study, keyword, "")
     return study
+
+
+def body_part(instance: Dataset, source: Dataset) -> None:
+    """Say of a series which part and side of the body it shows, as far as the source knows (PS3.3 C.7.3.1).
+
+    The side is asked for, if empty, where the part is not known, and not to be there where the part is unpaired.
+    """
+    for keyword in ("BodyPartExamined", "Laterality"):
+        if source.get(keyword):
+            setattr(instance, keyword, source[keyword].value)
+    if "BodyPartExamined" not in instance and "Laterality" not in instance:
+        instance.Laterality = ""
 
 
 def own_moment(source: Dataset) -> tuple[str, str]:
