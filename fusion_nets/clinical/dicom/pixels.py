@@ -85,20 +85,27 @@ def decode(path: Path, where: str) -> Iterator[np.ndarray]:
 
 
 def _decoded(dataset: Dataset, syntax: str) -> Iterator[np.ndarray]:
-    is_palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
     try:
-        from pydicom.pixels import apply_color_lut, iter_pixels
-    except ImportError:  # pydicom 2 decodes all frames at once, and leaves colours as they are stored
-        from pydicom.pixel_data_handlers.util import apply_color_lut, convert_color_space
+        from pydicom import pixels
+    except ImportError:
+        yield from _decoded_by_pydicom_2(dataset)
+        return
+    is_palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
+    for frame in pixels.iter_pixels(dataset, decoding_plugin=DECODERS.get(syntax, "")):
+        yield pixels.apply_color_lut(frame, dataset)[..., :3] if is_palette else frame
 
-        frames = dataset.pixel_array
-        if dataset.PhotometricInterpretation.startswith("YBR_FULL"):
-            frames = convert_color_space(frames, dataset.PhotometricInterpretation, "RGB", per_frame=True)
-        frames = frames.reshape(-1, dataset.Rows, dataset.Columns, dataset.SamplesPerPixel)
-    else:
-        frames = iter_pixels(dataset, decoding_plugin=DECODERS.get(syntax, ""))
-    for frame in frames:
-        yield apply_color_lut(frame, dataset)[..., :3] if is_palette else frame
+
+def _decoded_by_pydicom_2(dataset: Dataset) -> Iterator[np.ndarray]:
+    """All frames at once, and colours as they are stored: pydicom 3 does better."""
+    from pydicom.pixel_data_handlers import apply_color_lut, convert_color_space
+
+    array = dataset.pixel_array
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        array = apply_color_lut(array, dataset)[..., :3]
+    elif dataset.PhotometricInterpretation.startswith("YBR_FULL"):
+        array = convert_color_space(array, dataset.PhotometricInterpretation, "RGB", per_frame=True)
+    count = int(dataset.get("NumberOfFrames") or 1)
+    yield from array.reshape(count, dataset.Rows, dataset.Columns, -1)
 
 
 def padding(stored: np.ndarray, header: Dataset) -> np.ndarray | None:
