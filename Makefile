@@ -11,7 +11,7 @@ FUSE_TEST = $(BIN)/python -m monai.bundle run --dataset_dir $(DATASET) --section
 REPORTS = $(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(DATASET) --published_dir $(PUBLISHED) \
     --method SMFusion=runs/reports/smfusion --method DM-FNet=runs/reports/dmfnet
 FUSE_SAMPLE = $(BIN)/python -m monai.bundle run --anatomy demo/mri.nii.gz --overlay demo/pet.nii.gz --overlay_window "[0, 16]" \
-    --overlay_colour True --slices_at_once 4 --logging_file bundles/dmfnet/configs/logging.conf
+    --overlay_palette hot --slices_at_once 4 --logging_file bundles/dmfnet/configs/logging.conf
 export PYTHONWARNINGS := ignore
 
 .PHONY: demo test lint bench scores reports clean

@@ -68,9 +68,29 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--format", help="one or more of dicom, nifti, nrrd, mha, png, parted by commas")
     command.add_argument("--name", help="what the results are called")
     command.add_argument("--deidentify", action="store_true", help="write DICOM without what tells the patient")
+    command.add_argument("--describe", action="store_true", help="of smfusion: describe the sources first")
+    command.add_argument("--evaluate", action="store_true", help="save the metrics of the result, too")
     command.add_argument("--settings", metavar="JSON", help="record of an earlier result, whose settings are taken")
     command.add_argument("--bundle_root", metavar="FOLDER", help="of the method's bundle")
     command.set_defaults(run=_fuse)
+
+    command = commands.add_parser("convert", help="write an image in another form: DICOM, NIfTI, NRRD, MHA or pictures")
+    command.add_argument("source", metavar="IN", help="folder of a DICOM series, or a file")
+    command.add_argument(
+        "destination",
+        metavar="OUT",
+        help="name ending in .nii, .nii.gz, .nrrd, .mha, .png (slices of a volume), .tif or .bmp, "
+        "or a folder's without an ending for DICOM",
+    )
+    command.add_argument("--series_uid", metavar="UID", help="of the series, or its fingerprint")
+    command.add_argument("--modality", metavar="CODE", help="MR, CT, PT or NM; picks among several series, or tells it")
+    command.add_argument("--units", metavar="UNIT", help="of values whose file does not tell: HU, SUV, Bq/ml or stored")
+    command.add_argument("--reference", metavar="FOLDER", help="DICOM series whose study the result joins")
+    command.add_argument("--reference_series_uid", metavar="UID", help="of that series, or its fingerprint")
+    command.add_argument("--window", nargs=2, type=float, metavar=("LOW", "HIGH"), help="black and white of pictures")
+    command.add_argument("--deidentify", action="store_true", help="write DICOM without what tells the patient")
+    command.add_argument("--key_file", metavar="FILE", help="with a secret, which keeps new UIDs the same in every run")
+    command.set_defaults(run=_convert)
 
     command = commands.add_parser("montage", help="draw anatomy, overlay and fused image, slice by slice, as a PNG")
     for name in ("anatomy", "overlay", "fused"):
@@ -146,6 +166,8 @@ def _sample(arguments: argparse.Namespace) -> None:
 def _fuse(arguments: argparse.Namespace) -> None:
     from fusion_nets.workflows import fuse_pair
 
+    if arguments.describe and arguments.method != "smfusion":
+        raise ValueError("--describe belongs to --method smfusion")
     chosen = {
         name: getattr(arguments, name)
         for name in ("register", "transform", "overlay_palette", "name", "settings", "bundle_root")
@@ -160,8 +182,10 @@ def _fuse(arguments: argparse.Namespace) -> None:
         arguments.output_dir,
         method=arguments.method,
         output_format=arguments.format.split(",") if arguments.format else None,
+        evaluate=arguments.evaluate,
         register_fallback=arguments.register_fallback,
         deidentify=arguments.deidentify,
+        describe=arguments.describe or None,
         **chosen,
     ):
         print(path)
@@ -176,6 +200,22 @@ def _window(words: Sequence[str] | None) -> Any:
     except ValueError as error:
         raise ValueError(f"a window is LOW HIGH or a name, got {' '.join(words)}") from error
     return [low, high]
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from fusion_nets.clinical import convert_image
+
+    names = ("series_uid", "modality", "units", "reference", "reference_series_uid", "deidentify")
+    written = convert_image(
+        arguments.source,
+        arguments.destination,
+        window=tuple(arguments.window) if arguments.window else None,
+        key=Path(arguments.key_file).read_bytes().strip() if arguments.key_file else None,
+        **{name: getattr(arguments, name) for name in names},
+    )
+    print(written[0] if len(written) == 1 else f"{written[0].parent}: {len(written)} files")
 
 
 def _montage(arguments: argparse.Namespace) -> None:

@@ -19,6 +19,14 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def dicom_study(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The sample study as DICOM, coarse: folders "mri", "pet" and "ct"; not to be changed."""
+    from fusion_nets.clinical import write_sample_study
+
+    return write_sample_study(tmp_path_factory.mktemp("study"), spacing=4, form="dicom")
+
+
+@pytest.fixture(scope="session")
 def reference(shared: Path) -> Path:
     folder = shared / "reference" / "dmfnet"
     if not folder.is_dir():

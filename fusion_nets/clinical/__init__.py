@@ -1,6 +1,7 @@
 """Reading and writing studies, and the sample study to try things on."""
 
 from .checkerboard import write_checkerboard
+from .converting import UNITS, convert_image
 from .datalist import AANLIB_PAIRS, aanlib_pairs, balanced_weights, load_pairs, single_images, with_texts
 from .errors import ImageError
 from .foreground import foreground
@@ -18,8 +19,8 @@ from .registration import (
 )
 from .resampling import resample_onto
 from .sample import write_sample_study
-from .whole_files import file_sha256, remove_partials, whole_file
-from .writing import OUTPUT_SUFFIXES, write_image
+from .whole_files import file_sha256, remove_partials, whole_file, whole_folder
+from .writing import OUTPUT_SUFFIXES, write_image, write_slices
 
 __all__ = [
     "AANLIB_PAIRS",
@@ -31,9 +32,11 @@ __all__ = [
     "Registration",
     "RegistrationError",
     "RegistrationMode",
+    "UNITS",
     "aanlib_pairs",
     "balanced_weights",
     "check_same_grid",
+    "convert_image",
     "file_sha256",
     "foreground",
     "is_picture",
@@ -46,10 +49,12 @@ __all__ = [
     "similarity",
     "single_images",
     "whole_file",
+    "whole_folder",
     "with_texts",
     "write_checkerboard",
     "write_image",
     "write_montage",
     "write_sample_study",
     "write_transform",
+    "write_slices",
 ]

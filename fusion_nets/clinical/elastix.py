@@ -57,6 +57,7 @@ def align(
     fixed: MetaTensor,
     moving: MetaTensor,
     content: np.ndarray,
+    grid: np.ndarray,
     start: np.ndarray,
     centre: np.ndarray,
     affine: bool,
@@ -66,7 +67,8 @@ def align(
     Args:
         fixed: (1, H, W, D).
         moving: (1, H', W', D').
-        content: (H, W, D), where the fixed image counts.
+        content: (X, Y, Z) bool, where the fixed image counts; something is true.
+        grid: (4, 4), affine of these voxels, which may be fewer than the image's.
         start: (4, 4), a first guess of the result.
         centre: (3,) in mm of the fixed image's world, to turn about.
         affine: look for scaling and shear too, after rotation and shift.
@@ -87,7 +89,7 @@ def align(
         parameters.AddParameterMap(values | {"Transform": [kind], "CenterOfRotationPoint": about})
     method = itk.ElastixRegistrationMethod.New(fixed_image, moving_image)
     method.SetParameterObject(parameters)
-    method.SetFixedMask(_mask(content, affine_of(fixed)))
+    method.SetFixedMask(_mask(content, grid))
     method.SetLogToConsole(False)
     method.SetNumberOfThreads(1)  # sums over threads would depend on how many there are
     method.Update()
@@ -123,11 +125,8 @@ def _itk_image(values: np.ndarray, affine: np.ndarray) -> Any:
 
 
 def _mask(content: np.ndarray, affine: np.ndarray) -> Any:
-    """Where the fixed image counts, with a margin; as coarse as the image is made."""
-    every = np.maximum(FINEST // voxel_sizes(affine), 1).astype(int)
-    mask = content[tuple(slice(None, None, step) for step in every)]
-    affine = affine @ np.diag([*every, 1.0])
-    near = ndimage.distance_transform_edt(~mask, sampling=voxel_sizes(affine)) <= MARGIN if mask.any() else ~mask
+    """Where the fixed image counts, with a margin."""
+    near = ndimage.distance_transform_edt(~content, sampling=voxel_sizes(affine)) <= MARGIN
     return _itk_image(near.astype(np.uint8), affine)
 
 

@@ -45,11 +45,14 @@ def foreground(image: MetaTensor) -> np.ndarray:
     voxels = np.bincount(labels.ravel())
     voxels[0] = 0
     mask = (voxels >= BESIDE * voxels.max())[labels]
-    mask = ndimage.binary_fill_holes(mask)
+    mask = _filled(mask)
     # a head is open where the field of view ends, so that only its slices are closed
-    for part in np.moveaxis(mask, -1, 0) if mask.ndim == 3 else ():
-        ndimage.binary_fill_holes(part, output=part)
-    return mask
+    return np.stack([_filled(part) for part in np.moveaxis(mask, -1, 0)], axis=-1) if mask.ndim == 3 else mask
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    outside, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
+    return (outside != outside.flat[0])[(slice(1, -1),) * mask.ndim]
 
 
 def _threshold(values: np.ndarray) -> float:

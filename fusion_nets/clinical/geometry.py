@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from monai.data import MetaTensor
 
 from .errors import ImageError
@@ -16,6 +17,7 @@ __all__ = [
     "is_one_grid",
     "is_picture",
     "overlap",
+    "thinned",
     "voxels_between",
 ]
 
@@ -70,6 +72,15 @@ def check_same_grid(image: MetaTensor, reference: MetaTensor) -> None:
     apart = grid_distance(image, reference)
     if apart > 0.5 * float(reference.pixdim[: len(wanted)].min()):
         raise ImageError(f"{path}: lies up to {apart:.1f} mm away from {first_path}; sources on one grid are accepted")
+
+
+def thinned(volume: MetaTensor, spacing: float) -> MetaTensor:
+    """Every so many voxels of a volume (C, H, W, D), so that they lie no further apart than `spacing` in mm."""
+    every = [max(int(spacing / edge + 1e-3), 1) for edge in volume.pixdim.tolist()]
+    affine = volume.affine.clone()
+    affine[:3, :3] *= torch.tensor(every, dtype=affine.dtype)
+    part = volume.as_tensor()[:, :: every[0], :: every[1], :: every[2]]
+    return MetaTensor(part, meta={**volume.meta, "affine": affine})
 
 
 def voxels_between(image: MetaTensor, reference: MetaTensor, transform: np.ndarray | None = None) -> np.ndarray:

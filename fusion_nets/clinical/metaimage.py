@@ -15,7 +15,7 @@ import numpy as np
 
 from .errors import ImageError, check_voxels, unreadable
 
-__all__ = ["beside", "read_metaimage"]
+__all__ = ["beside", "metaimage_fields", "read_metaimage"]
 
 TYPES = {
     "MET_CHAR": "i1",
@@ -81,6 +81,12 @@ def read_metaimage(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     except Exception as error:
         raise unreadable(path, "MetaImage file", "a whole one, binary, of one data file,", error) from error
     return array, affine, kind.kind
+
+
+def metaimage_fields(path: Path) -> dict[str, str]:
+    """What a header says, field by field, damaged or not."""
+    with open(path, "rb") as file:
+        return _header(file)[0]
 
 
 def beside(path: Path, name: str) -> Path:

@@ -13,6 +13,7 @@ from .errors import ImageError
 from .itk_files import ITK_SUFFIXES, read_itk
 from .nifti import NIFTI_SUFFIXES, read_nifti
 from .pictures import RASTER_AFFINE, RASTER_SUFFIXES, read_picture
+from .volumes import read_note
 
 __all__ = ["ITK_SUFFIXES", "NIFTI_SUFFIXES", "RASTER_AFFINE", "RASTER_SUFFIXES", "read_image"]
 
@@ -80,6 +81,9 @@ def _read_file(path: Path) -> MetaTensor:
     meta: dict[str, object] = {"filename_or_obj": str(path), "units": units}
     if white is not None:
         meta["white"] = white
+    if not name.endswith(RASTER_SUFFIXES):
+        said = read_note(path)
+        meta |= {key: int(value) if key == "white" else value for key, value in said.items()}
     tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     return MetaTensor(tensor, affine=torch.from_numpy(affine), meta=meta)
 

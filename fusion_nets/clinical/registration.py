@@ -15,7 +15,7 @@ from scipy import ndimage
 from .elastix import align
 from .errors import ImageError
 from .foreground import foreground
-from .geometry import affine_of, as_volume, is_one_grid, is_picture, overlap, voxels_between
+from .geometry import affine_of, as_volume, is_one_grid, is_picture, overlap, thinned, voxels_between
 from .resampling import air
 from .whole_files import whole_file
 
@@ -36,6 +36,9 @@ OVERLAPS_WELL = 0.5
 
 FEWEST_SLICES = 4
 """Along every axis; rotation cannot be told from fewer."""
+
+ENOUGH = 2.0
+"""Distance in mm of the voxels by which the patient is found and the similarity is measured."""
 
 MOST_POINTS = 200_000
 """At which the similarity is measured."""
@@ -170,7 +173,8 @@ def _why_not(anatomy: MetaTensor, overlay: MetaTensor) -> str | None:
     frames = [image.meta.get("frame_of_reference") for image in (anatomy, overlay)]
     if frames[0] is None or frames[0] != frames[1]:
         return None
-    shared = max(overlap(anatomy, overlay, foreground(anatomy)), overlap(overlay, anatomy, foreground(overlay)))
+    thin, thin_overlay = thinned(anatomy, ENOUGH), thinned(overlay, ENOUGH)
+    shared = max(overlap(thin, overlay, foreground(thin)), overlap(thin_overlay, anatomy, foreground(thin_overlay)))
     return f"one frame of reference, {100 * shared:.0f} % overlap" if shared >= OVERLAPS_WELL else None
 
 
@@ -183,22 +187,23 @@ def _registered(anatomy: MetaTensor, overlay: MetaTensor, mode: str, none: Regis
                 f"{_name(image)}: size {tuple(image.shape[1:])} is too flat to register; volumes of {FEWEST_SLICES} or "
                 "more slices are accepted, or register=none"
             )
-    head, hot = foreground(anatomy), foreground(overlay)
+    thin, thin_overlay = thinned(anatomy, ENOUGH), thinned(overlay, ENOUGH)
+    head, hot = foreground(thin), foreground(thin_overlay)
     for image, content in ((anatomy, head), (overlay, hot)):
         if not content.any():
             raise RegistrationError(f"{_name(image)}: shows nothing to register by; register=none is accepted for it")
-    centre, other = (_centre(image, content) for image, content in ((anatomy, head), (overlay, hot)))
+    centre, other = (_centre(image, content) for image, content in ((thin, head), (thin_overlay, hot)))
     shifted = np.eye(4)
     shifted[:3, 3] = other - centre
-    before = similarity(anatomy, overlay, head)
-    start = shifted if similarity(anatomy, overlay, head, shifted) > before else np.eye(4)
+    before = similarity(thin, overlay, head)
+    start = shifted if similarity(thin, overlay, head, shifted) > before else np.eye(4)
     try:
-        matrix = align(anatomy, overlay, head, start, centre, mode == "affine")
+        matrix = align(anatomy, overlay, head, affine_of(thin), start, centre, mode == "affine")
     except RuntimeError as error:
         raise RegistrationError(
             f"{_name(overlay)}: elastix could not register it to {_name(anatomy)}; {_way_out()}"
         ) from error
-    after = similarity(anatomy, overlay, head, matrix)
+    after = similarity(thin, overlay, head, matrix)
     if after < before:
         raise RegistrationError(
             f"{_name(overlay)}: {mode} registration to {_name(anatomy)} made it worse (normalised mutual information "

@@ -1,32 +1,34 @@
-"""Write a fused image: a picture or NIfTI."""
+"""Write a fused image: a picture, a volume, or a picture of every slice."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from .reading import NIFTI_SUFFIXES, RASTER_AFFINE, RASTER_SUFFIXES
-from .whole_files import whole_file
+from .reading import RASTER_AFFINE, RASTER_SUFFIXES
+from .volumes import VOLUME_SUFFIXES, save_volume
+from .whole_files import SIGNATURE, whole_file, whole_folder
 
-__all__ = ["OUTPUT_SUFFIXES", "write_image"]
+__all__ = ["OUTPUT_SUFFIXES", "PICTURE_SUFFIXES", "write_image", "write_slices"]
 
-_LOSSLESS = tuple(suffix for suffix in RASTER_SUFFIXES if suffix not in (".jpg", ".jpeg"))
-OUTPUT_SUFFIXES = (*_LOSSLESS, *NIFTI_SUFFIXES)
+PICTURE_SUFFIXES = tuple(suffix for suffix in RASTER_SUFFIXES if suffix not in (".jpg", ".jpeg"))
+"""Of pictures without loss."""
+OUTPUT_SUFFIXES = (*PICTURE_SUFFIXES, *VOLUME_SUFFIXES)
 
 
 def write_image(path: str | os.PathLike[str], image: torch.Tensor) -> Path:
     """Write a fused image in the form its name's ending asks for.
 
     Args:
-        path: ends in .png, .tif, .tiff or .bmp (two-dimensional images, 8 bit), .nii or .nii.gz. NIfTI keeps a grey
-            image as float32 in [0, 1] and a coloured one as RGB24, with the image's affine.
+        path: ends in .png, .tif, .tiff or .bmp (two-dimensional images, 8 bit), .nii, .nii.gz, .nrrd or .mha. These
+            keep a grey image as float32 in [0, 1] and a coloured one as RGB of 8 bit, with the image's affine.
         image: (1 | 3, H, W[, D]) in [0, 1]; values beyond become black or white. The affine of a MetaTensor says how a
             slice lies: a picture is written as a radiologist looks at it, the patient's right (or front, in a
             sagittal slice) on the left, front or head on top. A tensor without one keeps its rows and columns.
@@ -42,39 +44,59 @@ def write_image(path: str | os.PathLike[str], image: torch.Tensor) -> Path:
     name = path.name.lower()
     if not name.endswith(OUTPUT_SUFFIXES):
         raise ValueError(f"{path}: unknown ending; accepted are {', '.join(OUTPUT_SUFFIXES)}")
-    if image.ndim not in (3, 4) or image.shape[0] not in (1, 3):
-        raise ValueError(f"{path}: expected (1 | 3, H, W[, D]) to write, got {tuple(image.shape)}")
-    if image.ndim == 4 and name.endswith(_LOSSLESS):
-        raise ValueError(f"{path}: a volume cannot become a picture; accepted are {', '.join(NIFTI_SUFFIXES)}")
-    array = torch.as_tensor(image).detach().cpu().float().numpy()
-    if not np.isfinite(array).all():
-        raise ValueError(f"{path}: not written, the image holds NaN or infinity; only finite values are accepted")
-    array = array.clip(0, 1)
-    if isinstance(image, MetaTensor):
-        affine = image.affine.cpu().numpy()
+    if image.ndim == 4 and name.endswith(PICTURE_SUFFIXES):
+        raise ValueError(f"{path}: a volume cannot become a picture; accepted are {', '.join(VOLUME_SUFFIXES)}")
+    array, affine = _displayed(path, image)
+    if name.endswith(VOLUME_SUFFIXES):
+        save_volume(path, array if array.shape[0] == 1 else _to_8_bit(array), affine, {}, white=1)
     else:
-        affine = RASTER_AFFINE if image.ndim == 3 else np.eye(4)
-    with whole_file(path) as partial:
-        if name.endswith(NIFTI_SUFFIXES):
-            nib.save(_as_nifti(array, affine), partial)
-        else:
+        with whole_file(path) as partial:
             Image.fromarray(_as_rows(_to_8_bit(array), affine)).save(partial)
     return path
 
 
-def _to_8_bit(array: np.ndarray) -> np.ndarray:
-    return np.rint(array * 255).astype(np.uint8)
+def write_slices(folder: str | os.PathLike[str], image: torch.Tensor) -> list[Path]:
+    """Write every slice of a volume as a PNG of 8 bit, `0001.png` and so on, as a radiologist looks at it.
+
+    Args:
+        folder: appears when all are written. One that holds nothing but such slices is replaced.
+        image: (1 | 3, H, W[, D]) in [0, 1], see :func:`write_image`; slices lie along the last axis and are numbered in
+            its order.
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: if the folder holds something else, or the image cannot be written.
+    """
+    folder = Path(folder)
+    array, affine = _displayed(folder, image)
+    pixels = _to_8_bit(array if array.ndim == 4 else array[..., None])
+    signed = PngInfo()
+    signed.add_text("Software", SIGNATURE.decode())
+    names = [f"{k:04d}.png" for k in range(1, pixels.shape[-1] + 1)]
+    with whole_folder(folder) as partial:
+        for k, name in enumerate(names):
+            Image.fromarray(_as_rows(pixels[..., k], affine)).save(partial / name, pnginfo=signed)
+    return [folder / name for name in names]
 
 
-def _as_nifti(array: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
-    if array.shape[0] == 1:
-        image = nib.Nifti1Image(array[0], affine)
-        image.header["cal_max"] = 1
+def _displayed(path: Path, image: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """(1 | 3, H, W[, D]) in [0, 1], and its affine."""
+    if image.ndim not in (3, 4) or image.shape[0] not in (1, 3):
+        raise ValueError(f"{path}: expected (1 | 3, H, W[, D]) to write, got {tuple(image.shape)}")
+    array = torch.as_tensor(image).detach().cpu().float().numpy()
+    if not np.isfinite(array).all():
+        raise ValueError(f"{path}: not written, the image holds NaN or infinity; only finite values are accepted")
+    if isinstance(image, MetaTensor):
+        affine = image.affine.cpu().numpy()
     else:
-        rgb = np.dtype([("R", np.uint8), ("G", np.uint8), ("B", np.uint8)])
-        image = nib.Nifti1Image(np.ascontiguousarray(np.moveaxis(_to_8_bit(array), 0, -1)).view(rgb)[..., 0], affine)
-    image.header.set_xyzt_units("mm")
-    return image
+        affine = RASTER_AFFINE if image.ndim == 3 else np.eye(4)
+    return array.clip(0, 1), affine
+
+
+def _to_8_bit(array: np.ndarray) -> np.ndarray:
+    return np.rint(array.astype(np.float64) * 255).astype(np.uint8)
 
 
 def _as_rows(array: np.ndarray, affine: np.ndarray) -> np.ndarray:

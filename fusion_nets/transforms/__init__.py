@@ -1,23 +1,33 @@
 """Transforms that MONAI lacks for fusion: loading pairs, display range, colour, words."""
 
-from .colour import HotColours, HotColoursd, MergeChroma, MergeChromad, SplitLuminance, SplitLuminanced, luminance
+from .colour import (
+    ApplyPalette,
+    ApplyPaletted,
+    MergeChroma,
+    MergeChromad,
+    SplitLuminance,
+    SplitLuminanced,
+    luminance,
+)
 from .common_grid import CommonGrid, CommonGridd
-from .display import ScaleToDisplayRange, ScaleToDisplayRanged
+from .display import CT_WINDOWS, ScaleToDisplayRange, ScaleToDisplayRanged
 from .encoding import EncodeText, EncodeTextd, RandForgetTextd, RandMirrord, swap_sides
-from .loading import LoadStudyImage, LoadStudyImaged
+from .loading import CheckSourcesd, LoadStudyImage, LoadStudyImaged
 from .recording import RecordChoicesd
 from .saving import SaveFusedd
 from .text import Describe, Described
 
 __all__ = [
+    "CheckSourcesd",
+    "ApplyPalette",
+    "ApplyPaletted",
+    "CT_WINDOWS",
     "CommonGrid",
     "CommonGridd",
     "EncodeText",
     "EncodeTextd",
     "Describe",
     "Described",
-    "HotColours",
-    "HotColoursd",
     "LoadStudyImage",
     "LoadStudyImaged",
     "MergeChroma",

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable, Mapping
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
-__all__ = ["HotColours", "HotColoursd", "MergeChroma", "MergeChromad", "SplitLuminance", "SplitLuminanced", "luminance"]
+from fusion_nets.clinical.dicom import PALETTES
+
+__all__ = [
+    "ApplyPalette",
+    "ApplyPaletted",
+    "MergeChroma",
+    "MergeChromad",
+    "SplitLuminance",
+    "SplitLuminanced",
+    "luminance",
+]
 
 _WEIGHTS = (0.299, 0.587, 0.114)
 
@@ -24,20 +37,87 @@ def luminance(image: torch.Tensor) -> torch.Tensor:
     return red * image[0:1] + green * image[1:2] + blue * image[2:3]
 
 
-class HotColours(Transform):
-    """Colour a grey image in [0, 1] from black over red and yellow to white, the "hot" scale of nuclear medicine.
+class ApplyPalette(Transform):
+    """Colour a grey image in [0, 1] by a palette; its luminance stays what it was.
 
-    Red rises over the first three eighths of the range, green over the next three, blue over the last quarter;
-    luminance rises throughout. A coloured image stays as it is.
+    Luminance is what is fused, and as grey values tell what is more and what is less, it must rise with them. That of
+    a palette need not: it falls in parts of "pet" and "pet_20_step", so that a hot spot would be darker than warm
+    tissue, and where it does rise ("hot_iron", "hot_metal_blue", "hot"), it is bent. So the palette gives hue and
+    saturation alone, as :class:`MergeChroma` puts them on a luminance, saturation giving way at the ends of the RGB
+    range; the fused luminance is the same under every palette and none. All these palettes end in white, which has no
+    hue: on a grey of the anatomy's the highest uptake would look like none. So 1 is the last saturated colour before
+    that (orange of "hot_iron"), and what comes after it is left out.
+
+    Args:
+        palette: "hot_iron", "pet", "hot_metal_blue" or "pet_20_step", DICOM's well-known palettes (PS3.6 B.1);
+            "hot", from black over red and yellow to white, red rising over the first three eighths of the range, green
+            over the next three, blue over the last quarter; "auto", hot_iron for PET and SPECT and none for others;
+            None or "none" leaves the image grey. Colours between two entries are interpolated, but for the 20 steps.
+        keep_luminance: False gives the palette's own colours, to show an image and not to fuse it.
+
+    Raises:
+        ValueError: for another palette.
     """
 
     backend = [TransformBackends.TORCH]
 
+    def __init__(self, palette: str | None = "hot_iron", keep_luminance: bool = True) -> None:
+        accepted = (*PALETTES, "hot", "auto", "none")
+        if palette is not None and palette not in accepted:
+            raise ValueError(f"palette is {palette!r}; accepted are {', '.join(accepted)}")
+        self.palette = palette
+        self.keep_luminance = keep_luminance
+
     def __call__(self, img: torch.Tensor) -> torch.Tensor:
-        """Colour (1 | 3, ...) as (3, ...)."""
-        if img.shape[0] == 3:
+        """Colour (1, ...) as (3, ...) in [0, 1] and say so in ``meta["palette"]``; a coloured image stays as it is."""
+        palette = self.palette
+        if palette == "auto":
+            meta = getattr(img, "meta", {})
+            is_uptake = meta.get("modality") in ("PT", "NM") or meta.get("units") in ("SUV", "Bq/ml", "counts")
+            palette = "hot_iron" if is_uptake else "none"
+        if img.shape[0] == 3 or palette is None or palette == "none":
             return img
-        return torch.cat([img * 8 / 3, img * 8 / 3 - 1, img * 4 - 3]).clamp(0, 1)
+        colours = grey = convert_to_tensor(img, track_meta=False)
+        if self.keep_luminance:
+            colours = MergeChroma()(grey, SplitLuminance()(_looked_up(grey * _saturated(palette), palette))[1])
+        else:
+            colours = _looked_up(grey, palette)
+        if not isinstance(img, MetaTensor):
+            return convert_to_tensor(colours, track_meta=False)
+        return MetaTensor(convert_to_tensor(colours, track_meta=False), meta={**img.meta, "palette": palette})
+
+
+def _looked_up(grey: torch.Tensor, palette: str) -> torch.Tensor:
+    if palette == "hot":
+        return torch.cat([grey * 8 / 3, grey * 8 / 3 - 1, grey * 4 - 3]).clamp(0, 1)
+    table = _table(palette).to(grey)
+    last = len(table) - 1
+    if palette == "pet_20_step":
+        return table[(grey[0] * (last + 1)).long().clamp(0, last)].movedim(-1, 0)
+    place = (grey[0] * last).clamp(0, last)
+    below = place.long().clamp(max=last - 1)
+    return torch.lerp(table[below], table[below + 1], (place - below)[..., None]).movedim(-1, 0)
+
+
+@functools.cache
+def _saturated(palette: str) -> float:
+    """Where a palette, of 0 to 1, has its last saturated colour."""
+    shades = torch.linspace(0, 1, 256)[None]
+    colours = _looked_up(shades, palette)
+    saturation = colours.amax(0) - colours.amin(0)
+    return float(shades[0, saturation >= 0.95 * saturation.max()].max())
+
+
+@functools.cache
+def _table(palette: str) -> torch.Tensor:
+    """Entries (256, 3) of a well-known palette, in [0, 1]."""
+    from pydicom import dcmread
+    from pydicom.data import get_palette_files
+
+    file = dcmread(get_palette_files(PALETTES[palette])[0])
+    channels = (file[f"{channel}PaletteColorLookupTableData"].value for channel in ("Red", "Green", "Blue"))
+    entries = np.stack([np.frombuffer(channel, dtype=np.uint8) for channel in channels], axis=-1)
+    return torch.from_numpy(entries / 255)
 
 
 class SplitLuminance(Transform):
@@ -90,20 +170,26 @@ class MergeChroma(Transform):
         return (bright + scale * colour).clamp(0, 1)
 
 
-class HotColoursd(MapTransform):
-    """Dictionary twin of :class:`HotColours`."""
+class ApplyPaletted(MapTransform):
+    """Dictionary twin of :class:`ApplyPalette`."""
 
-    backend = HotColours.backend
+    backend = ApplyPalette.backend
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        palette: str | None = "hot_iron",
+        keep_luminance: bool = True,
+        allow_missing_keys: bool = False,
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.colour = HotColours()
+        self.apply_palette = ApplyPalette(palette, keep_luminance)
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         """Colour every key."""
         d = dict(data)
         for key in self.key_iterator(d):
-            d[key] = self.colour(d[key])
+            d[key] = self.apply_palette(d[key])
         return d
 
 

@@ -9,56 +9,138 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple
+from scipy import ndimage
 
-__all__ = ["ScaleToDisplayRange", "ScaleToDisplayRanged"]
+from fusion_nets.clinical import ImageError, foreground
+
+__all__ = ["CT_WINDOWS", "ScaleToDisplayRange", "ScaleToDisplayRanged", "Window"]
+
+Window = str | Sequence[float]
+
+CT_WINDOWS = {
+    "brain": (0.0, 80.0),
+    "subdural": (-25.0, 175.0),
+    "bone": (-500.0, 1300.0),
+    "soft_tissue": (-160.0, 240.0),
+}
+"""Low and high in HU, of the usual width and level: 80 and 40, 200 and 75, 1800 and 400, 400 and 40 (within what
+Radiopaedia.org, "Windowing (CT)", gives for each)."""
+
+_UPTAKE = ("SUV", "Bq/ml", "counts")
+_MOST_UPTAKE = 99.99
+
+_RIM = 2
+"""Voxels at the patient's surface, partly air, that do not count for percentiles."""
+
+_NAMES = (*CT_WINDOWS, "header", "percentiles")
 
 
 class ScaleToDisplayRange(Transform):
     """Map an image's display range to [0, 1]; values outside it are clamped.
 
-    The range is, in this order: ``window`` if given; black to white of a picture or RGB image; for measured values,
-    ``percentiles`` of what is above the lowest value (air or background, which would otherwise decide the percentile).
-    The range taken is recorded in ``meta["display_range"]``, and ``meta["white"]`` is 1 from there on.
+    Without a ``window``, what the image is decides, by ``meta["white"]``, ``meta["units"]`` and ``meta["modality"]``:
+
+    - a picture or coloured image: black to white;
+    - CT: the brain window, 0 to 80 HU;
+    - PET and SPECT: 0 to the 99.99th percentile inside the patient, beyond which there is no lesion to be seen, while
+      the ``percentiles`` of other images would make one of a millilitre white, and all alike;
+    - MR: between the percentiles inside the patient;
+    - what is not known: between the percentiles of what is above the lowest value (air or background, which would
+      otherwise decide the percentile), and so too where no patient is found.
+
+    ``meta["display_range"]`` records the range, ``meta["display"]`` also by which rule it was taken and its units:
+    {"window", "range", "units"}, where "window" is a name of a window, "given", "white", "uptake" or "percentiles". The
+    range as ``window`` gives the same image again, exactly. ``meta["white"]`` is 1 from there on.
 
     Args:
-        window: (low, high) in stored units, such as (0, 80) HU for a brain window.
+        window: (low, high) in stored units, such as (0, 80) HU or (0, 10) SUV; or a name: one of :data:`CT_WINDOWS`,
+            for images that may be CT; "header", what the image itself recommends in ``meta["window"]``; "percentiles",
+            inside the patient for any measured values.
         percentiles: (lower, upper), in percent.
 
     Raises:
-        ValueError: for a window or percentiles out of order, or measured values that are all the same.
+        ValueError: for a window or percentiles out of order, or an unknown name.
     """
 
     backend = [TransformBackends.TORCH]
 
-    def __init__(self, window: Sequence[float] | None = None, percentiles: tuple[float, float] = (0.5, 99.5)) -> None:
-        self.window = None if window is None else ensure_tuple(window)
-        if self.window is not None and not (len(self.window) == 2 and self.window[0] < self.window[1]):
+    def __init__(self, window: Window | None = None, percentiles: tuple[float, float] = (0.5, 99.5)) -> None:
+        self.window = None if window is None else window if isinstance(window, str) else ensure_tuple(window)
+        if isinstance(self.window, str):
+            if self.window not in _NAMES:
+                raise ValueError(f"window is {window!r}; accepted are (low, high) and {', '.join(_NAMES)}")
+        elif self.window is not None and not (len(self.window) == 2 and self.window[0] < self.window[1]):
             raise ValueError(f"window must be (low, high) with low < high, got {window}")
         if not 0 <= percentiles[0] < percentiles[1] <= 100:
             raise ValueError(f"percentiles must be (lower, upper) within 0 to 100, got {percentiles}")
         self.percentiles = percentiles
 
     def __call__(self, img: torch.Tensor) -> torch.Tensor:
-        """Scale (C, ...) to [0, 1]."""
-        low, high = self._range(img)
+        """Scale (C, ...) to [0, 1].
+
+        Raises:
+            ImageError: if the values are all the same and no window is given, or a named window does not suit the
+                image.
+        """
+        rule, low, high = self._range(img)
         scaled = ((img - low) / (high - low)).clamp(0, 1)
         if isinstance(scaled, MetaTensor):
-            scaled.meta |= {"display_range": [low, high], "white": 1}
+            display = {"window": rule, "range": [low, high], "units": str(scaled.meta.get("units") or "stored")}
+            scaled.meta |= {"display_range": [low, high], "display": display, "white": 1}
         return scaled
 
-    def _range(self, img: torch.Tensor) -> tuple[float, float]:
-        if self.window is not None:
-            return float(self.window[0]), float(self.window[1])
-        white = getattr(img, "meta", {}).get("white")
-        if white is not None:
-            return 0.0, float(white)
-        values = convert_to_tensor(img, dtype=torch.float64).flatten()
+    def _range(self, img: torch.Tensor) -> tuple[str, float, float]:
+        """Which rule was taken, low and high."""
+        meta = getattr(img, "meta", {})
+        modality, units, white = meta.get("modality"), meta.get("units"), meta.get("white")
+        is_ct = units == "HU" or modality == "CT"
+        if isinstance(self.window, tuple):
+            return "given", float(self.window[0]), float(self.window[1])
+        if self.window == "header":
+            if meta.get("window") is None:
+                raise ImageError(f"{_name(img)}: its header has no window; a range or a name of one is accepted")
+            low, high = (float(value) for value in meta["window"])
+            return "header", low, high
+        if self.window in CT_WINDOWS:
+            if not is_ct and (white is not None or modality or units not in (None, "stored")):
+                what = modality or units or "a picture"
+                raise ImageError(
+                    f"{_name(img)}: is {what}, and window {self.window!r} is for CT; (low, high), 'header' or "
+                    "'percentiles' is accepted"
+                )
+            return str(self.window), *CT_WINDOWS[str(self.window)]
+        if self.window is None and white is not None:
+            return "white", 0.0, float(white)
+        if self.window is None and is_ct:
+            return "brain", *CT_WINDOWS["brain"]
+        is_uptake = self.window is None and (units in _UPTAKE or modality in ("PT", "NM"))
+        values = self._inside(img, self.window == "percentiles" or is_uptake or modality == "MR")
+        if is_uptake and (most := _percentile(values, _MOST_UPTAKE)) > 0:
+            return "uptake", 0.0, most
+        lower, upper = (_percentile(values, p) for p in self.percentiles)
+        return "percentiles", (min(lower, float(img.min())) if lower >= upper else lower), upper
+
+    @staticmethod
+    def _inside(img: torch.Tensor, in_patient: bool) -> torch.Tensor:
+        """The values that percentiles are taken of."""
+        values = convert_to_tensor(img, dtype=torch.float64, track_meta=False)
         lowest = values.min()
-        inside = values[values > lowest]
-        if not len(inside):
-            raise ValueError(f"every value is {lowest.item():g}; without a window, an image with content is accepted")
-        lower, upper = (_percentile(inside, p) for p in self.percentiles)
-        return (min(lower, float(lowest)) if lower >= upper else lower), upper
+        above = values > lowest
+        if not above.any():
+            raise ImageError(
+                f"{_name(img)}: every value is {lowest.item():g}; without a window, an image with content is accepted"
+            )
+        if in_patient:
+            patient = foreground(img if isinstance(img, MetaTensor) else MetaTensor(img))
+            patient = ndimage.binary_erosion(patient, iterations=_RIM, border_value=1)
+            inside = values[torch.from_numpy(patient).to(values.device).expand(values.shape)]
+            if len(inside) and inside.min() < inside.max():
+                return inside
+        return values[above]
+
+
+def _name(img: torch.Tensor) -> str:
+    return str(getattr(img, "meta", {}).get("filename_or_obj", "image"))
 
 
 def _percentile(values: torch.Tensor, percent: float) -> float:
@@ -74,7 +156,7 @@ class ScaleToDisplayRanged(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        window: Sequence[float] | None = None,
+        window: Window | None = None,
         percentiles: tuple[float, float] = (0.5, 99.5),
         allow_missing_keys: bool = False,
     ) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import logging
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from monai.config import KeysCollection, PathLike
@@ -10,9 +11,9 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, ensure_tuple
 
-from fusion_nets.clinical import ImageError, read_image
+from fusion_nets.clinical import RASTER_SUFFIXES, ImageError, read_image
 
-__all__ = ["LoadStudyImage", "LoadStudyImaged"]
+__all__ = ["CheckSourcesd", "LoadStudyImage", "LoadStudyImaged"]
 
 
 class LoadStudyImage(Transform):
@@ -36,7 +37,8 @@ class LoadStudyImaged(MapTransform):
         keys: what to load, the image whose grid counts first.
         grey_keys: which of them must have one channel.
         smallest: number of pixels that a slice of the first image must have along both axes.
-        pictures_only: refuse a volume as first image, because the result is to be a picture.
+        output_format: what the result is to be written as, see :class:`SaveFusedd`; a first image that cannot become
+            that is refused before anything is fused.
         allow_missing_keys: load those that are there.
     """
 
@@ -47,13 +49,13 @@ class LoadStudyImaged(MapTransform):
         keys: KeysCollection = ("anatomy", "overlay"),
         grey_keys: KeysCollection = (),
         smallest: int = 32,
-        pictures_only: bool = False,
+        output_format: str | Sequence[str] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.grey_keys = ensure_tuple(grey_keys)
         self.smallest = smallest
-        self.pictures_only = pictures_only
+        self.formats = [name.lower() for name in ensure_tuple(output_format or ())]
         self.load = LoadStudyImage()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -73,7 +75,55 @@ class LoadStudyImaged(MapTransform):
                 raise ImageError(
                     f"{path}: size {size}; slices of {self.smallest} x {self.smallest} or more are accepted"
                 )
-            if is_first and self.pictures_only and image.ndim == 4:
-                raise ImageError(f"{path}: is a volume, which cannot become a picture; a single slice is accepted here")
+            if is_first:
+                self._check_format(path, image)
             d[key], is_first = image, False
         return d
+
+    def _check_format(self, path: PathLike, image: MetaTensor) -> None:
+        if "dicom" in self.formats and "series" not in image.meta:
+            raise ImageError(f"{path}: is no DICOM series, whose study a DICOM result would join; one is accepted here")
+        pictures = [name for name in self.formats if name in RASTER_SUFFIXES and name != ".png"]
+        if pictures and image.ndim == 4:
+            raise ImageError(
+                f"{path}: is a volume, which cannot become a picture ({pictures[0]}); png, for a picture of each "
+                "slice, or a single slice is accepted here"
+            )
+
+
+class CheckSourcesd(MapTransform):
+    """Warn where two DICOM series may not belong together, see :func:`fusion_nets.clinical.dicom.check_pair`.
+
+    Args:
+        keys: the two images, as :class:`LoadStudyImaged` left them.
+        register: the mode of registration; but for "none", their coordinates may differ.
+        name_key: whose value the warning names.
+    """
+
+    backend = LoadStudyImage.backend
+
+    def __init__(
+        self, keys: KeysCollection = ("anatomy", "overlay"), register: str = "none", name_key: str = "name"
+    ) -> None:
+        super().__init__(keys)
+        self.register = register
+        self.name_key = name_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Log a warning for each doubt; the data stay as they are."""
+        d = dict(data)
+        anatomy, overlay = (source_series(d, key) for key in self.key_iterator(d))
+        if anatomy and overlay:
+            from fusion_nets.clinical.dicom import check_pair
+
+            for doubt in check_pair(anatomy, overlay, self.register != "none"):
+                logging.getLogger(__name__).warning("%s: %s", d.get(self.name_key, "pair"), doubt)
+        return d
+
+
+def source_series(data: Mapping[Hashable, Any], key: Hashable) -> Any:
+    """The DICOM series that a loaded image of a pair came from; None where it came from another kind of file."""
+    from fusion_nets.clinical.dicom import pick_series
+
+    meta = data[key].meta
+    return pick_series(meta["filename_or_obj"], meta["series"]) if "series" in meta else None

@@ -16,7 +16,7 @@ from fusion_nets import __version__
 
 __all__ = ["RecordChoicesd"]
 
-_SAID = ("modality", "units", "source", "display", "palette")
+_SAID = ("modality", "units", "series", "display", "palette")
 
 
 class RecordChoicesd(MapTransform):

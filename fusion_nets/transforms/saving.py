@@ -2,34 +2,61 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
-from monai.utils import TransformBackends
+from monai.utils import TransformBackends, ensure_tuple
 
-from fusion_nets.clinical import OUTPUT_SUFFIXES, RASTER_SUFFIXES, write_image
+from fusion_nets.clinical import (
+    OUTPUT_SUFFIXES,
+    RASTER_SUFFIXES,
+    remove_partials,
+    whole_file,
+    write_image,
+    write_montage,
+    write_slices,
+)
 
-__all__ = ["SaveFusedd"]
+from .colour import MergeChroma
+from .loading import source_series
+
+__all__ = ["OUTPUT_FORMATS", "SaveFusedd"]
+
+OUTPUT_FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha", "png": ".png", "dicom": "dicom"}
+"""Names of output formats; an ending that :func:`fusion_nets.clinical.write_image` knows is one, too."""
+
+_CALLED = {"MR": "MRI", "PT": "PET", "NM": "SPECT"}
 
 
 class SaveFusedd(MapTransform):
-    """Write ``{output_dir}/{name}_{key}{output_ext}``, see :func:`fusion_nets.clinical.write_image`.
+    """Write what was fused as ``{output_dir}/{name}_{key}...``, in one or more formats, and the record of it.
+
+    - An ending such as ``.nii.gz``, or "nifti", "nrrd", "mha": one file, see
+      :func:`fusion_nets.clinical.write_image`.
+    - "png": a picture of a slice; of a volume the folder ``{name}_{key}_slices``, and ``{name}_montage.png`` of sources
+      and result.
+    - "dicom": the folder ``{name}_dicom``, see :func:`fusion_nets.clinical.dicom.fused_study`; the anatomy must be a
+      DICOM series.
+    - Where there is a "record" (:class:`RecordChoicesd`) of measured images, ``{name}_{key}.json``.
 
     MONAI's ``SaveImaged`` writes in place and has no form for a coloured volume.
 
     Args:
         keys: what to write, (1 | 3, H, W[, D]) in [0, 1].
         output_dir: folder to write to.
-        output_ext: ending that says in which form; by default .png where the sources were pictures, else .nii.gz.
-        name_key: whose value names the file.
+        output_format: one or more; by default .png where the sources were pictures, else .nii.gz.
+        deidentify: write DICOM without what tells the patient, see :func:`fusion_nets.clinical.dicom.deidentify`.
+        name_key: whose value names the files.
         allow_missing_keys: write those that are there.
 
     Raises:
-        ValueError: for an ending that is none of :data:`fusion_nets.clinical.OUTPUT_SUFFIXES`.
+        ValueError: for an unknown format.
     """
 
     backend = [TransformBackends.TORCH]
@@ -38,22 +65,70 @@ class SaveFusedd(MapTransform):
         self,
         keys: KeysCollection = "fused",
         output_dir: str | os.PathLike[str] = ".",
-        output_ext: str | None = None,
+        output_format: str | Sequence[str] | None = None,
+        deidentify: bool = False,
         name_key: str = "name",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        if output_ext and output_ext.lower() not in OUTPUT_SUFFIXES:
-            raise ValueError(f"output_ext is {output_ext!r}; accepted are {', '.join(OUTPUT_SUFFIXES)}")
+        self.formats = [_format(name) for name in ensure_tuple(output_format or ())]
         self.output_dir = Path(output_dir)
-        self.output_ext = output_ext
+        self.deidentify = deidentify
         self.name_key = name_key
+        remove_partials(self.output_dir)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write every key."""
         d = dict(data)
+        record = json.loads(d["record"]) if "record" in d else {}
         for key in self.key_iterator(d):
-            source = str(getattr(d[key], "meta", {}).get("filename_or_obj", "")).lower()
-            ending = self.output_ext or (".png" if source.endswith(RASTER_SUFFIXES) else ".nii.gz")
-            write_image(self.output_dir / f"{d[self.name_key]}_{key}{ending}", d[key])
+            image, stem = d[key], self.output_dir / f"{d[self.name_key]}_{key}"
+            source = str(getattr(image, "meta", {}).get("filename_or_obj", "")).lower()
+            is_picture = source.endswith(RASTER_SUFFIXES)
+            for form in self.formats or [".png" if is_picture else ".nii.gz"]:
+                if form == "dicom":
+                    self._write_dicom(d, image, record)
+                elif form.lower() == ".png" and image.ndim == 4:
+                    write_slices(f"{stem}_slices", image)
+                    self._write_montage(d, image, record)
+                else:
+                    write_image(f"{stem}{form}", image)
+            if record and not is_picture:
+                with whole_file(f"{stem}.json") as partial:
+                    partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         return d
+
+    def _write_montage(self, d: Mapping[Hashable, Any], image: MetaTensor, record: Mapping[str, Any]) -> None:
+        sources = {key: record.get("record", {}).get(key, {}).get("modality", "") for key in ("anatomy", "overlay")}
+        names = [_CALLED.get(modality, modality) or key.capitalize() for key, modality in sources.items()]
+        write_montage(
+            self.output_dir / f"{d[self.name_key]}_montage.png",
+            anatomy=d["anatomy"],
+            overlay=MergeChroma()(d["overlay"], d.get("overlay_chroma")),
+            fused=image,
+            names=[*names, "Fused"],
+            windows=[(0, 1)] * 3,
+        )
+
+    def _write_dicom(self, d: Mapping[Hashable, Any], image: MetaTensor, record: Mapping[str, Any]) -> None:
+        from fusion_nets.clinical.dicom import fused_study, write_instances
+
+        anatomy, overlay = (source_series(d, key) for key in ("anatomy", "overlay"))
+        if anatomy is None:
+            raise ValueError(
+                f"{d[self.name_key]}: the anatomy is no DICOM series, whose study a DICOM result would join"
+            )
+        objects = fused_study(image, anatomy, overlay, record)
+        if self.deidentify:
+            from fusion_nets.clinical.dicom import deidentify
+
+            objects = deidentify(objects)
+        write_instances(self.output_dir / f"{d[self.name_key]}_dicom", objects)
+
+
+def _format(name: str) -> str:
+    form = OUTPUT_FORMATS.get(name.lower(), name)
+    if form.lower() not in (*OUTPUT_SUFFIXES, "dicom"):
+        accepted = ", ".join((*OUTPUT_FORMATS, *OUTPUT_SUFFIXES))
+        raise ValueError(f"output_format is {name!r}; accepted are {accepted}")
+    return form

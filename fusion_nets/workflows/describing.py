@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from monai.data import MetaTensor
 from tqdm import tqdm
@@ -19,6 +19,7 @@ from fusion_nets import __version__
 from fusion_nets.clinical import ImageError, file_sha256, load_pairs, whole_file
 from fusion_nets.text import Describer
 from fusion_nets.transforms import Describe, LoadStudyImage, ScaleToDisplayRange
+from fusion_nets.transforms.display import Window
 
 __all__ = ["describe_pairs"]
 
@@ -31,7 +32,7 @@ def describe_pairs(
     describer: Describer,
     output: str | os.PathLike[str],
     per: Literal["series", "slice"] = "series",
-    windows: Mapping[str, Sequence[float] | None] | None = None,
+    windows: Mapping[str, Window | None] | None = None,
     overwrite: bool = False,
     batch_size: int = 1,
     journal: str | os.PathLike[str] | None = None,
@@ -120,7 +121,7 @@ class _Task:
         self,
         transform: Describe,
         configuration: dict[str, Any],
-        windows: dict[str, Sequence[float] | None],
+        windows: dict[str, Window | None],
         folder: Path,
     ) -> None:
         self.transform = transform
@@ -158,9 +159,8 @@ class _Task:
 
     def image(self, pair: dict[str, Any], key: str) -> MetaTensor:
         loaded = self.load(pair[key], pair.get(f"{key}_series_uid"), pair.get(f"{key}_modality"))
-        image: MetaTensor = self.scale[key](loaded)  # type: ignore[assignment]
-        image.meta |= {name: pair[f"{key}_{name}"] for name in ("modality", "text") if pair.get(f"{key}_{name}")}
-        return image
+        loaded.meta |= {name: pair[f"{key}_{name}"] for name in ("modality", "text") if pair.get(f"{key}_{name}")}
+        return cast(MetaTensor, self.scale[key](loaded))
 
     def entry(self, pair: dict[str, Any], key: str) -> dict[str, str]:
         """Image, file and settings: where all three are the same, so is the text."""

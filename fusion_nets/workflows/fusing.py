@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ def fuse_pair(
     output_format: Sequence[str] | None = None,
     settings: str | os.PathLike[str] | None = None,
     bundle_root: str | os.PathLike[str] | None = None,
+    evaluate: bool = False,
     **options: Any,
 ) -> list[Path]:
     """Run the inference of a method's bundle on one pair.
@@ -42,6 +45,7 @@ def fuse_pair(
         output_format: any of "dicom", "nifti", "nrrd", "mha", "png"; by default NIfTI, PNG of pictures.
         settings: the JSON record of an earlier result, whose settings are taken where no option says otherwise.
         bundle_root: folder of the bundle; by default where this library's lie.
+        evaluate: save the metrics of the result as well, and what the bundle reports of it.
         options: other entries of the bundle's inference configuration, such as ``register="rigid"``; None is the
             configuration's own choice.
 
@@ -61,14 +65,14 @@ def fuse_pair(
     }
     (pair,) = load_pairs(anatomy=anatomy, overlay=overlay, **details)
     chosen = {key: value for key, value in asked.items() if key not in details}
-    config = root / "configs" / "inference.json"
-    if not config.is_file():
-        raise ValueError(f"{config}: no such file; bundle_root must be the folder of a bundle of this project")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that configurations are code, of a configuration that is this library's own
+    configs = [root / "configs" / name for name in ("inference.json", "evaluate.json")[: 2 if evaluate else 1]]
+    for config in configs:
+        if not config.is_file():
+            raise ValueError(f"{config}: no such file; bundle_root must be the folder of a bundle of this project")
+    with _quiet():
         try:
             workflow = ConfigWorkflow(
-                config_file=str(config),
+                config_file=[str(config) for config in configs],
                 workflow_type="inference",
                 logging_file=False,
                 **{
@@ -101,6 +105,20 @@ def find_bundle(method: str) -> Path:
     if not (root / "configs").is_dir():
         raise ValueError(f"{root}: no such bundle; give the folder of one as bundle_root")
     return root
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without MONAI's words that a configuration is code and that none is there for logging, both as they should be."""
+    logger = logging.getLogger("monai.bundle.workflows")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _settings(path: str | os.PathLike[str] | None) -> Mapping[str, Any]:

@@ -43,7 +43,7 @@ def test_a_single_pair_as_nifti(bundle, tiny_weights, dataset_dir, tmp_path):
         tmp_path,
         anatomy=str(source / "MRI" / "0.png"),
         overlay=str(source / "SPECT" / "0.png"),
-        output_ext=".nii.gz",
+        output_format=".nii.gz",
     )
     image = nib.load(tmp_path / "0_fused.nii.gz")
     assert image.get_data_dtype().names == ("R", "G", "B")
@@ -121,19 +121,24 @@ def test_bad_pairs_are_named_and_the_rest_is_fused(bundle, tiny_weights, dataset
 
 
 @EVERY
-def test_a_volume_among_pictures_is_passed_over_where_pictures_are_asked_for(
-    bundle, tiny_weights, dataset_dir, tmp_path, caplog
+@pytest.mark.parametrize(
+    ("output_format", "reason"),
+    [
+        (".tif", "is a volume, which cannot become a picture"),
+        ("dicom", "is no DICOM series"),
+    ],
+)
+def test_what_cannot_be_written_as_asked_is_passed_over(
+    bundle, tiny_weights, dataset_dir, tmp_path, caplog, output_format, reason
 ):
     volume = tmp_path / "volume.nii.gz"
     nib.save(nib.Nifti1Image(np.random.default_rng(0).random((64, 64, 3), dtype=np.float32), np.eye(4)), volume)
-    good = {"anatomy": str(dataset_dir / "CT-MRI/MRI/0.png"), "overlay": str(dataset_dir / "CT-MRI/CT/0.png")}
     out = tmp_path / "out"
-    with pytest.raises(SystemExit, match="1 of 2"):
-        bundle.fuse(
-            tiny_weights, out, datalist=[{"anatomy": str(volume), "overlay": str(volume)}, good], output_ext=".png"
-        )
-    assert [path.name for path in out.iterdir()] == ["0_fused.png"]
-    assert "volume.nii.gz: is a volume, which cannot become a picture" in caplog.text
+    pair = {"anatomy": str(volume), "overlay": str(volume)}
+    with pytest.raises(SystemExit, match="1 of 1"):
+        bundle.fuse(tiny_weights, out, datalist=[pair], output_format=output_format)
+    assert not out.exists()
+    assert f"volume.nii.gz: {reason}" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,9 @@ from fusion_nets.clinical.sample_scan import ACTIVITY_PER_SUV, HEAD_IN_PET_CT, S
 pydicom = pytest.importorskip("pydicom")
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    pytest.importorskip("nilearn")
-    return write_sample_study(tmp_path_factory.mktemp("study"), spacing=4, form="dicom")
+@pytest.fixture
+def files(dicom_study):
+    return dicom_study
 
 
 def volume(folder):

@@ -1,11 +1,12 @@
 import hashlib
+import inspect
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from fusion_nets.clinical import file_sha256, remove_partials, whole_file
+from fusion_nets.clinical import file_sha256, remove_partials, whole_file, whole_folder
 
 
 def content(folder):
@@ -101,3 +102,89 @@ with whole_file(sys.argv[1]) as partial:
         remove_partials(tmp_path)
     assert content(tmp_path) == {"a.txt": b"whole", ".other.partial.txt": b"somebody's"}
     remove_partials(tmp_path / "missing")
+
+
+def fill(folder, **files):
+    folder.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+
+
+OLD, NEW = "old, by fusion-nets", "new, by fusion-nets"
+
+
+@pytest.mark.parametrize("old", [None, {}, {"a": OLD, "b": OLD}])
+def test_folder_appears_when_it_is_whole(tmp_path, old):
+    if old is not None:
+        fill(tmp_path / "a", **old)
+    with whole_folder(tmp_path / "a") as partial:
+        assert partial.parent == tmp_path
+        assert partial.name.startswith(".")
+        fill(partial, a=NEW)
+        assert (tmp_path / "a").exists() == (old is not None)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert content(tmp_path / "a") == {"a": NEW.encode()}
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_folder_is_as_before_when_writing_fails(tmp_path, error):
+    fill(tmp_path / "a", a=OLD)
+
+    def write_half():
+        with whole_folder(tmp_path / "a") as partial:
+            fill(partial, a=NEW)
+            raise error("stopped")
+
+    with pytest.raises(error):
+        write_half()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert content(tmp_path / "a") == {"a": OLD.encode()}
+
+
+def other_file(folder):
+    fill(folder, a=OLD, theirs="old")
+
+
+def folder_inside(folder):
+    fill(folder, a=OLD)
+    (folder / "deeper").mkdir()
+    (folder / "deeper" / "theirs").write_text("old")
+
+
+def link_inside(folder):
+    fill(folder.parent / "elsewhere", a=OLD)
+    folder.mkdir()
+    (folder / "a").symlink_to(folder.parent / "elsewhere" / "a")
+
+
+def link(folder):
+    fill(folder.parent / "elsewhere", a=OLD)
+    folder.symlink_to(folder.parent / "elsewhere")
+
+
+def file(folder):
+    folder.write_text("old")
+
+
+@pytest.mark.parametrize("make", [other_file, folder_inside, link_inside, link, file])
+def test_folder_that_is_not_ours_stays(tmp_path, make):
+    make(tmp_path / "a")
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="accepted"), whole_folder(tmp_path / "a"):
+        pytest.fail("it may not be replaced")
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+
+
+def test_folder_of_a_killed_process_is_removed(tmp_path):
+    writer = """
+import os, runpy, signal, sys
+whole_folder = runpy.run_path(sys.argv[1])["whole_folder"]
+with whole_folder(sys.argv[2]) as partial:
+    (partial / "half").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    arguments = [inspect.getfile(whole_folder.__wrapped__), str(tmp_path / "a")]
+    assert subprocess.run([sys.executable, "-c", writer, *arguments]).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    remove_partials(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ from monai.data import MetaTensor
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from PIL import Image
 
-from fusion_nets.clinical import read_image, write_image
+from fusion_nets.clinical import read_image, write_image, write_slices
 
 OBLIQUE = nib.affines.from_matvec([[-0.9, 0.2, 0.1], [0.1, 1.4, -0.3], [0.1, 0.4, 2.9]], (12.25, -7, 33))
 RNG = np.random.default_rng(0)
@@ -159,7 +161,7 @@ def test_same_image_gives_the_same_bytes(tmp_path, ending):
         ("a.png", (1, 4, 5, 6), ["volume", ".nii, .nii.gz"]),
         ("a.tif", (3, 4, 5, 6), ["volume", ".nii, .nii.gz"]),
         ("a.jpg", (1, 4, 5), ["unknown ending", ".png", ".nii.gz"]),
-        ("a.mha", (1, 4, 5, 6), ["unknown ending", ".png", ".nii.gz"]),
+        ("a.jpg2", (1, 4, 5, 6), ["unknown ending", ".png", ".nii.gz"]),
         ("a", (1, 4, 5), ["unknown ending"]),
         ("a.png", (2, 4, 5), ["(2, 4, 5)", "(1 | 3, H, W[, D])"]),
         ("a.nii", (4, 4, 5, 6), ["(4, 4, 5, 6)", "(1 | 3, H, W[, D])"]),
@@ -194,11 +196,37 @@ def test_writer_that_fails(tmp_path, monkeypatch, name, old):
             file.write(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(nib, "save", lambda image, path: half(path))
-    monkeypatch.setattr(Image.Image, "save", lambda image, path: half(path))
     path = tmp_path / name
     if old:
         path.write_bytes(old)
+    monkeypatch.setattr(Path, "write_bytes", lambda path, content: half(path))
+    monkeypatch.setattr(Image.Image, "save", lambda image, path: half(path))
     with pytest.raises(OSError, match="no space left"):
         write_image(path, torch.rand(1, 4, 5))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == ({name: old} if old else {})
+
+
+# every slice
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_slices_are_numbered_pictures(tmp_path, channels):
+    levels = RNG.integers(0, 256, (channels, 6, 5, 4), dtype=np.uint8)  # from left, back and feet
+    written = write_slices(tmp_path / "slices", meta_tensor(levels / 255, np.diag([1.0, 1, 2, 1])))
+    assert [path.name for path in written] == ["0001.png", "0002.png", "0003.png", "0004.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["slices"]
+    for k, path in enumerate(written):
+        front_on_top = np.moveaxis(levels[..., k], 0, -1)[::-1, ::-1].transpose(1, 0, 2)
+        np.testing.assert_array_equal(np.atleast_3d(stored(path)), front_on_top)
+
+
+def test_slices_replace_slices_and_nothing_else(tmp_path):
+    image = torch.rand(1, 4, 5, 6)
+    write_slices(tmp_path / "slices", image)
+    assert len(write_slices(tmp_path / "slices", image[..., :2])) == 2
+    assert sorted(path.name for path in (tmp_path / "slices").iterdir()) == ["0001.png", "0002.png"]
+    Image.new("L", (3, 3)).save(tmp_path / "slices" / "0003.png")
+    with pytest.raises(ValueError, match="not written by this library"):
+        write_slices(tmp_path / "slices", image)
+    assert len(list((tmp_path / "slices").iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 1

@@ -1,13 +1,14 @@
 import functools
 
+import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 
 from fusion_nets.clinical import aanlib_pairs
 from fusion_nets.transforms import (
-    HotColours,
-    HotColoursd,
+    ApplyPalette,
+    ApplyPaletted,
     LoadStudyImage,
     MergeChroma,
     MergeChromad,
@@ -247,14 +248,106 @@ def test_missing_keys(twin):
     assert twin("absent", allow_missing_keys=True)({"name": "a"}) == {"name": "a"}
 
 
-def test_hot_colours_rise_in_luminance_and_leave_colour_alone():
+WELL_KNOWN = ["hot_iron", "pet", "hot_metal_blue", "pet_20_step"]
+GREY = torch.linspace(0, 1, 256)[None, None]
+
+
+def test_hot_rises_in_luminance():
     grey = torch.linspace(0, 1, 101)[None, None]
-    hot = HotColours()(grey)
+    hot = ApplyPalette("hot", keep_luminance=False)(grey)
     assert hot.shape == (3, 1, 101)
     assert (luminance(hot).diff(dim=-1) > 0).all()
     assert hot[:, 0, 0].tolist() == [0, 0, 0]
     assert hot[:, 0, 100].tolist() == [1, 1, 1]
     torch.testing.assert_close(hot[:, 0, 75], torch.tensor([1.0, 1.0, 0.0]))
     torch.testing.assert_close(hot[:, 0, 30], torch.tensor([0.8, 0.0, 0.0]))
-    assert HotColours()(hot) is hot
-    assert torch.equal(HotColoursd("overlay")({"overlay": grey})["overlay"], hot)
+
+
+@pytest.mark.parametrize("palette", WELL_KNOWN)
+def test_own_colours_are_those_of_the_standard(palette):
+    """As pydicom looks them up."""
+    from pydicom.pixels import apply_color_lut
+
+    files = {"hot_iron": 1, "pet": 2, "hot_metal_blue": 3, "pet_20_step": 4}
+    wanted = apply_color_lut(np.arange(256), palette=f"1.2.840.10008.1.5.{files[palette]}") / 255
+    found = ApplyPalette(palette, keep_luminance=False)(GREY)
+    np.testing.assert_allclose(found[:, 0].numpy().T, wanted, atol=1e-5)
+
+
+def test_what_the_standard_says_of_some_entries():
+    """PS3.6 B.1.1: hot iron is black, red, orange and white. B.1.4: PET 20 step has 20 colours."""
+    iron = (ApplyPalette("hot_iron", keep_luminance=False)(GREY) * 255).round()[:, 0].T.tolist()
+    assert (iron[0], iron[127], iron[255]) == ([0, 0, 0], [254, 0, 0], [255, 255, 255])
+    fine = torch.linspace(0, 1, 5001)[None, None]
+    steps = ApplyPalette("pet_20_step", keep_luminance=False)(fine)[:, 0].T
+    assert len(torch.unique(steps, dim=0)) == 20
+    for palette in ("hot_iron", "pet", "hot_metal_blue", "hot"):
+        between = ApplyPalette(palette, keep_luminance=False)(fine)
+        assert between.diff(dim=-1).abs().max() < 0.01  # nothing jumps
+
+
+@pytest.mark.parametrize(
+    ("palette", "rises"),
+    [("hot", True), ("hot_iron", True), ("hot_metal_blue", True), ("pet", False), ("pet_20_step", False)],
+)
+def test_luminance_stays_that_of_the_grey_image(palette, rises):
+    """That of the palette would turn warm and hot round where it falls."""
+    own = luminance(ApplyPalette(palette, keep_luminance=False)(GREY))
+    assert bool((own.diff(dim=-1) >= 0).all()) == rises
+    coloured = ApplyPalette(palette)(GREY)
+    assert coloured.shape == (3, 1, 256)
+    assert coloured.min() >= 0
+    assert coloured.max() <= 1
+    grey, chroma = SplitLuminance()(coloured)
+    torch.testing.assert_close(grey, GREY, atol=1e-6, rtol=0)
+    assert chroma.abs().max() > 0.3
+    assert hue_error(coloured, ApplyPalette(palette, keep_luminance=False)(GREY)) < 1e-3
+
+
+def test_a_hot_spot_is_brighter_than_warm_tissue_when_fused():
+    image = torch.full((1, 8, 8), 0.65)
+    image[0, 2:4, 2:4] = 0.85
+    assert (
+        luminance(ApplyPalette("pet_20_step", keep_luminance=False)(image))[0, 2, 2]
+        < luminance(ApplyPalette("pet_20_step", keep_luminance=False)(image))[0, 6, 6]
+    )
+    fused = luminance(ApplyPalette("pet_20_step")(image))
+    assert fused[0, 2, 2] > fused[0, 6, 6]
+
+
+def test_palettes_leave_colour_alone_and_say_what_they_did():
+    source = MetaTensor(GREY.clone(), meta={"modality": "PT", "affine": torch.eye(4, dtype=torch.float64) * 2})
+    coloured = ApplyPalette("pet")(source)
+    assert coloured.meta["palette"] == "pet"
+    assert torch.equal(coloured.affine, source.affine)
+    assert "palette" not in source.meta
+    assert ApplyPalette("hot")(coloured) is coloured
+    for nothing in (None, "none"):
+        assert ApplyPalette(nothing)(source) is source
+    assert not isinstance(ApplyPalette("hot")(GREY), MetaTensor)
+    twin = ApplyPaletted("overlay", "pet")({"overlay": source})["overlay"]
+    assert torch.equal(twin, coloured)
+    volume = ApplyPalette("hot_iron")(torch.rand(1, 5, 4, 3))
+    assert volume.shape == (3, 5, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("meta", "palette"),
+    [
+        ({"modality": "PT"}, "hot_iron"),
+        ({"modality": "NM"}, "hot_iron"),
+        ({"units": "SUV"}, "hot_iron"),
+        ({"modality": "CT", "units": "HU"}, None),
+        ({"modality": "MR"}, None),
+        ({}, None),
+    ],
+)
+def test_palette_by_modality(meta, palette):
+    image = ApplyPalette("auto")(MetaTensor(GREY, meta=meta))
+    assert image.meta.get("palette") == palette
+    assert image.shape[0] == (3 if palette else 1)
+
+
+def test_unknown_palette():
+    with pytest.raises(ValueError, match="palette is 'viridis'; accepted are hot_iron, pet, hot_metal_blue"):
+        ApplyPaletted("overlay", "viridis")

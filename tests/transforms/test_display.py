@@ -1,8 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 
+from fusion_nets.clinical import ImageError
 from fusion_nets.transforms import ScaleToDisplayRange, ScaleToDisplayRanged
 
 
@@ -126,6 +129,95 @@ def test_constant_image():
     with pytest.raises(ValueError, match="every value is 7; without a window"):
         ScaleToDisplayRange()(torch.full((1, 4, 5), 7.0))
     assert (ScaleToDisplayRange(window=(0, 14))(torch.full((1, 4, 5), 7.0)) == 0.5).all()
+
+
+def head(level=100.0, fluid=20.0):
+    """A noisy head in air, a slice of it, with fluid inside; and where it is."""
+    y, x = np.mgrid[:80, :90]
+    inside = ((y - 40) / 30) ** 2 + ((x - 45) / 34) ** 2 < 1
+    ventricle = ((y - 40) / 8) ** 2 + ((x - 45) / 6) ** 2 < 1
+    values = np.where(inside, level, 0) + np.where(ventricle, fluid - level, 0)
+    return values + np.abs(np.random.default_rng(0).normal(0, 3, values.shape)), inside
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "level"),
+    [("brain", 80, 40), ("subdural", 200, 75), ("bone", 1800, 400), ("soft_tissue", 400, 40)],
+)
+@pytest.mark.parametrize("meta", [{"units": "HU"}, {"modality": "CT"}, {}])
+def test_ct_windows(name, width, level, meta):
+    wanted = [level - width / 2, level + width / 2]
+    image = ScaleToDisplayRange(name)(measured([[[-3000, wanted[0], level, wanted[1], 9000]]], **meta))
+    assert image.flatten().tolist() == [0, 0, 0.5, 1, 1]
+    assert image.meta["display_range"] == wanted
+    assert image.meta["display"] == {"window": name, "range": wanted, "units": meta.get("units", "stored")}
+
+
+@pytest.mark.parametrize("meta", [{"units": "HU", "modality": "CT"}, {"units": "HU"}, {"modality": "CT"}])
+def test_ct_is_shown_in_the_brain_window(meta):
+    image = ScaleToDisplayRange()(measured([[[-1000, 20, 80]]], **meta))
+    assert image.flatten().tolist() == [0, 0.25, 1]
+    assert image.meta["display"]["window"] == "brain"
+
+
+@pytest.mark.parametrize("meta", [{"modality": "MR"}, {"units": "SUV"}, {"modality": "PT"}, {"white": 255}])
+def test_ct_windows_are_for_ct(meta):
+    with pytest.raises(ImageError, match=r"a\.nii: is .*, and window 'bone' is for CT"):
+        ScaleToDisplayRange("bone")(measured([[[1, 2, 3]]], filename_or_obj="a.nii", **meta))
+
+
+def test_window_of_the_header():
+    image = ScaleToDisplayRange("header")(measured([[[0, 50, 100]]], modality="MR", window=(0, 200)))
+    assert image.flatten().tolist() == [0, 0.25, 0.5]
+    assert image.meta["display"] == {"window": "header", "range": [0, 200], "units": "stored"}
+    with pytest.raises(ImageError, match=r"a\.nii: its header has no window"):
+        ScaleToDisplayRange("header")(measured([[[0, 1]]], filename_or_obj="a.nii"))
+
+
+@pytest.mark.parametrize("window", [None, "percentiles"])
+def test_mr_by_percentiles_inside_the_head(window):
+    """Noise in air is above the lowest value, too, and would decide the lower percentile."""
+    values, inside = head()
+    image = ScaleToDisplayRange(window)(measured(values[None], modality="MR"))
+    low, high = image.meta["display_range"]
+    assert (low, high) == pytest.approx(np.percentile(values[inside], (0.5, 99.5)), abs=2)
+    assert image.meta["display"]["window"] == "percentiles"
+    plain = ScaleToDisplayRange()(measured(values[None]))
+    assert plain.meta["display_range"][0] < 1
+
+
+@pytest.mark.parametrize("meta", [{"units": "SUV"}, {"units": "Bq/ml"}, {"modality": "PT"}, {"modality": "NM"}])
+def test_uptake_from_zero_to_the_hottest_inside_the_head(meta):
+    values, inside = head(level=8.0, fluid=1.0)
+    values = values / 10
+    values[30, 30] = 3  # a small lesion is not to be lost in white
+    image = ScaleToDisplayRange()(measured(values[None], **meta))
+    assert (image == 1).sum() <= 2
+    low, high = image.meta["display_range"]
+    assert low == 0
+    assert high == pytest.approx(values[inside].max(), abs=0.05)
+    assert image.meta["display"] == {"window": "uptake", "range": [0, high], "units": meta.get("units", "stored")}
+
+
+def test_an_image_without_a_patient_falls_back():
+    values = measured(torch.arange(64).reshape(1, 8, 8) - 10_000, modality="CT")
+    low, high = ScaleToDisplayRange("percentiles")(values).meta["display_range"]
+    assert -10_000 <= low < high <= -9_936
+
+
+@pytest.mark.parametrize("meta", [{"modality": "MR"}, {"units": "SUV"}, {"units": "HU"}, {"white": 200}, {}])
+def test_the_recorded_range_gives_the_same_image_again(meta):
+    values, _ = head()
+    image = ScaleToDisplayRange()(measured(values[None], **meta))
+    display = json.loads(json.dumps(image.meta["display"]))
+    again = ScaleToDisplayRange(display["range"])(measured(values[None], **meta))
+    assert torch.equal(again, image)
+    assert again.meta["display"]["window"] == "given"
+
+
+def test_unknown_name():
+    with pytest.raises(ValueError, match=r"window is 'liver'; accepted are .* brain, subdural, bone"):
+        ScaleToDisplayRanged("a", "liver")
 
 
 def test_dictionary_twin_agrees():

@@ -7,7 +7,7 @@ from PIL import Image
 
 from fusion_nets.clinical import ImageError, read_image
 from fusion_nets.clinical.dicom import fingerprint, new_series, new_study, write_instances
-from fusion_nets.transforms import LoadStudyImage, LoadStudyImaged
+from fusion_nets.transforms import CheckSourcesd, LoadStudyImage, LoadStudyImaged
 
 AFFINE = nib.affines.from_matvec([[-0.9, 0.2, 0.1], [0.1, 1.4, -0.3], [0.1, 0.4, 2.9]], (12, -7, 33))
 RNG = np.random.default_rng(0)
@@ -83,10 +83,34 @@ def test_grids_may_differ(tmp_path, shape):
     assert data["overlay"].shape == (1, *shape)
 
 
-def test_a_volume_where_pictures_are_asked_for(tmp_path):
+def test_what_cannot_be_written_as_asked(tmp_path):
     volume, single = nifti(tmp_path / "a.nii"), nifti(tmp_path / "b.nii", (40, 36))
-    assert_refused(volume, single, volume, "cannot become a picture", pictures_only=True)
-    assert load(single, volume, pictures_only=True)["overlay"].ndim == 4
+    assert_refused(volume, single, volume, "cannot become a picture (.tif)", output_format=["nifti", ".tif"])
+    assert load(single, volume, output_format=".tif")["overlay"].ndim == 4
+    assert load(volume, single, output_format="png")["anatomy"].ndim == 4
+    assert_refused(volume, single, volume, "is no DICOM series", output_format=["dicom"])
+
+
+def test_doubts_about_two_series(tmp_path, dicom_study, caplog):
+    from pydicom import dcmread
+
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in dicom_study["pet"].iterdir():
+        dataset = dcmread(path)
+        dataset.PatientID = "SOMEBODY"
+        dataset.save_as(other / path.name)
+    pair = {"anatomy": str(dicom_study["mri"]), "overlay": str(other), "name": "case"}
+    loaded = LoadStudyImaged(smallest=8)(pair)
+    CheckSourcesd(register="auto")(loaded)
+    assert "case: PatientID" in caplog.text
+    assert "SOMEBODY" not in caplog.text
+    assert "FrameOfReferenceUID" not in caplog.text
+    CheckSourcesd(register="none")(loaded)
+    assert "FrameOfReferenceUID" in caplog.text
+    caplog.clear()
+    CheckSourcesd()({**loaded, "overlay": read_image(nifti(tmp_path / "a.nii"))})
+    assert caplog.text == ""
 
 
 def test_modality_of_the_datalist(tmp_path):

@@ -1,3 +1,5 @@
+import json
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -41,20 +43,56 @@ def test_form_is_that_of_the_source(tmp_path, source, shape, ending):
 @pytest.mark.parametrize("ending", [".tif", ".png", ".PNG", ".nii", ".nii.gz"])
 @pytest.mark.parametrize("source", ["a.png", "a.nii"])
 def test_form_that_is_asked_for(tmp_path, source, ending):
-    SaveFusedd(output_dir=str(tmp_path), output_ext=ending)({"fused": fused(1, 9, 7, source=source), "name": "case"})
+    SaveFusedd(output_dir=str(tmp_path), output_format=ending)({"fused": fused(1, 9, 7, source=source), "name": "case"})
     assert written(tmp_path) == [f"case_fused{ending}"]
     assert read_image(tmp_path / f"case_fused{ending}").numel() == 63
 
 
-@pytest.mark.parametrize("ending", [".jpg", "png", "nii.gz", ".mha", "_x.png"])
+@pytest.mark.parametrize("ending", [".jpg", "jpeg", "nii.gz", ".mhd", "_x.png"])
 def test_unknown_form_is_told_before_anything_is_fused(ending):
-    with pytest.raises(ValueError, match=r"output_ext is '.*'; accepted are \.png, .*\.nii\.gz"):
-        SaveFusedd(output_ext=ending)
+    with pytest.raises(ValueError, match=r"output_format is '.*'; accepted are nifti, .*\.nii\.gz"):
+        SaveFusedd(output_format=ending)
 
 
 def test_volume_as_picture(tmp_path):
-    with pytest.raises(ValueError, match=r"case_fused\.png: a volume cannot become a picture"):
-        SaveFusedd(output_dir=tmp_path, output_ext=".png")({"fused": fused(1, 9, 7, 5), "name": "case"})
+    with pytest.raises(ValueError, match=r"case_fused\.tif: a volume cannot become a picture"):
+        SaveFusedd(output_dir=tmp_path, output_format=".tif")({"fused": fused(1, 9, 7, 5), "name": "case"})
+    assert written(tmp_path) == []
+
+
+def test_several_forms_and_the_record(tmp_path):
+    image = fused(1, 40, 36, 5)
+    sources = {"anatomy": image, "overlay": image}
+    record = {"anatomy_window": [0, 1], "record": {"anatomy": {"modality": "MR"}, "overlay": {"modality": "CT"}}}
+    data = {"fused": image, "name": "case", **sources, "record": json.dumps(record)}
+    SaveFusedd(output_dir=tmp_path, output_format=["nifti", "mha", "png"])(data)
+    slices = [f"case_fused_slices/{number:04d}.png" for number in range(1, 6)]
+    assert written(tmp_path) == [
+        "case_fused.json",
+        "case_fused.mha",
+        "case_fused.nii.gz",
+        *slices,
+        "case_montage.png",
+    ]
+    assert json.loads((tmp_path / "case_fused.json").read_text()) == record
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path):
+    import subprocess
+    import sys
+
+    dead = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os, sys; from fusion_nets.clinical import whole_file\n"
+            "with whole_file(sys.argv[1]) as p: p.touch(); os._exit(1)",
+            str(tmp_path / "a.nii"),
+        ]
+    )
+    assert dead.returncode == 1
+    assert len(written(tmp_path)) == 1
+    SaveFusedd(output_dir=tmp_path)
     assert written(tmp_path) == []
 
 
@@ -67,13 +105,13 @@ def test_colour_and_affine(tmp_path):
 
 
 def test_tensor_without_metadata(tmp_path):
-    SaveFusedd(output_dir=tmp_path, output_ext=".png")({"fused": torch.rand(1, 9, 7), "name": "case"})
+    SaveFusedd(output_dir=tmp_path, output_format=".png")({"fused": torch.rand(1, 9, 7), "name": "case"})
     assert Image.open(tmp_path / "case_fused.png").size == (7, 9)
 
 
 def test_several_keys_and_another_name(tmp_path):
     data = {"pred": fused(1, 9, 7), "fused": fused(3, 9, 7), "id": "7"}
-    saved = SaveFusedd(["pred", "fused"], output_dir=tmp_path, output_ext=".png", name_key="id")(data)
+    saved = SaveFusedd(["pred", "fused"], output_dir=tmp_path, output_format=".png", name_key="id")(data)
     assert written(tmp_path) == ["7_fused.png", "7_pred.png"]
     assert saved == data
 

@@ -1,6 +1,8 @@
 """DICOM: reading series, and writing objects that a PACS accepts."""
 
+from .deidentification import deidentify
 from .derived import derived_series
+from .fused_study import fused_study
 from .identity import derived_uid, fingerprint
 from .new_series import new_series, new_study, place_slice, radiological, store_values, write_instances
 from .presentation import PALETTES, presentation_state
@@ -12,10 +14,12 @@ __all__ = [
     "PALETTES",
     "Series",
     "check_pair",
+    "deidentify",
     "derived_series",
     "derived_uid",
     "find_series",
     "fingerprint",
+    "fused_study",
     "new_series",
     "new_study",
     "pick_series",

@@ -17,7 +17,18 @@ from fusion_nets import __version__
 
 from .identity import derived_uid
 from .new_series import SECONDARY_CAPTURE, SOP_CLASSES, captured, new_instance, place_slice, radiological, store_colours
-from .sources import Plane, common_study, grid_of, on_grid, planes_of, referenced_series, source_image, touching
+from .sources import (
+    Plane,
+    common_study,
+    grid_of,
+    lies_in,
+    on_grid,
+    planes_of,
+    referenced_series,
+    say_body_part,
+    source_image,
+    touching,
+)
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -33,8 +44,6 @@ _ACQUISITION = (
     "AcquisitionDate",
     "AcquisitionTime",
     "AcquisitionNumber",
-    "BodyPartExamined",
-    "Laterality",
     "ImageLaterality",
     "AnatomicRegionSequence",
     "PatientPosition",
@@ -155,8 +164,7 @@ def derived_series(
             instance.setdefault("PatientPosition", "")
             for keyword, missing in _OF_MODALITY[instance.Modality].items():
                 setattr(instance, keyword, origin.get(keyword, missing))
-        if "BodyPartExamined" not in instance:
-            instance.setdefault("Laterality", "")
+        say_body_part(instance, origin)
         _store(instance, stored[:, :, k])
         instance.DerivationDescription = text
         instance.DerivationCodeSequence = _derivation_codes(bool(overlay))
@@ -211,21 +219,9 @@ def _placed(image: MetaTensor, planes: Sequence[Plane]) -> tuple[np.ndarray, np.
         array = np.moveaxis(placed.as_tensor().cpu().double().numpy(), 0, -1)
         return (array[..., 0] if array.shape[3] == 1 else array), grid[0], True
     array, affine = radiological(image)
-    for k in (0, array.shape[2] - 1):
-        centre = apply_affine(affine, [(array.shape[0] - 1) / 2, (array.shape[1] - 1) / 2, k])
-        if not _within(centre, planes, float(np.linalg.norm(affine[:3, 2]))):
-            raise ValueError("the image lies outside the anatomy, whose frame of reference it would be given")
+    if not lies_in(planes, image):
+        raise ValueError("the image lies outside the anatomy, whose frame of reference it would be given")
     return array.astype(np.float64), affine, False
-
-
-def _within(point: np.ndarray, planes: Sequence[Plane], margin: float) -> bool:
-    corners = []
-    for plane in (planes[0], planes[-1]):
-        size = int(plane.instance.Columns) - 1, int(plane.instance.Rows) - 1
-        corners += [apply_affine(plane.affine, (x, y, 0)) for x in (0, size[0]) for y in (0, size[1])]
-    axes = planes[0].affine[:3, :3] / np.linalg.norm(planes[0].affine[:3, :3], axis=0)
-    box, here = np.array(corners) @ axes, point @ axes
-    return bool((box.min(axis=0) - margin <= here).all() and (here <= box.max(axis=0) + margin).all())
 
 
 def _nearest(planes: Sequence[Plane], slab: np.ndarray) -> list[Plane]:

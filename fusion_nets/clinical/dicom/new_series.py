@@ -18,7 +18,7 @@ from nibabel.orientations import (
     ornt_transform,
 )
 
-from ..whole_files import whole_file
+from ..whole_files import SIGNATURE, whole_folder
 from .identity import derived_uid
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ SOP_CLASSES = {
     "CT": "1.2.840.10008.5.1.4.1.1.2",
     "PT": "1.2.840.10008.5.1.4.1.1.128",
 }
+IMPLEMENTATION = derived_uid("fusion-nets")
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
@@ -129,6 +130,8 @@ def new_series(
             slope, intercept = slope_of_all or _slope(values[:, :, k], signed=True)
             store_values(instance, values[:, :, k], slope, intercept, signed=modality in ("CT", "PT"))
             _MODULES.get(modality, _secondary_capture)(instance, image, values.shape[2])
+            if sop_class == SECONDARY_CAPTURE and image.meta.get("white") == 255:
+                instance.BitsStored, instance.HighBit = 8, 7  # which says what is white
         if details is not None:
             instance.update(details)
         if "BodyPartExamined" not in instance:
@@ -216,32 +219,35 @@ def store_colours(instance: Dataset, colours: np.ndarray) -> None:
 
 
 def write_instances(folder: str | Path, instances: Sequence[Dataset]) -> list[Path]:
-    """Write instances as `IM0001.dcm` and so on; each is there whole or not at all.
+    """Write instances as `IM0001.dcm` and so on, into a folder that appears when all are written.
+
+    File meta information names this library (PS3.10 7.1), by which it knows a folder that it may replace.
 
     Raises:
+        ValueError: if there is a folder with files by others in it.
         OSError: if the folder cannot be written.
     """
     from pydicom import dcmwrite
 
-    written = []
-    for number, instance in enumerate(instances, start=1):
-        path = Path(folder) / f"IM{number:04d}.dcm"
-        with whole_file(path) as partial:
-            dcmwrite(partial, instance, enforce_file_format=True)
-        written.append(path)
-    return written
+    names = [f"IM{number:04d}.dcm" for number in range(1, len(instances) + 1)]
+    with whole_folder(folder) as partial:
+        for name, instance in zip(names, instances, strict=True):
+            dcmwrite(partial / name, instance, enforce_file_format=True)
+    return [Path(folder) / name for name in names]
 
 
 def new_instance(sop_class: str, uid: str) -> Dataset:
     """An object of a class, with file meta information and this library as its equipment."""
     from pydicom import Dataset
     from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
+    from pydicom.uid import UID, ExplicitVRLittleEndian
 
     instance = Dataset()
     instance.SOPClassUID, instance.SOPInstanceUID = sop_class, uid
     instance.file_meta = FileMetaDataset()
     instance.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    instance.file_meta.ImplementationClassUID = UID(IMPLEMENTATION)
+    instance.file_meta.ImplementationVersionName = SIGNATURE.decode()
     instance.Manufacturer, instance.ManufacturerModelName = "fusion-nets", "fusion-nets"
     return instance
 

@@ -13,7 +13,7 @@ from .derived import this_equipment
 from .frames import frames_of
 from .identity import derived_uid
 from .new_series import new_instance
-from .sources import common_study, own_moment, referenced_series
+from .sources import common_study, own_moment, referenced_series, say_body_part
 from .units import measure_of
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def presentation_state(
     del state.InstanceCreationDate, state.InstanceCreationTime  # the same input gives the same bytes
     state.PresentationCreationDate, state.PresentationCreationTime = own_moment(first)
     state.FrameOfReferenceUID, state.PositionReferenceIndicator = frame, ""
-    state.BodyPartExamined, state.Laterality = first.get("BodyPartExamined", ""), ""
+    say_body_part(state, first)
     others = [] if registration is None else [registration]
     if registration is not None:
         inputs[1].ReferencedSpatialRegistrationSequence = [_hierarchy(registration)]

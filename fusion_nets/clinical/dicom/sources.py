@@ -23,10 +23,12 @@ __all__ = [
     "Plane",
     "common_study",
     "grid_of",
+    "lies_in",
     "on_grid",
     "own_moment",
     "planes_of",
     "referenced_series",
+    "say_body_part",
     "source_image",
     "touching",
 ]
@@ -135,6 +137,24 @@ def on_grid(image: MetaTensor, affine: np.ndarray, shape: tuple[int, int, int]) 
     return MetaTensor(values, affine=torch.from_numpy(affine), meta=meta)
 
 
+def lies_in(planes: Sequence[Plane], image: MetaTensor) -> bool:
+    """Whether the centre of an image's first and last slice is among the planes of a series, or a slice beside them."""
+    affine = image.affine.cpu().numpy().astype(np.float64)
+    last = image.shape[3] - 1 if image.ndim == 4 else 0
+    margin = float(np.linalg.norm(affine[:3, 2]))
+    corners = []
+    for plane in (planes[0], planes[-1]):
+        size = int(plane.instance.Columns) - 1, int(plane.instance.Rows) - 1
+        corners += [apply_affine(plane.affine, (x, y, 0)) for x in (0, size[0]) for y in (0, size[1])]
+    axes = planes[0].affine[:3, :3] / np.linalg.norm(planes[0].affine[:3, :3], axis=0)
+    box = np.array(corners) @ axes
+    for k in (0, last):
+        centre = apply_affine(affine, [(image.shape[1] - 1) / 2, (image.shape[2] - 1) / 2, k]) @ axes
+        if not ((box.min(axis=0) - margin <= centre).all() and (centre <= box.max(axis=0) + margin).all()):
+            return False
+    return True
+
+
 def touching(planes: Sequence[Plane], slab: np.ndarray) -> list[Plane]:
     """Those planes whose pixels go into an image slice by linear interpolation.
 
@@ -202,6 +222,15 @@ def own_moment(source: Dataset) -> tuple[str, str]:
     Not when it was made, because the same input gives the same bytes; 1 January 1900 where the study tells no date.
     """
     return str(source.get("StudyDate") or "19000101"), str(source.get("StudyTime") or "000000")
+
+
+def say_body_part(instance: Dataset, source: Dataset) -> None:
+    """Body part and side (PS3.3 C.7.3.1) as the source has them; without a body part, an empty side is asked for."""
+    for keyword in ("BodyPartExamined", "Laterality"):
+        if source.get(keyword):
+            setattr(instance, keyword, source.get(keyword))
+    if "BodyPartExamined" not in instance:
+        instance.setdefault("Laterality", "")
 
 
 def source_image(planes: Sequence[Plane], purpose: Dataset, spatial_locations_preserved: bool = False) -> list[Dataset]:

@@ -33,7 +33,7 @@ def read_series(series: Series) -> MetaTensor:
         two-dimensional. ``affine`` maps voxels to RAS in mm. CT is in HU, PET in SUV by body weight where its header
         says enough, or Bq/ml, others as their slope and intercept say. Slices of a tilted gantry are brought onto a
         grid with right angles; padding has the lowest value of what is no padding. ``meta`` holds "units", "modality",
-        "source", and "frame_of_reference" (a fingerprint), "window" and "white" where they are known.
+        "series" and "frame_of_reference" (fingerprints), "window" and "white" where they are known.
 
     Raises:
         ImageError: naming the file and the attribute, for slices that do not make one volume, sizes beyond memory, and
@@ -65,7 +65,7 @@ def _read(series: Series) -> MetaTensor:
     meta: dict[str, object] = {
         "filename_or_obj": where,
         "units": ("colour" if channels == 3 else "grey") if picture else measure.units,
-        "source": {"modality": series.modality, "series": fingerprint(series.uid), "images": len(frames)},
+        "series": fingerprint(series.uid),
     }
     if series.modality:
         meta["modality"] = series.modality

@@ -1,0 +1,84 @@
+"""All that a fusion adds to a study: the fused series, and how to show its sources on each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from monai.data import MetaTensor
+
+from .derived import derived_series
+from .presentation import PALETTES, presentation_state
+from .registration import spatial_registration
+from .series import Series
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+__all__ = ["fused_study"]
+
+PALETTE = "hot_iron"
+"""Of a presentation state, where the overlay was fused in grey or in colours that DICOM has no name for."""
+
+
+def fused_study(image: MetaTensor, anatomy: Series, overlay: Series | None, record: Mapping[str, Any]) -> list[Dataset]:
+    """The objects that a fusion adds to the anatomy's study.
+
+    Args:
+        image: the fused image, (1 | 3, H, W[, D]) in [0, 1], on the anatomy's grid.
+        anatomy: the series it was made of.
+        overlay: the other; None where it was no DICOM series.
+        record: how it was made, as :class:`fusion_nets.transforms.RecordChoicesd` writes it.
+
+    Returns:
+        The fused series, see :func:`derived_series`. Where both sources are series, a presentation state follows that
+        shows the overlay on the anatomy from the originals, see :func:`presentation_state`, and before it the
+        registration it needs where the overlay does not lie where its coordinates say.
+
+    Raises:
+        ValueError: see these functions.
+    """
+    told = record["record"]
+    method = str(told.get("method", "fusion"))
+    matrix = np.asarray(record.get("transform") or np.eye(4), dtype=np.float64)
+    overlays = () if overlay is None else overlay.datasets
+    objects = derived_series(
+        image,
+        anatomy.datasets,
+        overlays,
+        method=", ".join([method, *_windows(record)]),
+        description=f"Fused by {method}",
+        anatomy_to_overlay=matrix,
+    )
+    if overlay is None or not overlay.frame_of_reference_uid or not anatomy.frame_of_reference_uid:
+        return objects
+    one_frame = anatomy.frame_of_reference_uid == overlay.frame_of_reference_uid
+    moved = None
+    if not one_frame or not np.allclose(matrix, np.eye(4)):
+        moved = spatial_registration(anatomy.datasets, overlays, matrix)
+        objects.append(moved)
+    palette = record.get("overlay_palette")
+    state = presentation_state(
+        anatomy.datasets,
+        overlays,
+        anatomy_window=_range(record, "anatomy"),
+        overlay_window=_range(record, "overlay"),
+        palette=palette if palette in PALETTES else PALETTE,
+        registration=moved,
+    )
+    return [*objects, state]
+
+
+def _range(record: Mapping[str, Any], key: str) -> tuple[float, float] | None:
+    window = record.get(f"{key}_window")
+    return None if window is None else (float(window[0]), float(window[1]))
+
+
+def _windows(record: Mapping[str, Any]) -> list[str]:
+    found = []
+    for key in ("anatomy", "overlay"):
+        window, told = _range(record, key), record["record"].get(key, {})
+        if window:
+            found.append(f"{told.get('modality', key)} {window[0]:g} to {window[1]:g} {told.get('units', '')}".strip())
+    return found

@@ -1,0 +1,163 @@
+"""No name, identifier, date of birth or UID leaves a study but inside DICOM objects; and of these, --deidentify."""
+
+import gzip
+import re
+import subprocess
+import sys
+import zlib
+
+import pytest
+
+pydicom = pytest.importorskip("pydicom")
+
+MARKS = {
+    "PatientName": "Wanderfalke^Adelheid",
+    "PatientID": "PID-73519",
+    "PatientBirthDate": "19470811",
+    "OtherPatientIDs": "OPI-60428",
+    "PatientAddress": "Lindenallee 77",
+    "AccessionNumber": "ACC-90817",
+    "ReferringPhysicianName": "Siebenschlaefer^Otto",
+    "InstitutionName": "Klinikum Rabenstein",
+    "StudyID": "SID-5512",
+}
+SECRETS = [*MARKS.values(), "Wanderfalke", "Adelheid", "Siebenschlaefer", "Rabenstein"]
+UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+
+
+@pytest.fixture(scope="module")
+def marked(dicom_study, tmp_path_factory):
+    """The sample's MRI and PET with marked values, in files that are named by their UID as archives do it."""
+    folder = tmp_path_factory.mktemp("marked")
+    secrets = list(SECRETS)
+    for name in ("mri", "pet"):
+        (folder / name).mkdir()
+        for path in dicom_study[name].iterdir():
+            dataset = pydicom.dcmread(path)
+            for keyword, value in MARKS.items():
+                setattr(dataset, keyword, value)
+            private = dataset.private_block(0x0029, "FUSION TEST", create=True)
+            private.add_new(0x01, "LO", "Wanderfalke private")
+            dataset.save_as(folder / name / f"{dataset.SOPInstanceUID}.dcm")
+            secrets += [str(dataset[keyword].value) for keyword in UIDS]
+    return folder, sorted(set(secrets))
+
+
+def run(*arguments, cwd):
+    command = [sys.executable, "-m", "fusion_nets.cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def readable(content: bytes) -> bytes:
+    """A file's content with what is compressed in it laid open."""
+    if content[:2] == b"\x1f\x8b":
+        return gzip.decompress(content)
+    for chunk in re.findall(rb"(?:zTXt|iTXt)(.*?)IEND", content, re.DOTALL):
+        content += zlib.decompressobj().decompress(chunk[chunk.find(b"x") :], 2**20) if b"x" in chunk else b""
+    return content
+
+
+def leaks(secrets, said, folder, dicom=False):
+    """Where a secret is found: in what was said, a file's name or content; DICOM's content only if asked for."""
+    found = [f"output: {secret}" for secret in secrets if secret in said]
+    for path in folder.rglob("*"):
+        name = str(path.relative_to(folder))
+        found += [f"name {name}: {secret}" for secret in secrets if secret in name]
+        if path.is_file() and (dicom or path.suffix != ".dcm"):
+            content = readable(path.read_bytes())
+            found += [f"content of {name}: {secret}" for secret in secrets if secret.encode() in content]
+    return found
+
+
+@pytest.mark.parametrize("method", ["dmfnet", "smfusion"])
+def test_fuse(marked, tmp_path, method):
+    folder, secrets = marked
+    ended = run(
+        *("fuse", "--anatomy", "mri", "--overlay", "pet", "--output_dir", tmp_path / "out", "--method", method),
+        *("--format", "dicom,nifti,nrrd,mha,png", "--evaluate", *(["--describe"] if method == "smfusion" else [])),
+        cwd=folder,
+    )
+    assert ended.returncode == 0, ended.stderr
+    said = ended.stdout + ended.stderr
+    assert "pair1_fused.nii.gz" in said
+    assert (tmp_path / "out" / "metrics.csv").is_file()
+    assert leaks(secrets, said, tmp_path / "out") == []
+    series = pydicom.dcmread(tmp_path / "out" / "pair1_dicom" / "IM0001.dcm")
+    assert series.PatientName == MARKS["PatientName"]  # so that the archive knows whose it is
+    assert (0x0029, 0x0010) not in series  # nobody knows what is in a private element
+
+
+def test_fuse_deidentified(marked, tmp_path):
+    folder, secrets = marked
+    ended = run(
+        *("fuse", "--anatomy", "mri", "--overlay", "pet", "--output_dir", tmp_path / "out", "--format", "dicom"),
+        *("--deidentify", "--name", "case"),
+        cwd=folder,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert leaks(secrets, ended.stdout + ended.stderr, tmp_path / "out", dicom=True) == []
+    studies = {pydicom.dcmread(path).StudyInstanceUID for path in (tmp_path / "out").rglob("*.dcm")}
+    assert len(studies) == 1
+
+
+def test_convert(marked, tmp_path):
+    folder, secrets = marked
+    said = ""
+    for out in ("out/mri.nii.gz", "out/mri.nrrd", "out/mri.mha", "out/slices.png"):
+        ended = run("convert", "mri", tmp_path / out, cwd=folder)
+        assert ended.returncode == 0, ended.stderr
+        said += ended.stdout + ended.stderr
+    ended = run("convert", "mri", tmp_path / "out" / "dicom", "--deidentify", cwd=folder)
+    assert ended.returncode == 0, ended.stderr
+    assert leaks(secrets, said + ended.stdout + ended.stderr, tmp_path / "out", dicom=True) == []
+
+
+def test_describe(marked, tmp_path):
+    folder, secrets = marked
+    (folder / "pairs.json").write_text('[{"anatomy": "mri", "overlay": "pet"}]')
+    ended = run("describe", "--datalist", "pairs.json", "--output", tmp_path / "out" / "texts.json", cwd=folder)
+    assert ended.returncode == 0, ended.stderr
+    assert leaks(secrets, ended.stdout + ended.stderr, tmp_path / "out") == []
+
+
+def damage(kind, folder):
+    files = sorted(folder.iterdir())
+    if kind == "missing slice":
+        files[len(files) // 2].unlink()
+    elif kind == "truncated":
+        files[3].write_bytes(files[3].read_bytes()[:-900])
+    elif kind == "mixed size":
+        dataset = pydicom.dcmread(files[3])
+        dataset.Rows -= 1
+        dataset.PixelData = dataset.PixelData[: 2 * dataset.Rows * dataset.Columns]
+        dataset.save_as(files[3])
+    else:  # two series
+        for path in files:
+            dataset = pydicom.dcmread(path)
+            dataset.SeriesInstanceUID += ".2"
+            dataset.SOPInstanceUID += ".2"
+            dataset.SeriesDescription = "T2 Adelheid"
+            dataset.save_as(folder / f"{dataset.SOPInstanceUID}.dcm")
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("missing slice", "missing"),
+        ("truncated", "truncated"),
+        ("mixed size", "Rows"),
+        ("two series", "2 series"),
+    ],
+)
+def test_errors(marked, tmp_path, kind, reason, capsys):
+    import shutil
+
+    from fusion_nets import cli
+
+    folder, secrets = marked
+    shutil.copytree(folder / "mri", tmp_path / "mri")
+    damage(kind, tmp_path / "mri")
+    assert cli.main(["convert", str(tmp_path / "mri"), str(tmp_path / "out.nii.gz")]) == 2
+    said = capsys.readouterr()
+    assert reason.lower() in said.err.lower()
+    assert [secret for secret in secrets if secret in said.out + said.err] == []
