@@ -160,7 +160,7 @@ def _copied(series: Series) -> list[Dataset]:
 
 def _as_series(path: Path, image: MetaTensor, reference: Series | None) -> list[Dataset]:
     from .dicom import new_series, new_study
-    from .dicom.sources import common_study, say_body_part
+    from .dicom.sources import body_part, common_study
 
     modality, units = image.meta.get("modality"), image.meta.get("units", "stored")
     modality = modality or ("OT" if image.meta.get("white") else None)
@@ -174,7 +174,7 @@ def _as_series(path: Path, image: MetaTensor, reference: Series | None) -> list[
         study = new_study("converted", digest, image.affine.tolist(), modality)
         return new_series(image, modality, study, details=details)
     first = reference.datasets[0]
-    say_body_part(details, first)
+    body_part(details, first)
     if modality != "PT" and first.get("PatientPosition"):
         details.PatientPosition = first.PatientPosition
     number = int(first.get("SeriesNumber") or 0) * 100 + 5

@@ -7,20 +7,24 @@ from nibabel.affines import voxel_sizes
 
 __all__ = ["ImageError", "MOST_VOXELS", "check_affine", "check_voxels", "unreadable"]
 
-MOST_VOXELS = 2**28
-"""As float32 they take 1 GiB; a header that claims more is damaged, or the image would not fit into memory."""
+MOST_VOXELS = 240 * 2**20
+"""As float32 they take just under 1 GiB; a header that claims more is damaged, or more than memory holds."""
+
+MOST_BYTES = MOST_VOXELS * 4
+"""For the image and what it is made from, where both are in memory as a whole."""
 
 
 class ImageError(ValueError):
     """An image that cannot be used; the message names the file and what would be accepted."""
 
 
-def check_voxels(where: object, shape: tuple[int, ...]) -> None:
+def check_voxels(where: object, shape: tuple[int, ...], held: int = 0) -> None:
     """Refuse a size before memory is asked for.
 
     Args:
         where: what the message starts with.
         shape: of the voxels, colours included.
+        held: bytes per voxel that have to be held beside the float32 that is made of it.
 
     Raises:
         ImageError: for more voxels than :data:`MOST_VOXELS`.
@@ -28,8 +32,9 @@ def check_voxels(where: object, shape: tuple[int, ...]) -> None:
     count = 1
     for length in shape:
         count *= int(length)  # not in numpy's integers, which overflow
-    if count > MOST_VOXELS or min(shape) < 0:
-        raise ImageError(f"{where}: shape {shape}; up to 1024 x 1024 x 256 voxels are accepted, in any shape")
+    if count > MOST_VOXELS or count * (4 + held) > MOST_BYTES or min(shape) < 0:
+        most = min(MOST_VOXELS, MOST_BYTES // (4 + held))
+        raise ImageError(f"{where}: shape {shape}; up to {most >> 20} x 1024 x 1024 voxels of this kind are accepted")
 
 
 def check_affine(where: object, affine: np.ndarray) -> np.ndarray:

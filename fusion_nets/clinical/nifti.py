@@ -12,6 +12,8 @@ from .errors import ImageError, check_affine, check_voxels, unreadable
 __all__ = ["NIFTI_SUFFIXES", "least_white", "read_nifti"]
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
+SLICES_OF = 2**22
+"""Voxels that are read at once."""
 
 
 def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, int | None]:
@@ -40,17 +42,19 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, int | None]:
 
 
 def _values(image: nib.Nifti1Image, channels: int) -> tuple[np.ndarray, str]:
-    """All values, and of which kind they were; slice by slice, because scaled ones would take twice the memory."""
+    """All values, and of which kind they were; a few slices at a time, because scaled ones would take twice as much."""
     shape = image.shape
     values = np.empty((channels, *shape[:3]), dtype=np.float32)
     names, kind = image.get_data_dtype().names, "f"
+    at_once = max(1, SLICES_OF // max(1, shape[0] * shape[1]))
     for channel in range(1 if names else channels):
         colour = tuple(channel if length > 1 else 0 for length in shape[3:])
-        for k in range(shape[2] if len(shape) > 2 else 1):
-            place = (slice(None), slice(None), *(k,)[: len(shape) - 2], *colour)
+        for k in range(0, shape[2] if len(shape) > 2 else 1, at_once):
+            slices = (slice(k, k + at_once),) if len(shape) > 2 else ()
+            place = (slice(None), slice(None), *slices, *colour)
             part = np.asanyarray(image.dataobj[place])
             kind = part.dtype.kind
-            into = values if len(shape) == 2 else values[..., k]
+            into = values[..., slices[0]] if slices else values
             if names:
                 into[:] = np.stack([part[name] for name in "RGB"])
             else:

@@ -59,10 +59,11 @@ def read_image(path: str | os.PathLike[str], series_uid: str | None = None, moda
     if image.shape[0] == 3 and bool((image[1:] == image[:1]).all()):
         image = image[:1]  # type: ignore[assignment]
         image.meta["units"] = "grey" if image.meta["units"] == "colour" else image.meta["units"]
-    if not torch.isfinite(image.as_tensor()).all():
+    low, high = image.as_tensor().aminmax()
+    if not (low.isfinite() and high.isfinite()):
         raise ImageError(f"{path}: holds NaN or infinity; only finite values are accepted")
-    if image.min() == image.max():
-        raise ImageError(f"{path}: every pixel has the value {image.min().item():g}; an image with content is accepted")
+    if low == high:
+        raise ImageError(f"{path}: every pixel has the value {low.item():g}; an image with content is accepted")
     if modality:
         image.meta.setdefault("modality", modality)
     return image

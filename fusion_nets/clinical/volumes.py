@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from .dicom.new_series import RAS_TO_LPS
+from .metaimage import metaimage_fields
 from .nifti import NIFTI_SUFFIXES
 from .whole_files import whole_file
 
@@ -70,9 +71,12 @@ def read_note(path: Path) -> dict[str, str]:
     if path.name.lower().endswith(NIFTI_SUFFIXES):
         header: Any = nib.load(path).header
         return noted(header["descrip"].item().decode("latin-1"))
+    if path.suffix.lower().startswith(".m"):
+        fields = metaimage_fields(path)
+        return noted(note({key: fields[key] for key in NOTED if key in fields}))
     import itk
 
-    file = (itk.NrrdImageIO if path.suffix.lower().startswith(".n") else itk.MetaImageIO).New(FileName=str(path))
+    file = itk.NrrdImageIO.New(FileName=str(path))
     file.ReadImageInformation()
     dictionary = file.GetMetaDataDictionary()
     said = {key: dictionary[key] for key in NOTED if dictionary.HasKey(key)}

@@ -1,13 +1,14 @@
 """Transforms that MONAI lacks for fusion: loading pairs, display range, colour, words."""
 
 from .colour import (
-    ApplyPalette,
-    ApplyPaletted,
     MergeChroma,
     MergeChromad,
+    PaletteChroma,
+    PaletteChromad,
     SplitLuminance,
     SplitLuminanced,
     luminance,
+    palette_colours,
 )
 from .common_grid import CommonGrid, CommonGridd
 from .display import CT_WINDOWS, ScaleToDisplayRange, ScaleToDisplayRanged
@@ -19,8 +20,8 @@ from .text import Describe, Described
 
 __all__ = [
     "CheckSourcesd",
-    "ApplyPalette",
-    "ApplyPaletted",
+    "PaletteChroma",
+    "PaletteChromad",
     "CT_WINDOWS",
     "CommonGrid",
     "CommonGridd",
@@ -41,5 +42,6 @@ __all__ = [
     "SplitLuminance",
     "SplitLuminanced",
     "luminance",
+    "palette_colours",
     "swap_sides",
 ]

@@ -15,13 +15,14 @@ from monai.utils import TransformBackends, convert_to_tensor
 from fusion_nets.clinical.dicom import PALETTES
 
 __all__ = [
-    "ApplyPalette",
-    "ApplyPaletted",
     "MergeChroma",
     "MergeChromad",
+    "PaletteChroma",
+    "PaletteChromad",
     "SplitLuminance",
     "SplitLuminanced",
     "luminance",
+    "palette_colours",
 ]
 
 _WEIGHTS = (0.299, 0.587, 0.114)
@@ -37,23 +38,21 @@ def luminance(image: torch.Tensor) -> torch.Tensor:
     return red * image[0:1] + green * image[1:2] + blue * image[2:3]
 
 
-class ApplyPalette(Transform):
-    """Colour a grey image in [0, 1] by a palette; its luminance stays what it was.
+class PaletteChroma(Transform):
+    """The chroma of a palette for a grey image in [0, 1]; the image itself, whose luminance is fused, stays grey.
 
-    Luminance is what is fused, and as grey values tell what is more and what is less, it must rise with them. That of
-    a palette need not: it falls in parts of "pet" and "pet_20_step", so that a hot spot would be darker than warm
-    tissue, and where it does rise ("hot_iron", "hot_metal_blue", "hot"), it is bent. So the palette gives hue and
-    saturation alone, as :class:`MergeChroma` puts them on a luminance, saturation giving way at the ends of the RGB
-    range; the fused luminance is the same under every palette and none. All these palettes end in white, which has no
-    hue: on a grey of the anatomy's the highest uptake would look like none. So 1 is the last saturated colour before
-    that (orange of "hot_iron"), and what comes after it is left out.
+    Luminance must rise with uptake, for it is what is fused. That of a palette need not: it falls in parts of "pet" and
+    "pet_20_step", so that a hot spot would be darker than warm tissue, and where it rises ("hot_iron",
+    "hot_metal_blue", "hot"), it is bent. So the palette gives hue and saturation alone, for :class:`MergeChroma` to put
+    on the fused luminance, which is the same under every palette and none. All these palettes end in white, which has
+    no hue: on a grey anatomy the highest uptake would look like none. So 1 is the last saturated colour before that
+    (orange of "hot_iron"), and what comes after it is left out.
 
     Args:
         palette: "hot_iron", "pet", "hot_metal_blue" or "pet_20_step", DICOM's well-known palettes (PS3.6 B.1);
             "hot", from black over red and yellow to white, red rising over the first three eighths of the range, green
             over the next three, blue over the last quarter; "auto", hot_iron for PET and SPECT and none for others;
-            None or "none" leaves the image grey. Colours between two entries are interpolated, but for the 20 steps.
-        keep_luminance: False gives the palette's own colours, to show an image and not to fuse it.
+            None or "none" has no chroma. Colours between two entries are interpolated, but for the 20 steps.
 
     Raises:
         ValueError: for another palette.
@@ -61,33 +60,31 @@ class ApplyPalette(Transform):
 
     backend = [TransformBackends.TORCH]
 
-    def __init__(self, palette: str | None = "hot_iron", keep_luminance: bool = True) -> None:
+    def __init__(self, palette: str | None = "auto") -> None:
         accepted = (*PALETTES, "hot", "auto", "none")
         if palette is not None and palette not in accepted:
             raise ValueError(f"palette is {palette!r}; accepted are {', '.join(accepted)}")
         self.palette = palette
-        self.keep_luminance = keep_luminance
 
-    def __call__(self, img: torch.Tensor) -> torch.Tensor:
-        """Colour (1, ...) as (3, ...) in [0, 1] and say so in ``meta["palette"]``; a coloured image stays as it is."""
-        palette = self.palette
-        if palette == "auto":
+    def __call__(self, img: torch.Tensor) -> torch.Tensor | None:
+        """Colour differences (3, ...) of (1, ...), as :class:`SplitLuminance` gives them; None without a palette."""
+        palette = self.named(img)
+        if palette is None:
+            return None
+        grey = convert_to_tensor(img, track_meta=False)
+        return SplitLuminance()(palette_colours(grey * _saturated(palette), palette))[1]
+
+    def named(self, img: torch.Tensor) -> str | None:
+        """The palette that an image gets."""
+        if self.palette == "auto":
             meta = getattr(img, "meta", {})
             is_uptake = meta.get("modality") in ("PT", "NM") or meta.get("units") in ("SUV", "Bq/ml", "counts")
-            palette = "hot_iron" if is_uptake else "none"
-        if img.shape[0] == 3 or palette is None or palette == "none":
-            return img
-        colours = grey = convert_to_tensor(img, track_meta=False)
-        if self.keep_luminance:
-            colours = MergeChroma()(grey, SplitLuminance()(_looked_up(grey * _saturated(palette), palette))[1])
-        else:
-            colours = _looked_up(grey, palette)
-        if not isinstance(img, MetaTensor):
-            return convert_to_tensor(colours, track_meta=False)
-        return MetaTensor(convert_to_tensor(colours, track_meta=False), meta={**img.meta, "palette": palette})
+            return "hot_iron" if is_uptake else None
+        return None if self.palette == "none" else self.palette
 
 
-def _looked_up(grey: torch.Tensor, palette: str) -> torch.Tensor:
+def palette_colours(grey: torch.Tensor, palette: str) -> torch.Tensor:
+    """A palette's own colours (3, ...) of a grey image (1, ...), both in [0, 1]; see :class:`PaletteChroma`."""
     if palette == "hot":
         return torch.cat([grey * 8 / 3, grey * 8 / 3 - 1, grey * 4 - 3]).clamp(0, 1)
     table = _table(palette).to(grey)
@@ -103,7 +100,7 @@ def _looked_up(grey: torch.Tensor, palette: str) -> torch.Tensor:
 def _saturated(palette: str) -> float:
     """Where a palette, of 0 to 1, has its last saturated colour."""
     shades = torch.linspace(0, 1, 256)[None]
-    colours = _looked_up(shades, palette)
+    colours = palette_colours(shades, palette)
     saturation = colours.amax(0) - colours.amin(0)
     return float(shades[0, saturation >= 0.95 * saturation.max()].max())
 
@@ -170,29 +167,6 @@ class MergeChroma(Transform):
         return (bright + scale * colour).clamp(0, 1)
 
 
-class ApplyPaletted(MapTransform):
-    """Dictionary twin of :class:`ApplyPalette`."""
-
-    backend = ApplyPalette.backend
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        palette: str | None = "hot_iron",
-        keep_luminance: bool = True,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.apply_palette = ApplyPalette(palette, keep_luminance)
-
-    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
-        """Colour every key."""
-        d = dict(data)
-        for key in self.key_iterator(d):
-            d[key] = self.apply_palette(d[key])
-        return d
-
-
 class SplitLuminanced(MapTransform):
     """Dictionary twin of :class:`SplitLuminance`: each key keeps its luminance, ``{key}_chroma`` gets the rest."""
 
@@ -210,6 +184,37 @@ class SplitLuminanced(MapTransform):
             d[key], chroma = self.split(d[key])
             if chroma is not None:
                 d[f"{key}_{self.chroma_postfix}"] = chroma
+        return d
+
+
+class PaletteChromad(MapTransform):
+    """Dictionary twin of :class:`PaletteChroma`: ``{key}_chroma`` gets the chroma of a key that has none.
+
+    It comes after :class:`SplitLuminanced`; ``meta["palette"]`` of the key says what was taken.
+    """
+
+    backend = PaletteChroma.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        palette: str | None = "auto",
+        chroma_postfix: str = "chroma",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.chroma_postfix = chroma_postfix
+        self.chroma = PaletteChroma(palette)
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        """Give every grey key its chroma."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            chroma_key = f"{key}_{self.chroma_postfix}"
+            chroma = None if chroma_key in d else self.chroma(d[key])
+            if chroma is not None:
+                d[chroma_key] = chroma
+                d[key] = MetaTensor(d[key], meta={**getattr(d[key], "meta", {}), "palette": self.chroma.named(d[key])})
         return d
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from fusion_nets.clinical.dicom import new_series, new_study, write_instances
 
@@ -89,8 +90,11 @@ SIZES = {MR: ((20, 24, 7), (2.0, 2.5, 4.0), (12.0, 5.0, 3.0)), CT: ((22, 18, 9),
 SIZES[PT] = ((10, 12, 8), (4.5, 4.5, 4.0), (0, 0, 0))
 
 
-def series_of(modality, frame="2.25.1111", number=3, details=None, seed=0):
+def series_of(modality, frame="2.25.1111", number=3, details=None, seed=0, body_part=None):
     """A small series of noise over a slope: its instances and the image that they were made of."""
+    if body_part:
+        details = details or Dataset()
+        details.BodyPartExamined = body_part
     shape, spacing, degrees = SIZES[modality]
     rng = np.random.default_rng(seed)
     values = rng.integers(0, 900, (1, *shape)).astype(np.float32) + 10 * np.arange(shape[2], dtype=np.float32)
@@ -100,6 +104,25 @@ def series_of(modality, frame="2.25.1111", number=3, details=None, seed=0):
         values = values * 7.25
     image = image_of(values, affine_of(spacing, degrees), units={MR: "stored", CT: "HU", PT: "Bq/ml"}[modality])
     return new_series(image, modality, study(), number, f"a {modality}", frame, details), image
+
+
+def enhanced(instances):
+    """The geometry and identity of an enhanced multi-frame object with the slices of a classic series."""
+    whole = deepcopy(instances[0])
+    del whole.ImagePositionPatient, whole.ImageOrientationPatient, whole.PixelSpacing, whole.PixelData
+    whole.SOPClassUID, whole.NumberOfFrames = "1.2.840.10008.5.1.4.1.1.4.1", len(instances)
+    shared, direction, pixel = Dataset(), Dataset(), Dataset()
+    direction.ImageOrientationPatient = instances[0].ImageOrientationPatient
+    pixel.PixelSpacing, pixel.SliceThickness = instances[0].PixelSpacing, instances[0].SliceThickness
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [direction], [pixel]
+    whole.SharedFunctionalGroupsSequence, groups = [shared], []
+    for instance in reversed(instances):
+        group, position = Dataset(), Dataset()
+        position.ImagePositionPatient = instance.ImagePositionPatient
+        group.PlanePositionSequence = [position]
+        groups.append(group)
+    whole.PerFrameFunctionalGroupsSequence = groups
+    return whole
 
 
 def written(folder, instances):

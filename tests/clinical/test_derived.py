@@ -5,12 +5,12 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from judges import CT, MR, PT, affine_of, dciodvfy_errors, dcm2niix, image_of, series_of, written
+from judges import CT, MR, PT, affine_of, dciodvfy_errors, dcm2niix, enhanced, image_of, series_of, written
 from nibabel.orientations import aff2axcodes, apply_orientation, inv_ornt_aff
 from pydicom import Dataset
 
 from fusion_nets import __version__
-from fusion_nets.clinical.dicom import derived_series
+from fusion_nets.clinical.dicom import derived_series, presentation_state
 from fusion_nets.clinical.dicom.sources import grid_of, planes_of
 
 MR_CLASS, CT_CLASS, SC_CLASS = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("4", "2", "7"))
@@ -22,16 +22,17 @@ def fused_on(image, channels=1, seed=1):
     return image_of(values, image.affine.numpy())
 
 
-def fuse(anatomy=MR, overlay=PT, channels=1, **how):
-    (first, image), (second, _) = series_of(anatomy), series_of(overlay, number=5)
+def fuse(anatomy=MR, overlay=PT, channels=1, body_part=None, **how):
+    (first, image), (second, _) = series_of(anatomy, body_part=body_part), series_of(overlay, number=5)
     fused = fused_on(image, channels)
     return derived_series(fused, first, second, **({"method": "DM-FNet"} | how)), first, second, fused
 
 
+@pytest.mark.parametrize("body_part", [None, "HEAD"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("anatomy", [MR, CT, PT])
-def test_dciodvfy_finds_no_error(tmp_path, anatomy, channels):
-    result, *_ = fuse(anatomy, CT if anatomy == PT else PT, channels)
+def test_dciodvfy_finds_no_error(tmp_path, anatomy, channels, body_part):
+    result, *_ = fuse(anatomy, CT if anatomy == PT else PT, channels, body_part)
     written(tmp_path, result)
     for name in ("IM0001.dcm", f"IM{len(result):04d}.dcm"):
         assert dciodvfy_errors(tmp_path / name) == []
@@ -227,25 +228,6 @@ def test_tilted_anatomy_takes_the_geometry_of_the_image(tmp_path):
     assert dciodvfy_errors(tmp_path / "IM0003.dcm") == []
 
 
-def enhanced(instances):
-    """The geometry and identity of an enhanced multi-frame object with the slices of a classic series."""
-    whole = deepcopy(instances[0])
-    del whole.ImagePositionPatient, whole.ImageOrientationPatient, whole.PixelSpacing, whole.PixelData
-    whole.SOPClassUID, whole.NumberOfFrames = "1.2.840.10008.5.1.4.1.1.4.1", len(instances)
-    shared, direction, pixel = Dataset(), Dataset(), Dataset()
-    direction.ImageOrientationPatient = instances[0].ImageOrientationPatient
-    pixel.PixelSpacing, pixel.SliceThickness = instances[0].PixelSpacing, instances[0].SliceThickness
-    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [direction], [pixel]
-    whole.SharedFunctionalGroupsSequence, groups = [shared], []
-    for instance in reversed(instances):
-        group, position = Dataset(), Dataset()
-        position.ImagePositionPatient = instance.ImagePositionPatient
-        group.PlanePositionSequence = [position]
-        groups.append(group)
-    whole.PerFrameFunctionalGroupsSequence = groups
-    return whole
-
-
 def test_enhanced_anatomy_gives_one_secondary_capture_a_slice(tmp_path):
     anatomy, image = series_of(MR)
     result = derived_series(fused_on(image), [enhanced(anatomy)], series_of(PT)[0], method="x")
@@ -257,6 +239,29 @@ def test_enhanced_anatomy_gives_one_secondary_capture_a_slice(tmp_path):
         assert instance.SourceImageSequence[0].ReferencedFrameNumber == len(anatomy) - k
     written(tmp_path, result)
     assert dciodvfy_errors(tmp_path / "IM0002.dcm") == []
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [
+        ("ISO_IR 100", "Müller^Jörg"),
+        ("ISO_IR 192", "Wang^XiaoDong=王^小東"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+    ],
+)
+def test_names_in_other_alphabets(tmp_path, charset, name):
+    anatomy, image = series_of(MR)
+    for instance in anatomy:
+        instance.SpecificCharacterSet, instance.PatientName = charset, name
+    anatomy = written(tmp_path / "anatomy", anatomy)
+    overlay = series_of(CT)[0]
+    state = presentation_state(anatomy, overlay, anatomy_window=(0, 900), overlay_window=(0, 80))
+    for instance in written(
+        tmp_path / "fused", [*derived_series(fused_on(image), anatomy, overlay, method="x"), state]
+    ):
+        assert str(instance.PatientName) == name
+        assert instance.SpecificCharacterSet == anatomy[0].SpecificCharacterSet
+    assert dciodvfy_errors(tmp_path / "fused" / "IM0001.dcm") == []
 
 
 def test_reconstructed_nuclear_medicine_says_where_its_frames_lie():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from judges import CT, MR, PT, dciodvfy_errors, rotation, series_of, written
+from judges import CT, MR, PT, dciodvfy_errors, enhanced, rotation, series_of, written
 from pydicom import Dataset
 
 from fusion_nets.clinical.dicom import PALETTES, derived_series, presentation_state, spatial_registration
@@ -11,8 +11,10 @@ WINDOWS = {"anatomy_window": (-100.0, 300.0), "overlay_window": (0.0, 4000.0)}
 RAS_TO_LPS = np.diag([-1.0, -1, 1, 1])
 
 
-def pair(same_frame=True, anatomy=CT):
-    return series_of(anatomy)[0], series_of(PT, frame="2.25.1111" if same_frame else "2.25.2222", number=5)[0]
+def pair(same_frame=True, anatomy=CT, body_part=None):
+    return series_of(anatomy, body_part=body_part)[0], series_of(
+        PT, frame="2.25.1111" if same_frame else "2.25.2222", number=5
+    )[0]
 
 
 def motion(scale=(1, 1, 1), shear=0.0):
@@ -24,9 +26,9 @@ def motion(scale=(1, 1, 1), shear=0.0):
 
 
 @pytest.mark.parametrize("same_frame", [True, False])
-@pytest.mark.parametrize("anatomy", [CT, MR])
-def test_dciodvfy_finds_no_error(tmp_path, anatomy, same_frame):
-    first, second = pair(same_frame, anatomy)
+@pytest.mark.parametrize(("anatomy", "body_part"), [(CT, None), (MR, "HEAD")])
+def test_dciodvfy_finds_no_error(tmp_path, anatomy, body_part, same_frame):
+    first, second = pair(same_frame, anatomy, body_part)
     registration = None if same_frame else spatial_registration(first, second, motion())
     state = presentation_state(first, second, **WINDOWS, registration=registration)
     written(tmp_path, [state, *([registration] if registration else [])])
@@ -93,6 +95,12 @@ def test_overlay_of_another_study_and_frame_is_referred_to_as_that():
     assert item.ReferencedSOPInstanceUID == registration.SOPInstanceUID
     listed = {series.SeriesInstanceUID for series in state.ReferencedSeriesSequence}
     assert listed == {anatomy[0].SeriesInstanceUID, registration.SeriesInstanceUID}
+
+
+def test_enhanced_anatomy(tmp_path):
+    anatomy, overlay = pair(anatomy=MR)
+    written(tmp_path, [presentation_state([enhanced(anatomy)], overlay, **WINDOWS)])
+    assert dciodvfy_errors(tmp_path / "IM0001.dcm") == []
 
 
 def test_coloured_overlay_needs_no_window():

@@ -424,4 +424,4 @@ def test_volume_that_claims_to_be_gigantic(tmp_path, name):
     header["vox_offset"] = 352
     content = header.binaryblock + bytes(1000)
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
-    assert_refused(tmp_path / name, "(2000, 2000, 2000)", "1024 x 1024 x 256")
+    assert_refused(tmp_path / name, "(2000, 2000, 2000)", "1024 x 1024 voxels")

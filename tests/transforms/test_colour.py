@@ -7,15 +7,16 @@ from monai.data import MetaTensor
 
 from fusion_nets.clinical import aanlib_pairs
 from fusion_nets.transforms import (
-    ApplyPalette,
-    ApplyPaletted,
     LoadStudyImage,
     MergeChroma,
     MergeChromad,
+    PaletteChroma,
+    PaletteChromad,
     ScaleToDisplayRange,
     SplitLuminance,
     SplitLuminanced,
     luminance,
+    palette_colours,
 )
 
 FUSED = {
@@ -254,7 +255,7 @@ GREY = torch.linspace(0, 1, 256)[None, None]
 
 def test_hot_rises_in_luminance():
     grey = torch.linspace(0, 1, 101)[None, None]
-    hot = ApplyPalette("hot", keep_luminance=False)(grey)
+    hot = palette_colours(grey, "hot")
     assert hot.shape == (3, 1, 101)
     assert (luminance(hot).diff(dim=-1) > 0).all()
     assert hot[:, 0, 0].tolist() == [0, 0, 0]
@@ -270,65 +271,74 @@ def test_own_colours_are_those_of_the_standard(palette):
 
     files = {"hot_iron": 1, "pet": 2, "hot_metal_blue": 3, "pet_20_step": 4}
     wanted = apply_color_lut(np.arange(256), palette=f"1.2.840.10008.1.5.{files[palette]}") / 255
-    found = ApplyPalette(palette, keep_luminance=False)(GREY)
+    found = palette_colours(GREY, palette)
     np.testing.assert_allclose(found[:, 0].numpy().T, wanted, atol=1e-5)
 
 
 def test_what_the_standard_says_of_some_entries():
     """PS3.6 B.1.1: hot iron is black, red, orange and white. B.1.4: PET 20 step has 20 colours."""
-    iron = (ApplyPalette("hot_iron", keep_luminance=False)(GREY) * 255).round()[:, 0].T.tolist()
+    iron = (palette_colours(GREY, "hot_iron") * 255).round()[:, 0].T.tolist()
     assert (iron[0], iron[127], iron[255]) == ([0, 0, 0], [254, 0, 0], [255, 255, 255])
     fine = torch.linspace(0, 1, 5001)[None, None]
-    steps = ApplyPalette("pet_20_step", keep_luminance=False)(fine)[:, 0].T
+    steps = palette_colours(fine, "pet_20_step")[:, 0].T
     assert len(torch.unique(steps, dim=0)) == 20
     for palette in ("hot_iron", "pet", "hot_metal_blue", "hot"):
-        between = ApplyPalette(palette, keep_luminance=False)(fine)
+        between = palette_colours(fine, palette)
         assert between.diff(dim=-1).abs().max() < 0.01  # nothing jumps
 
 
 @pytest.mark.parametrize(
-    ("palette", "rises"),
-    [("hot", True), ("hot_iron", True), ("hot_metal_blue", True), ("pet", False), ("pet_20_step", False)],
+    ("palette", "rises", "last"),
+    [
+        ("hot", True, 194),
+        ("hot_iron", True, 194),
+        ("hot_metal_blue", True, 174),
+        ("pet", False, 195),
+        ("pet_20_step", False, 242),
+    ],
 )
-def test_luminance_stays_that_of_the_grey_image(palette, rises):
+def test_luminance_stays_that_of_the_grey_image(palette, rises, last):
     """That of the palette would turn warm and hot round where it falls."""
-    own = luminance(ApplyPalette(palette, keep_luminance=False)(GREY))
+    own = luminance(palette_colours(GREY, palette))
     assert bool((own.diff(dim=-1) >= 0).all()) == rises
-    coloured = ApplyPalette(palette)(GREY)
-    assert coloured.shape == (3, 1, 256)
-    assert coloured.min() >= 0
-    assert coloured.max() <= 1
-    grey, chroma = SplitLuminance()(coloured)
-    torch.testing.assert_close(grey, GREY, atol=1e-6, rtol=0)
+    chroma = PaletteChroma(palette)(GREY)
     assert chroma.abs().max() > 0.3
-    assert hue_error(coloured, ApplyPalette(palette, keep_luminance=False)(GREY)) < 1e-3
+    for fused in (GREY, torch.full_like(GREY, 0.5)):
+        coloured = MergeChroma()(fused, chroma)
+        torch.testing.assert_close(luminance(coloured), fused, atol=1e-6, rtol=0)
+        assert hue_error(coloured, palette_colours(GREY * last / 255, palette)) < 1e-3
 
 
-def test_a_hot_spot_is_brighter_than_warm_tissue_when_fused():
+@pytest.mark.parametrize("palette", ["hot", *WELL_KNOWN])
+def test_the_highest_uptake_shows_on_a_grey_anatomy(palette):
+    """The palette's own end is white, which is no colour on grey."""
+    chroma = PaletteChroma(palette)(torch.tensor([[[0.0, 0.25, 0.5, 0.75, 1.0]]]))
+    fused = MergeChroma()(torch.full((1, 1, 5), 0.5), chroma)
+    saturation = fused.amax(0) - fused.amin(0)
+    assert saturation[0, 0] == 0
+    assert saturation[0, -1] > 0.5
+
+
+def test_a_palette_of_its_own_would_turn_hot_and_warm_round():
     image = torch.full((1, 8, 8), 0.65)
     image[0, 2:4, 2:4] = 0.85
-    assert (
-        luminance(ApplyPalette("pet_20_step", keep_luminance=False)(image))[0, 2, 2]
-        < luminance(ApplyPalette("pet_20_step", keep_luminance=False)(image))[0, 6, 6]
-    )
-    fused = luminance(ApplyPalette("pet_20_step")(image))
-    assert fused[0, 2, 2] > fused[0, 6, 6]
+    own = luminance(palette_colours(image, "pet_20_step"))
+    assert own[0, 2, 2] < own[0, 6, 6]
 
 
 def test_palettes_leave_colour_alone_and_say_what_they_did():
     source = MetaTensor(GREY.clone(), meta={"modality": "PT", "affine": torch.eye(4, dtype=torch.float64) * 2})
-    coloured = ApplyPalette("pet")(source)
-    assert coloured.meta["palette"] == "pet"
-    assert torch.equal(coloured.affine, source.affine)
+    data = PaletteChromad("overlay", "pet")({"overlay": source})
+    assert data["overlay"].meta["palette"] == "pet"
+    assert torch.equal(data["overlay"], source)
+    assert torch.equal(data["overlay"].affine, source.affine)
+    assert torch.equal(data["overlay_chroma"], PaletteChroma("pet")(source))
     assert "palette" not in source.meta
-    assert ApplyPalette("hot")(coloured) is coloured
+    coloured = SplitLuminanced("overlay")({"overlay": torch.rand(3, 5, 4)})
+    assert PaletteChromad("overlay", "hot")(coloured) == coloured
     for nothing in (None, "none"):
-        assert ApplyPalette(nothing)(source) is source
-    assert not isinstance(ApplyPalette("hot")(GREY), MetaTensor)
-    twin = ApplyPaletted("overlay", "pet")({"overlay": source})["overlay"]
-    assert torch.equal(twin, coloured)
-    volume = ApplyPalette("hot_iron")(torch.rand(1, 5, 4, 3))
-    assert volume.shape == (3, 5, 4, 3)
+        assert PaletteChromad("overlay", nothing)({"overlay": source}) == {"overlay": source}
+    assert PaletteChroma("hot_iron")(torch.rand(1, 5, 4, 3)).shape == (3, 5, 4, 3)
 
 
 @pytest.mark.parametrize(
@@ -343,11 +353,11 @@ def test_palettes_leave_colour_alone_and_say_what_they_did():
     ],
 )
 def test_palette_by_modality(meta, palette):
-    image = ApplyPalette("auto")(MetaTensor(GREY, meta=meta))
-    assert image.meta.get("palette") == palette
-    assert image.shape[0] == (3 if palette else 1)
+    data = PaletteChromad("overlay")({"overlay": MetaTensor(GREY, meta=meta)})
+    assert data["overlay"].meta.get("palette") == palette
+    assert ("overlay_chroma" in data) == bool(palette)
 
 
 def test_unknown_palette():
     with pytest.raises(ValueError, match="palette is 'viridis'; accepted are hot_iron, pet, hot_metal_blue"):
-        ApplyPaletted("overlay", "viridis")
+        PaletteChromad("overlay", "viridis")

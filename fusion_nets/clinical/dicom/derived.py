@@ -19,13 +19,13 @@ from .identity import derived_uid
 from .new_series import SECONDARY_CAPTURE, SOP_CLASSES, captured, new_instance, place_slice, radiological, store_colours
 from .sources import (
     Plane,
+    body_part,
     common_study,
     grid_of,
     lies_in,
     on_grid,
     planes_of,
     referenced_series,
-    say_body_part,
     source_image,
     touching,
 )
@@ -164,7 +164,7 @@ def derived_series(
             instance.setdefault("PatientPosition", "")
             for keyword, missing in _OF_MODALITY[instance.Modality].items():
                 setattr(instance, keyword, origin.get(keyword, missing))
-        say_body_part(instance, origin)
+        body_part(instance, first)
         _store(instance, stored[:, :, k])
         instance.DerivationDescription = text
         instance.DerivationCodeSequence = _derivation_codes(bool(overlay))
@@ -216,12 +216,12 @@ def _placed(image: MetaTensor, planes: Sequence[Plane]) -> tuple[np.ndarray, np.
     grid = grid_of(planes)
     placed = on_grid(image, *grid) if grid else None
     if grid and placed is not None:
-        array = np.moveaxis(placed.as_tensor().cpu().double().numpy(), 0, -1)
+        array = np.moveaxis(placed.as_tensor().cpu().float().numpy(), 0, -1)
         return (array[..., 0] if array.shape[3] == 1 else array), grid[0], True
     array, affine = radiological(image)
     if not lies_in(planes, image):
         raise ValueError("the image lies outside the anatomy, whose frame of reference it would be given")
-    return array.astype(np.float64), affine, False
+    return array.astype(np.float32), affine, False
 
 
 def _nearest(planes: Sequence[Plane], slab: np.ndarray) -> list[Plane]:

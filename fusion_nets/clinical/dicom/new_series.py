@@ -135,7 +135,7 @@ def new_series(
         if details is not None:
             instance.update(details)
         if "BodyPartExamined" not in instance:
-            instance.Laterality = ""  # asked for unless the body part is known to be unpaired
+            instance.setdefault("Laterality", "")  # asked for unless the body part is known to be unpaired
         instances.append(instance)
     return instances
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["UID_PATTERN", "parse", "parsing", "tells_patient", "where_in"]
 
 UID_PATTERN = re.compile(r"\d+(\.\d+){4,}|2\.25\.\d{6,}")
+MOST_DEFLATED = 2**28
 _GROUPS_A_FILE_STARTS_WITH = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 
 
@@ -73,6 +75,8 @@ def parse(path: Path, where: object, pixels: bool = False) -> Dataset | None:
         return None
     try:
         with parsing(where):
+            if marked:
+                _check_deflated(path, where)
             dataset = dcmread(path, stop_before_pixels=not pixels, force=not marked)
             known = "SOPClassUID" in dataset or "MediaStorageSOPClassUID" in dataset.file_meta
     except ImageError:
@@ -82,6 +86,23 @@ def parse(path: Path, where: object, pixels: bool = False) -> Dataset | None:
     if not known and marked:
         raise ImageError(f"{where}: SOPClassUID is missing; a whole DICOM file is accepted")
     return dataset if known else None
+
+
+def _check_deflated(path: Path, where: object) -> None:
+    """Refuse a deflated file (PS3.5 A.5) that would fill the memory, because pydicom inflates it as a whole."""
+    from pydicom.filereader import read_file_meta_info
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    meta = read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    inflate, inflated = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    with open(path, "rb") as file:
+        file.seek(144 + meta.FileMetaInformationGroupLength)
+        while not inflate.eof and (chunk := inflate.unconsumed_tail or file.read(2**16)):
+            inflated += len(inflate.decompress(chunk, 2**20))
+            if inflated > MOST_DEFLATED:
+                raise ImageError(f"{where}: inflates to more than {MOST_DEFLATED >> 20} MiB, which is not accepted")
 
 
 def tells_patient(text: str, dataset: Dataset) -> bool:

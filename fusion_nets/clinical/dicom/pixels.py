@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,21 +85,27 @@ def decode(path: Path, where: str) -> Iterator[np.ndarray]:
 
 
 def _decoded(dataset: Dataset, syntax: str) -> Iterator[np.ndarray]:
-    frames: Iterable[np.ndarray]
     try:
         from pydicom import pixels
-    except ImportError:  # pydicom 2 decodes all frames at once, and leaves colours as they are stored
-        from pydicom.pixel_data_handlers import util as pixels  # type: ignore[no-redef]
-
-        array = dataset.pixel_array
-        if dataset.PhotometricInterpretation.startswith("YBR_FULL"):
-            array = pixels.convert_color_space(array, dataset.PhotometricInterpretation, "RGB", per_frame=True)
-        frames = array.reshape(-1, dataset.Rows, dataset.Columns, dataset.SamplesPerPixel)
-    else:
-        frames = pixels.iter_pixels(dataset, decoding_plugin=DECODERS.get(syntax, ""))
+    except ImportError:
+        yield from _decoded_by_pydicom_2(dataset)
+        return
     is_palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
-    for frame in frames:
+    for frame in pixels.iter_pixels(dataset, decoding_plugin=DECODERS.get(syntax, "")):
         yield pixels.apply_color_lut(frame, dataset)[..., :3] if is_palette else frame
+
+
+def _decoded_by_pydicom_2(dataset: Dataset) -> Iterator[np.ndarray]:
+    """All frames at once, and colours as they are stored: pydicom 3 does better."""
+    from pydicom.pixel_data_handlers import apply_color_lut, convert_color_space
+
+    array = dataset.pixel_array
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        array = apply_color_lut(array, dataset)[..., :3]
+    elif dataset.PhotometricInterpretation.startswith("YBR_FULL"):
+        array = convert_color_space(array, dataset.PhotometricInterpretation, "RGB", per_frame=True)
+    count = int(dataset.get("NumberOfFrames") or 1)
+    yield from array.reshape(count, dataset.Rows, dataset.Columns, -1)
 
 
 def padding(stored: np.ndarray, header: Dataset) -> np.ndarray | None:

@@ -13,7 +13,7 @@ from .derived import this_equipment
 from .frames import frames_of
 from .identity import derived_uid
 from .new_series import new_instance
-from .sources import common_study, own_moment, referenced_series, say_body_part
+from .sources import body_part, common_study, own_moment, referenced_series
 from .units import measure_of
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def presentation_state(
     del state.InstanceCreationDate, state.InstanceCreationTime  # the same input gives the same bytes
     state.PresentationCreationDate, state.PresentationCreationTime = own_moment(first)
     state.FrameOfReferenceUID, state.PositionReferenceIndicator = frame, ""
-    say_body_part(state, first)
+    body_part(state, first)
     others = [] if registration is None else [registration]
     if registration is not None:
         inputs[1].ReferencedSpatialRegistrationSequence = [_hierarchy(registration)]
@@ -141,10 +141,14 @@ def presentation_state(
 
 def _stand_in(image: Dataset, first: Dataset) -> Dataset:
     """An image of the first one's patient, study and frame of reference, that brings no rescale of its own along."""
-    alike = common_study(first)
+    from pydicom import Dataset
+
+    alike = common_study(Dataset())  # without values, some of which are checked more strictly than real ones bear
+    alike.StudyInstanceUID = first.StudyInstanceUID
     for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Rows", "Columns", "SamplesPerPixel"):
         alike[keyword] = image[keyword]
     alike.FrameOfReferenceUID = first.get("FrameOfReferenceUID", "")
+    alike.SharedFunctionalGroupsSequence = [Dataset()]  # looked into where the class is a multi-frame one
     return alike
 
 

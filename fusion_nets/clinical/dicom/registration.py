@@ -10,7 +10,7 @@ import numpy as np
 from .derived import code, this_equipment
 from .identity import derived_uid
 from .new_series import RAS_TO_LPS, new_instance
-from .sources import common_study, own_moment, referenced_series, say_body_part
+from .sources import body_part, common_study, own_moment, referenced_series
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -63,8 +63,8 @@ def spatial_registration(
     instance.Modality = "REG"
     instance.SeriesInstanceUID, instance.SeriesDescription = derived_uid("series", instance_uid), description
     instance.SeriesNumber = number or int(first.get("SeriesNumber") or 0) * 100 + 3
-    say_body_part(instance, first)
     instance.InstanceNumber = 1
+    body_part(instance, first)
     instance.FrameOfReferenceUID, instance.PositionReferenceIndicator = first.FrameOfReferenceUID, ""
     instance.ContentDate, instance.ContentTime = own_moment(first)
     instance.ContentLabel, instance.ContentDescription = "REGISTRATION", description

@@ -155,24 +155,25 @@ def pick_series(path: str | os.PathLike[str], series_uid: str | None = None, mod
         ImageError: if no series or more than one is meant; the message lists what is there.
     """
     available = find_series(path)
-    chosen = available
-    if series_uid:
-        chosen = [one for one in chosen if series_uid in (one.uid, fingerprint(one.uid))]
-    if modality:
-        chosen = [one for one in chosen if one.modality == modality.upper()]
-    if not series_uid:
-        chosen = [one for one in chosen if not one.is_localizer] or chosen
-    if len(chosen) == 1:
-        return chosen[0]
-    listed = "; ".join(map(str, chosen or available))
-    if chosen:
-        raise ImageError(
-            f"{path}: holds {_count(len(chosen), 'series')} that may be meant: {listed}; a single one is accepted, "
-            "chosen by its series UID, by the 8 digits before it, or by its modality"
-        )
-    asked = [f"series {_told(series_uid)}"] if series_uid else []
-    asked += [f"modality {modality}"] if modality else []
-    raise ImageError(f"{path}: holds no {' of '.join(asked)}; accepted are {listed}")
+    with parsing(path):
+        chosen = available
+        if series_uid:
+            chosen = [one for one in chosen if series_uid in (one.uid, fingerprint(one.uid))]
+        if modality:
+            chosen = [one for one in chosen if one.modality == modality.upper()]
+        if not series_uid:
+            chosen = [one for one in chosen if not one.is_localizer] or chosen
+        if len(chosen) == 1:
+            return chosen[0]
+        listed = "; ".join(map(str, chosen or available))
+        if chosen:
+            raise ImageError(
+                f"{path}: holds {_count(len(chosen), 'series')} that may be meant: {listed}; a single one is accepted, "
+                "chosen by its series UID, by the 8 digits before it, or by its modality"
+            )
+        asked = [f"series {_told(series_uid)}"] if series_uid else []
+        asked += [f"modality {modality}"] if modality else []
+        raise ImageError(f"{path}: holds no {' of '.join(asked)}; accepted are {listed}")
 
 
 def check_pair(anatomy: Series, overlay: Series, register: bool = False) -> list[str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Plane",
+    "body_part",
     "common_study",
     "grid_of",
     "lies_in",
@@ -28,7 +29,6 @@ __all__ = [
     "own_moment",
     "planes_of",
     "referenced_series",
-    "say_body_part",
     "source_image",
     "touching",
 ]
@@ -216,21 +216,24 @@ def common_study(source: Dataset) -> Dataset:
     return study
 
 
+def body_part(instance: Dataset, source: Dataset) -> None:
+    """Say of a series which part and side of the body it shows, as far as the source knows (PS3.3 C.7.3.1).
+
+    The side is asked for, if empty, where the part is not known, and not to be there where the part is unpaired.
+    """
+    for keyword in ("BodyPartExamined", "Laterality"):
+        if source.get(keyword):
+            setattr(instance, keyword, source[keyword].value)
+    if "BodyPartExamined" not in instance and "Laterality" not in instance:
+        instance.Laterality = ""
+
+
 def own_moment(source: Dataset) -> tuple[str, str]:
     """Date and time of what is made from a study, where the standard insists on them: those of the study.
 
     Not when it was made, because the same input gives the same bytes; 1 January 1900 where the study tells no date.
     """
     return str(source.get("StudyDate") or "19000101"), str(source.get("StudyTime") or "000000")
-
-
-def say_body_part(instance: Dataset, source: Dataset) -> None:
-    """Body part and side (PS3.3 C.7.3.1) as the source has them; without a body part, an empty side is asked for."""
-    for keyword in ("BodyPartExamined", "Laterality"):
-        if source.get(keyword):
-            setattr(instance, keyword, source.get(keyword))
-    if "BodyPartExamined" not in instance:
-        instance.setdefault("Laterality", "")
 
 
 def source_image(planes: Sequence[Plane], purpose: Dataset, spatial_locations_preserved: bool = False) -> list[Dataset]:

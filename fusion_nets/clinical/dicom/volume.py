@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from ..errors import ImageError, check_voxels
+from ..errors import ImageError, check_affine, check_voxels
 from .frames import Frame
 from .geometry import Stack, place, straighten
 from .identity import fingerprint
@@ -40,24 +40,30 @@ def read_series(series: Series) -> MetaTensor:
             pixels that are missing, damaged or of an unsupported kind.
     """
     with parsing(series.path):
-        frames = series.frames()
-        channels, white = _alike(frames, str(series.path))
-        stack = place(frames, str(series.path))
-        size = int(frames[0].header.Columns), int(frames[0].header.Rows), len(frames)
-        check_voxels(series.path, (channels, *size))
-        _check_complete(series)
-        measure = measure_of(frames, series.modality, str(series.path))
-        picture = measure.units == "stored" and _is_picture(frames, measure)
+        return _read(series)
+
+
+def _read(series: Series) -> MetaTensor:
+    where = str(series.path)
+    frames = series.frames()
+    channels, white = _alike(frames, where)
+    stack = place(frames, where)
+    size = int(frames[0].header.Columns), int(frames[0].header.Rows), len(frames)
+    check_voxels(where, (channels, *size))
+    _check_complete(series)
+    measure = measure_of(frames, series.modality, where)
+    picture = measure.units == "stored" and _is_picture(frames, measure)
     volume = np.empty((channels, *size), dtype=np.float32)
     _fill(volume, series, frames, stack, measure)
     if not np.isfinite(volume.sum(dtype=np.float64)):
-        raise ImageError(f"{series.path}: holds NaN or infinity; only finite values are accepted")
-    affine = stack.affine
+        raise ImageError(f"{where}: holds NaN or infinity; only finite values are accepted")
+    affine = check_affine(where, stack.affine)
     if any(stack.shear):
-        check_voxels(series.path, (channels, *(np.add(size[:2], np.abs(stack.shear) * size[2]).astype(int)), size[2]))
+        grown = np.add(size[:2], np.abs(stack.shear) * size[2])
+        check_voxels(where, (channels, *(int(length) for length in grown), size[2]))
         volume, affine = straighten(volume, stack)
     meta: dict[str, object] = {
-        "filename_or_obj": str(series.path),
+        "filename_or_obj": where,
         "units": ("colour" if channels == 3 else "grey") if picture else measure.units,
         "series": fingerprint(series.uid),
     }
@@ -67,9 +73,8 @@ def read_series(series: Series) -> MetaTensor:
         meta["white"] = white
     if series.frame_of_reference_uid:
         meta["frame_of_reference"] = fingerprint(series.frame_of_reference_uid)
-    with parsing(series.path):
-        if channels == 1 and (window := _window(frames[stack.order[len(frames) // 2]], measure)):
-            meta["window"] = window
+    if channels == 1 and (window := _window(frames[stack.order[len(frames) // 2]], measure)):
+        meta["window"] = window
     volume = volume[..., 0] if volume.shape[3] == 1 else volume
     return MetaTensor(torch.from_numpy(np.ascontiguousarray(volume)), affine=torch.from_numpy(affine), meta=meta)
 

@@ -22,7 +22,7 @@ def mixed(tmp_path):
     uids = {}
     for number, (name, modality) in enumerate([("ct", "CT"), ("t1", "MR"), ("t2", "MR"), ("pt", "PT")], start=1):
         series = instances(modality, shape=SMALL, number=number, description=f"{name} weighted")
-        save(folder / ("flat" if number < 3 else name), [])
+        (folder / ("flat" if number < 3 else name)).mkdir(parents=True, exist_ok=True)
         for k, instance in enumerate(series[::-1]):
             pydicom.dcmwrite(folder / ("flat" if number < 3 else name) / f"{name}{k}", instance)
         uids[name] = series[0].SeriesInstanceUID

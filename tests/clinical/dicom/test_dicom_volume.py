@@ -191,7 +191,7 @@ def test_absurd_size_is_refused_before_memory_is_asked_for(tmp_path, monkeypatch
     for instance in series:
         instance.Rows = instance.Columns = 65000
     monkeypatch.setattr(volume_module.np, "empty", lambda *_, **__: pytest.fail("memory was asked for"))
-    assert_refused(save(tmp_path / "ct", series), "(1, 65000, 65000, 12)", "1024 x 1024 x 256")
+    assert_refused(save(tmp_path / "ct", series), "(1, 65000, 65000, 12)", "1024 x 1024 voxels")
 
 
 def test_no_pixel_data(tmp_path):

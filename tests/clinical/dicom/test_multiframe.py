@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
 
 from fusion_nets.clinical import ImageError
-from fusion_nets.clinical.dicom import pick_series, read_series
+from fusion_nets.clinical.dicom import fingerprint, pick_series, read_series
 
 SHAPE = (40, 44, 6)
 ENHANCED_MR, ENHANCED_CT, ENHANCED_PET = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("4.1", "2.1", "130"))
@@ -92,7 +92,7 @@ def test_enhanced_is_what_the_classic_series_is(tmp_path, modality, sop_class, a
         image = read(path)
         np.testing.assert_array_equal(image, classic)
         np.testing.assert_allclose(image.affine, classic.affine, atol=1e-6)
-        assert image.meta["source"]["images"] == 6
+        assert image.meta["series"] == fingerprint(slices[0].SeriesInstanceUID)
         assert image.meta["units"] == classic.meta["units"]
         assert image.meta["window"] == (0, 80)
 
