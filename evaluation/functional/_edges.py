@@ -45,9 +45,9 @@ def nabf(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data
     """How much of its edges the fused image invented: stronger than in either source, N^AB/F, 0 to 1; low is good.
 
     The share of edge information lost or distorted where the fused edge is stronger than both sources' edges. An edge
-    counts by its strength in the source to the power of 1.5, and where that is below 2 grey levels by 0.001, so that
-    inventions on flat ground show most when all of the sources is flat. Constants, mirrored borders and the Sobel
-    operator divided by 8 are those of the author's release, whose values papers report; they are not those of `qabf`.
+    counts by its strength in the source to the power of 1.5, and where that is below 2 grey levels by 0.001: detail
+    invented on flat ground weighs little beside edges elsewhere. Constants, mirrored borders and the Sobel operator
+    divided by 8 are those of the author's release, whose values papers report; they are not those of `qabf`.
 
     Arguments and errors as for `qabf`; images of at least 2 x 2 pixels.
 
