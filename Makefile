@@ -41,6 +41,7 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/dmfnet_speed.py
 	$(BIN)/python tests/benchmarks/smfusion_speed.py
+	$(BIN)/python tests/benchmarks/metrics_speed.py
 
 scores: $(READY)
 	$(SCORES) --bundle bundles/dmfnet

@@ -9,9 +9,27 @@ from monai.handlers import IgniteMetricHandler
 from monai.metrics import CumulativeIterationMetric
 from monai.utils import MetricReduction
 
-from evaluation.metrics import FusionMIMetric, FusionQabfMetric, FusionSSIMMetric, FusionVIFMetric
+from evaluation import metrics
 
-__all__ = ["FusionMI", "FusionQabf", "FusionSSIM", "FusionVIF"]
+__all__ = [
+    "FusionAG",
+    "FusionCC",
+    "FusionEN",
+    "FusionFMI",
+    "FusionMI",
+    "FusionMSE",
+    "FusionMSSSIM",
+    "FusionNMI",
+    "FusionNabf",
+    "FusionPSNR",
+    "FusionQabf",
+    "FusionSCD",
+    "FusionSD",
+    "FusionSF",
+    "FusionSSIM",
+    "FusionSlices",
+    "FusionVIF",
+]
 
 
 class _FusionHandler(IgniteMetricHandler):
@@ -41,7 +59,25 @@ class FusionMI(_FusionHandler):
             finds it.
     """
 
-    _metric = FusionMIMetric
+    _metric = metrics.FusionMIMetric
+
+
+class FusionNMI(_FusionHandler):
+    """Records the normalised mutual information of fused images with their sources: `FusionNMIMetric`.
+
+    Arguments as for `FusionMI`.
+    """
+
+    _metric = metrics.FusionNMIMetric
+
+
+class FusionFMI(_FusionHandler):
+    """Records the feature mutual information of fused images with their sources: `FusionFMIMetric`.
+
+    Arguments as for `FusionMI`.
+    """
+
+    _metric = metrics.FusionFMIMetric
 
 
 class FusionSSIM(_FusionHandler):
@@ -50,7 +86,16 @@ class FusionSSIM(_FusionHandler):
     Arguments as for `FusionMI`.
     """
 
-    _metric = FusionSSIMMetric
+    _metric = metrics.FusionSSIMMetric
+
+
+class FusionMSSSIM(_FusionHandler):
+    """Records the structural similarity to the sources at five scales: `FusionMSSSIMMetric`.
+
+    Arguments as for `FusionMI`.
+    """
+
+    _metric = metrics.FusionMSSSIMMetric
 
 
 class FusionQabf(_FusionHandler):
@@ -59,7 +104,16 @@ class FusionQabf(_FusionHandler):
     Arguments as for `FusionMI`.
     """
 
-    _metric = FusionQabfMetric
+    _metric = metrics.FusionQabfMetric
+
+
+class FusionNabf(_FusionHandler):
+    """Records how much of their edges an engine's fused images invented (low is good): `FusionNabfMetric`.
+
+    Arguments as for `FusionMI`.
+    """
+
+    _metric = metrics.FusionNabfMetric
 
 
 class FusionVIF(_FusionHandler):
@@ -68,4 +122,85 @@ class FusionVIF(_FusionHandler):
     Arguments as for `FusionMI`.
     """
 
-    _metric = FusionVIFMetric
+    _metric = metrics.FusionVIFMetric
+
+
+class FusionEN(_FusionHandler):
+    """Records the entropy of an engine's fused images: `FusionENMetric`.
+
+    Arguments as for `FusionMI`.
+    """
+
+    _metric = metrics.FusionENMetric
+
+
+class FusionSD(_FusionHandler):
+    """Records the standard deviation of an engine's fused images: `FusionSDMetric`.
+
+    Arguments as for `FusionMI`.
+    """
+
+    _metric = metrics.FusionSDMetric
+
+
+class FusionSF(_FusionHandler):
+    """Records the spatial frequency of an engine's fused images: `FusionSFMetric`.
+
+    Arguments as for `FusionMI`.
+    """
+
+    _metric = metrics.FusionSFMetric
+
+
+class FusionAG(_FusionHandler):
+    """Records the average gradient of an engine's fused images: `FusionAGMetric`.
+
+    Arguments as for `FusionMI`.
+    """
+
+    _metric = metrics.FusionAGMetric
+
+
+class FusionPSNR(_FusionHandler):
+    """Records the peak signal to noise ratio of an engine's fused images: `FusionPSNRMetric`.
+
+    Arguments as for `FusionMI`.
+    """
+
+    _metric = metrics.FusionPSNRMetric
+
+
+class FusionMSE(_FusionHandler):
+    """Records the mean squared error of an engine's fused images (low is good): `FusionMSEMetric`.
+
+    Arguments as for `FusionMI`.
+    """
+
+    _metric = metrics.FusionMSEMetric
+
+
+class FusionCC(_FusionHandler):
+    """Records the correlation of an engine's fused images with their sources: `FusionCCMetric`.
+
+    Arguments as for `FusionMI`.
+    """
+
+    _metric = metrics.FusionCCMetric
+
+
+class FusionSCD(_FusionHandler):
+    """Records the sum of the correlations of differences of an engine's fused images: `FusionSCDMetric`.
+
+    Arguments as for `FusionMI`.
+    """
+
+    _metric = metrics.FusionSCDMetric
+
+
+class FusionSlices(_FusionHandler):
+    """Records how many slices with content an engine's images have, those that are measured: `FusionSlicesMetric`.
+
+    Arguments as for `FusionMI`.
+    """
+
+    _metric = metrics.FusionSlicesMetric

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
+import ignite.distributed as idist
 import torch
 from monai.metrics import CumulativeIterationMetric
 from monai.metrics.utils import do_metric_reduction
-from monai.utils import MetricReduction
+from monai.utils import MetricReduction, evenly_divisible_all_gather
 
 from evaluation import functional
 
-__all__ = ["FusionMIMetric", "FusionQabfMetric", "FusionSSIMMetric", "FusionVIFMetric"]
-
-# how many slices of a volume are measured at a time: bounds the memory, changes no result
-_SLICES = 16
+__all__ = [
+    "FusionAGMetric",
+    "FusionCCMetric",
+    "FusionENMetric",
+    "FusionFMIMetric",
+    "FusionMIMetric",
+    "FusionMSEMetric",
+    "FusionMSSSIMMetric",
+    "FusionNMIMetric",
+    "FusionNabfMetric",
+    "FusionPSNRMetric",
+    "FusionQabfMetric",
+    "FusionSCDMetric",
+    "FusionSDMetric",
+    "FusionSFMetric",
+    "FusionSSIMMetric",
+    "FusionSlicesMetric",
+    "FusionVIFMetric",
+]
 
 
 class _FusionMetric(CumulativeIterationMetric):
-    _function: ClassVar[Callable[..., torch.Tensor]]
+    # of `functional.FUSION_METRICS`
+    _name: ClassVar[str]
 
     def __init__(
         self,
@@ -45,10 +61,15 @@ class _FusionMetric(CumulativeIterationMetric):
         slices = images.reshape(batch, 3, height, width, -1).permute(0, 4, 1, 2, 3)
         sources = slices[:, :, 1:].flatten(3)
         content = (sources.amax(3) != sources.amin(3)).any(2)
-        scores = [self._function(*part.split(1, dim=1), data_range) for part in slices[content].split(_SLICES)]
-        summed = images.new_zeros(content.shape)
-        summed[content] = torch.cat(scores)
-        return summed.sum(1, keepdim=True) / content.sum(1, keepdim=True)
+        return self._of_slices(slices, content, data_range)[:, None]
+
+    def _of_slices(self, slices: torch.Tensor, content: torch.Tensor, data_range: float) -> torch.Tensor:
+        """(B, slices, 3, H, W), and which of them have content, (B, slices) -> one value for each image, (B,)."""
+        fused, anatomy, overlay = slices[content].split(1, dim=1)
+        scores = functional.fusion_metrics(fused, anatomy, overlay, [self._name], data_range)
+        summed = slices.new_zeros(content.shape)
+        summed[content] = scores[self._name]
+        return summed.sum(1) / content.sum(1)
 
     def _sources_and_result(self, y_pred: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
         name = type(self).__name__
@@ -67,10 +88,20 @@ class _FusionMetric(CumulativeIterationMetric):
         images = torch.cat([image.as_subclass(torch.Tensor) for image in (y_pred, y)], dim=1)
         return images if images.dtype == torch.float64 else images.float()
 
+    def _sync(self) -> None:
+        # As in MONAI, and also of a process that had no image: it has to take part, or the others wait for it forever.
+        if self._synced or idist.get_world_size() == 1:
+            super()._sync()
+            return
+        own = torch.stack(self._buffers[0]) if self._buffers else torch.zeros(0, 1, device=idist.device())
+        gathered = evenly_divisible_all_gather(own.double(), concat=True)
+        self._synced_tensors = [gathered.to(own)] if len(gathered) else None
+        self._synced = True
+
     def aggregate(
         self, reduction: MetricReduction | str | None = None
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """Reduce the values gathered so far, images without a value (NaN) left out.
+        """Reduce the values gathered so far, of all processes, images without a value (NaN) left out.
 
         Args:
             reduction: how, as in `monai.metrics.utils.do_metric_reduction`; that of the constructor if None.
@@ -93,13 +124,13 @@ class FusionMIMetric(_FusionMetric):
 
     Call with `y_pred`, the fused images, (B, 1, H, W[, D]), and `y`, their sources, (B, 2, H, W[, D]), anatomy first;
     or with lists of the same without B. Each image gets one value, (B, 1). A volume is measured slice by slice along
-    its last axis; its value is the mean over the slices with content, those where a source is not constant. An image
-    without content has no value: NaN, which reductions leave out.
+    its last axis; its value is the mean over the slices with content, those where a source is not constant
+    (`FusionSlicesMetric` has their number). An image without content has no value: NaN, which reductions leave out.
 
     Args:
         data_range: the value that stands for white.
         quantise: measure what a saved 8-bit image would hold, as published numbers do; otherwise the values as given
-            (mutual information rounds to grey levels in either case).
+            (information and entropy are those of grey levels in either case).
         reduction: how `aggregate` reduces over images, as in `monai.metrics.utils.do_metric_reduction`.
         get_not_nans: let `aggregate` also return the number of images that have a value.
 
@@ -107,7 +138,25 @@ class FusionMIMetric(_FusionMetric):
         ValueError: on a call whose shapes are not as above or too small for the metric.
     """
 
-    _function = staticmethod(functional.mutual_information)
+    _name = "MI"
+
+
+class FusionNMIMetric(_FusionMetric):
+    """Shared information by what there is to share, 0 to 2: `evaluation.functional.normalised_mutual_information`.
+
+    Calls, arguments and errors as for `FusionMIMetric`.
+    """
+
+    _name = "NMI"
+
+
+class FusionFMIMetric(_FusionMetric):
+    """Information on their sources' gradients in those of fused images, 0 to 1: `evaluation.functional.fmi`.
+
+    Calls, arguments and errors as for `FusionMIMetric`.
+    """
+
+    _name = "FMI"
 
 
 class FusionSSIMMetric(_FusionMetric):
@@ -116,7 +165,16 @@ class FusionSSIMMetric(_FusionMetric):
     Calls, arguments and errors as for `FusionMIMetric`. MONAI's `SSIMMetric` compares with one reference instead.
     """
 
-    _function = staticmethod(functional.ssim)
+    _name = "SSIM"
+
+
+class FusionMSSSIMMetric(_FusionMetric):
+    """Structural similarity to the sources at five scales, 2 is perfect: `evaluation.functional.ms_ssim`.
+
+    Calls, arguments and errors as for `FusionMIMetric`.
+    """
+
+    _name = "MS-SSIM"
 
 
 class FusionQabfMetric(_FusionMetric):
@@ -125,7 +183,16 @@ class FusionQabfMetric(_FusionMetric):
     Calls, arguments and errors as for `FusionMIMetric`.
     """
 
-    _function = staticmethod(functional.qabf)
+    _name = "Qabf"
+
+
+class FusionNabfMetric(_FusionMetric):
+    """How much of their edges fused images invented, 0 to 1, low is good: `evaluation.functional.nabf`.
+
+    Calls, arguments and errors as for `FusionMIMetric`.
+    """
+
+    _name = "Nabf"
 
 
 class FusionVIFMetric(_FusionMetric):
@@ -134,4 +201,86 @@ class FusionVIFMetric(_FusionMetric):
     Calls, arguments and errors as for `FusionMIMetric`.
     """
 
-    _function = staticmethod(functional.vif)
+    _name = "VIF"
+
+
+class FusionENMetric(_FusionMetric):
+    """Entropy of the grey levels of fused images, in bits: `evaluation.functional.entropy`.
+
+    Calls, arguments and errors as for `FusionMIMetric`.
+    """
+
+    _name = "EN"
+
+
+class FusionSDMetric(_FusionMetric):
+    """Contrast of fused images, their standard deviation in grey levels: `evaluation.functional.standard_deviation`.
+
+    Calls, arguments and errors as for `FusionMIMetric`.
+    """
+
+    _name = "SD"
+
+
+class FusionSFMetric(_FusionMetric):
+    """Liveliness of fused images, their spatial frequency in grey levels: `evaluation.functional.spatial_frequency`.
+
+    Calls, arguments and errors as for `FusionMIMetric`.
+    """
+
+    _name = "SF"
+
+
+class FusionAGMetric(_FusionMetric):
+    """Sharpness of fused images, their average gradient in grey levels: `evaluation.functional.average_gradient`.
+
+    Calls, arguments and errors as for `FusionMIMetric`.
+    """
+
+    _name = "AG"
+
+
+class FusionPSNRMetric(_FusionMetric):
+    """Peak signal to noise ratio of fused images to their sources, in dB: `evaluation.functional.psnr`.
+
+    Calls, arguments and errors as for `FusionMIMetric`. Infinite for a slice that is equal to both sources.
+    """
+
+    _name = "PSNR"
+
+
+class FusionMSEMetric(_FusionMetric):
+    """Mean squared error of fused images to their sources, low is good: `evaluation.functional.mean_squared_error`.
+
+    Calls, arguments and errors as for `FusionMIMetric`.
+    """
+
+    _name = "MSE"
+
+
+class FusionCCMetric(_FusionMetric):
+    """Correlation of fused images with their sources, -1 to 1: `evaluation.functional.correlation`.
+
+    Calls, arguments and errors as for `FusionMIMetric`.
+    """
+
+    _name = "CC"
+
+
+class FusionSCDMetric(_FusionMetric):
+    """Sum of the correlations of differences, -2 to 2: `evaluation.functional.scd`.
+
+    Calls, arguments and errors as for `FusionMIMetric`.
+    """
+
+    _name = "SCD"
+
+
+class FusionSlicesMetric(_FusionMetric):
+    """How many slices of each volume have content, and were measured by the other metrics; 0 or 1 of a flat image.
+
+    Calls, arguments and errors as for `FusionMIMetric`.
+    """
+
+    def _of_slices(self, slices: torch.Tensor, content: torch.Tensor, data_range: float) -> torch.Tensor:
+        return content.sum(1).to(slices.dtype)

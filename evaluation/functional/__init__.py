@@ -1,21 +1,46 @@
 """The metrics as functions: batches of images in, one value per image out; and reports compared, pair by pair."""
 
+from evaluation.functional._agreement import correlation, mean_squared_error, psnr, scd
 from evaluation.functional._common import quantise
-from evaluation.functional._mi import mutual_information
-from evaluation.functional._qabf import qabf
+from evaluation.functional._contrast import average_gradient, spatial_frequency, standard_deviation
+from evaluation.functional._edges import nabf, qabf
+from evaluation.functional._fmi import fmi
+from evaluation.functional._information import (
+    entropy,
+    mutual_information,
+    normalised_mutual_information,
+    parzen_mutual_information,
+)
 from evaluation.functional._report import finding_precision, finding_recall, rouge_l, text_similarity
-from evaluation.functional._ssim import ssim, ssim_single
+from evaluation.functional._ssim import ms_ssim, ssim, ssim_single
+from evaluation.functional._together import FUSION_METRICS, FusionMetric, fusion_metrics
 from evaluation.functional._vif import vif, vif_single
 
 __all__ = [
+    "FUSION_METRICS",
+    "FusionMetric",
+    "average_gradient",
+    "correlation",
+    "entropy",
     "finding_precision",
     "finding_recall",
+    "fmi",
+    "fusion_metrics",
+    "mean_squared_error",
+    "ms_ssim",
     "mutual_information",
+    "nabf",
+    "normalised_mutual_information",
+    "parzen_mutual_information",
+    "psnr",
     "qabf",
     "quantise",
     "rouge_l",
+    "scd",
+    "spatial_frequency",
     "ssim",
     "ssim_single",
+    "standard_deviation",
     "text_similarity",
     "vif",
     "vif_single",

@@ -4,12 +4,12 @@ import math
 
 import torch
 
-from evaluation.functional._common import moments, separable, to_grey
+from evaluation.functional._common import Images, gaussian, measure, moments, separable, total
 
 _SIDES = (17, 9, 5, 3)
 _NOISE = 2.0
 # the smallest side that leaves the last scale one whole window
-_SMALLEST = 41
+VIF_SIDE = 41
 # less information than any 8-bit image holds that is not constant (one level in one corner: 1.2e-5): no variance
 _BLANK = 1e-5
 
@@ -37,8 +37,7 @@ def vif(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_
     Source: H. R. Sheikh, A. C. Bovik, Image information and visual quality, IEEE Transactions on Image Processing
     15(2), 2006, in the multi-scale pixel-domain form of the authors' later release.
     """
-    grey = to_grey(fused, anatomy, overlay, data_range=data_range, smallest=_SMALLEST)
-    return _fidelity(grey[0], torch.cat(grey[1:], dim=1)).sum(1)
+    return measure(information_kept, fused, anatomy, overlay, data_range=data_range, smallest=VIF_SIDE)
 
 
 def vif_single(reference: torch.Tensor, distorted: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
@@ -46,42 +45,34 @@ def vif_single(reference: torch.Tensor, distorted: torch.Tensor, data_range: flo
 
     Shapes, ranges, errors and source as for `vif`; 1 is a perfect copy, contrast enhancement can exceed it.
     """
-    grey = to_grey(distorted, reference, data_range=data_range, smallest=_SMALLEST)
-    return _fidelity(*grey).sum(1)
+    return measure(information_kept, distorted, reference, data_range=data_range, smallest=VIF_SIDE)
 
 
-def _fidelity(fused: torch.Tensor, sources: torch.Tensor) -> torch.Tensor:
-    """(B, 1, H, W) and (B, S, H, W), grey levels -> (B, S)."""
+def information_kept(images: Images) -> torch.Tensor:
+    """`vif` of known images, summed over their sources."""
     # A shift changes no variance, but keeps squares small and so their differences exact; the minimum, because most
     # of a medical image is black and shall stay 0.
-    fused, sources = (grey - grey.detach().amin(dim=(2, 3), keepdim=True) for grey in (fused, sources))
-    kept = total = sources.new_zeros(sources.shape[:2])
+    grey = images.grey - images.grey.detach().amin(dim=(2, 3), keepdim=True)
+    kept = held = torch.zeros_like(images.sources[:, :, 0, 0])
     for scale, side in enumerate(_SIDES):
-        window = _gaussian(side)
+        window = gaussian(side, side / 5)
         if scale:
-            images = separable(torch.cat([fused, sources], dim=1), window, stride=2)
-            fused, sources = images[:, :1], images[:, 1:]
-        more_kept, more_total = _information(fused, sources, window)
-        kept, total = kept + more_kept, total + more_total
-    blank = total < _BLANK
-    return torch.where(blank, 1.0, kept / torch.where(blank, 1.0, total))
+            grey = separable(grey, window, stride=2)
+        more_kept, more_held = _information(grey[:, :1], grey[:, 1:], window)
+        kept, held = kept + more_kept, held + more_held
+    blank = held < _BLANK
+    return torch.where(blank, 1.0, kept / torch.where(blank, 1.0, held)).sum(1)
 
 
 def _information(fused: torch.Tensor, sources: torch.Tensor, window: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
     """Information on the sources at one scale: in the fused image and in the sources themselves, (B, S) each."""
     mean_f, mean_s, var_f, var_s, cov = moments(fused, sources, window)
     # A variance is a difference of squares: below this it is rounding, and a gain divided by it would be too.
-    eps = torch.finfo(fused.dtype).eps
-    blank_s = var_s <= 1e-10 + 8 * eps * (mean_s * mean_s)
-    blank_f = var_f <= 1e-10 + 8 * eps * (mean_f * mean_f)
-    lost = blank_s | blank_f | (cov <= 0)
-    gain = cov.masked_fill(lost, 0.0) / torch.where(blank_s, 1.0, var_s + 1e-10)
+    eps = torch.finfo(var_s.dtype).eps
+    seen_s = var_s > 1e-10 + 8 * eps * (mean_s * mean_s)
+    seen_f = var_f > 1e-10 + 8 * eps * (mean_f * mean_f)
+    gain = cov.clamp_min(0) * (seen_s & seen_f) / (var_s.clamp_min(0) + 1e-10)
     residual = (var_f - gain * cov).clamp_min(1e-10)
     kept = torch.log1p(gain * gain * var_s / (residual + _NOISE))
-    total = torch.log1p(var_s.masked_fill(blank_s, 0.0) / _NOISE)
-    return kept.sum(dim=(2, 3)) / math.log(10), total.sum(dim=(2, 3)) / math.log(10)
-
-
-def _gaussian(side: int) -> list[float]:
-    weights = [math.exp(-0.5 * ((i - side // 2) / (side / 5)) ** 2) for i in range(side)]
-    return [weight / sum(weights) for weight in weights]
+    held = torch.log1p(var_s * seen_s / _NOISE)
+    return total(kept) / math.log(10), total(held) / math.log(10)

@@ -6,7 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from evaluation.functional import qabf, ssim, vif
+from evaluation.functional import (
+    average_gradient,
+    correlation,
+    parzen_mutual_information,
+    qabf,
+    scd,
+    spatial_frequency,
+    ssim,
+    vif,
+)
 
 __all__ = ["DMFNetLoss", "FusionLoss", "MetricLoss"]
 
@@ -102,34 +111,66 @@ class MetricLoss(nn.Module):
     """What the fused image is measured by, as a loss: weighted 1 - Qabf, VIF and SSIM, and closeness to the maximum.
 
     The terms are the functions of :mod:`evaluation.functional` themselves, on the image rounded to 8 bit as it will be
-    stored, the gradient passing the rounding as if it were not there (Bengio et al., 2013, straight-through). VIF has
-    no upper bound of its own, so the loss may become negative.
+    stored, the gradient passing the rounding as if it were not there (Bengio et al., 2013, straight-through). VIF,
+    mutual information, spatial frequency and average gradient have no upper bound of their own, so the loss may become
+    negative. A term of weight 0 is not computed.
 
     Args:
         qabf: weight of edges kept.
         vif: weight of visual information, summed over the sources.
         ssim: weight of structural similarity, summed over the sources.
         intensity: weight of the mean distance to the pointwise maximum of the sources.
+        mi: weight of mutual information, summed over the sources, in nats, by a Parzen window.
+        cc: weight of the mean correlation with the sources.
+        scd: weight of the sum of the correlations of differences.
+        sf: weight of spatial frequency, as a share of white.
+        ag: weight of average gradient, as a share of white.
     """
 
-    def __init__(self, qabf: float = 2.0, vif: float = 1.0, ssim: float = 1.0, intensity: float = 3.0) -> None:
+    def __init__(
+        self,
+        qabf: float = 2.0,
+        vif: float = 1.0,
+        ssim: float = 1.0,
+        intensity: float = 3.0,
+        mi: float = 0.0,
+        cc: float = 0.0,
+        scd: float = 0.0,
+        sf: float = 0.0,
+        ag: float = 0.0,
+    ) -> None:
         super().__init__()
         self.qabf = qabf
         self.vif = vif
         self.ssim = ssim
         self.intensity = intensity
+        self.mi = mi
+        self.cc = cc
+        self.scd = scd
+        self.sf = sf
+        self.ag = ag
 
     def forward(self, pred: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """Loss of a batch; shapes and ranges as for :class:`DMFNetLoss`."""
         fused, sources = plain(pred), plain(image)
         fused = fused + ((fused * 255).round() / 255 - fused).detach()
-        anatomy, overlay = sources[:, :1], sources[:, 1:]
-        return (
-            self.intensity * F.l1_loss(fused, sources.amax(dim=1, keepdim=True))
-            + self.qabf * (1 - qabf(fused, anatomy, overlay).mean())
-            + self.vif * (2 - vif(fused, anatomy, overlay).mean())
-            + self.ssim * (2 - ssim(fused, anatomy, overlay).mean())
+        images = fused, sources[:, :1], sources[:, 1:]
+        # the weight, what a metric is subtracted from, and the metric
+        terms = (
+            (self.qabf, 1, lambda: qabf(*images)),
+            (self.vif, 2, lambda: vif(*images)),
+            (self.ssim, 2, lambda: ssim(*images)),
+            (self.mi, 0, lambda: parzen_mutual_information(*images)),
+            (self.cc, 1, lambda: correlation(*images)),
+            (self.scd, 2, lambda: scd(*images)),
+            (self.sf, 0, lambda: spatial_frequency(fused) / 255),
+            (self.ag, 0, lambda: average_gradient(fused) / 255),
         )
+        loss = self.intensity * F.l1_loss(fused, sources.amax(dim=1, keepdim=True))
+        for weight, best, metric in terms:
+            if weight:
+                loss = loss + weight * (best - metric().mean())
+        return loss
 
 
 def _sobel(images: torch.Tensor) -> torch.Tensor:

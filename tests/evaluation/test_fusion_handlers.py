@@ -2,6 +2,7 @@ import csv
 
 import pytest
 import torch
+from fusion_images import FUNCTIONS
 from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
@@ -9,14 +10,10 @@ from monai.handlers import IgniteMetricHandler, MetricsSaver, from_engine
 from monai.inferers import SimpleInferer
 
 import evaluation
-from evaluation import FusionMI, FusionQabf, FusionSSIM, FusionVIF, functional
+from evaluation import FusionSlices, FusionSSIM, functional
 
-HANDLERS = {
-    "MI": (FusionMI, functional.mutual_information),
-    "SSIM": (FusionSSIM, functional.ssim),
-    "Qabf": (FusionQabf, functional.qabf),
-    "VIF": (FusionVIF, functional.vif),
-}
+# the images are too small for MS-SSIM
+HANDLERS = {name: getattr(evaluation, f"Fusion{name}") for name in FUNCTIONS if name != "MS-SSIM"}
 OUTPUT = from_engine(["pred", "image"])
 
 
@@ -52,7 +49,7 @@ def expected():
     images = torch.stack([pair["image"].as_tensor() for pair in pairs()])
     pred = Mean()(images)
     levels = [functional.quantise(x) for x in (pred, images[:, :1], images[:, 1:])]
-    values = {name: function(*levels, 255) for name, (_, function) in HANDLERS.items()}
+    values = functional.fusion_metrics(*levels, HANDLERS, 255)
     for value in values.values():
         value[3] = torch.nan
     return values
@@ -69,7 +66,7 @@ def headers(batch):
 @pytest.mark.parametrize("decollate", [True, False], ids=["lists", "batches"])
 def test_in_an_evaluator(decollate, expected, tmp_path):
     saver = MetricsSaver(str(tmp_path), metric_details="*", batch_transform=headers, summary_ops=["mean", "notnans"])
-    metrics = {name: handler(output_transform=OUTPUT) for name, (handler, _) in HANDLERS.items()}
+    metrics = {name: handler(output_transform=OUTPUT) for name, handler in HANDLERS.items()}
     engine = evaluator(decollate, metrics, [saver])
     engine.run()
     for name, values in expected.items():
@@ -85,7 +82,7 @@ def test_in_an_evaluator(decollate, expected, tmp_path):
 
 @pytest.mark.parametrize("name", HANDLERS)
 def test_by_name_from_a_bundle(name, expected):
-    handler = HANDLERS[name][0].__name__
+    handler = HANDLERS[name].__name__
     parser = ConfigParser(
         {
             "imports": ["$import monai"],
@@ -107,15 +104,22 @@ def test_by_name_from_a_bundle(name, expected):
 def test_options_reach_the_metric():
     plain = {
         name: handler(data_range=2.0, quantise=False, output_transform=OUTPUT, save_details=False)
-        for name, (handler, _) in HANDLERS.items()
+        for name, handler in HANDLERS.items()
     }
     engine = evaluator(True, plain)
     engine.run()
     images = torch.stack([pair["image"].as_tensor() for pair in pairs() if pair["image"].any()])
-    for name, (_, function) in HANDLERS.items():
-        values = function(Mean()(images), images[:, :1], images[:, 1:], 2.0)
+    expected = functional.fusion_metrics(Mean()(images), images[:, :1], images[:, 1:], HANDLERS, 2.0)
+    for name, values in expected.items():
         assert engine.state.metrics[name] == pytest.approx(values.mean().item())
     assert not hasattr(engine.state, "metric_details") or not engine.state.metric_details
+
+
+def test_the_number_of_slices_is_saved_beside(tmp_path):
+    saver = MetricsSaver(str(tmp_path), metric_details="*", batch_transform=headers)
+    evaluator(True, {"Slices": FusionSlices(output_transform=OUTPUT)}, [saver]).run()
+    rows = list(csv.DictReader((tmp_path / "Slices_raw.csv").open()))
+    assert [float(row["mean"]) for row in rows] == [1, 1, 1, 0, 1]
 
 
 def test_a_second_run_starts_afresh(expected):
@@ -131,4 +135,6 @@ def test_public_names():
     for module in (evaluation, evaluation.metrics, evaluation.handlers):
         assert sorted(module.__all__) == module.__all__
         assert all(hasattr(module, name) for name in module.__all__)
-    assert {handler.__name__ for handler, _ in HANDLERS.values()} == set(evaluation.handlers.__all__)
+    names = {f"Fusion{name.replace('-', '')}" for name in (*FUNCTIONS, "Slices")}
+    assert names == set(evaluation.handlers.__all__)
+    assert {f"{name}Metric" for name in names} == set(evaluation.metrics.__all__)

@@ -1,17 +1,19 @@
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+from fusion_images import FUNCTIONS, OF_FUSED_ALONE
 from monai.data import MetaTensor
 from monai.metrics import CumulativeIterationMetric
 
-from evaluation import FusionMIMetric, FusionQabfMetric, FusionSSIMMetric, FusionVIFMetric, functional
+import evaluation
+from evaluation import FusionSlicesMetric, FusionSSIMMetric, FusionVIFMetric, functional
 
-METRICS = {
-    FusionMIMetric: functional.mutual_information,
-    FusionSSIMMetric: functional.ssim,
-    FusionQabfMetric: functional.qabf,
-    FusionVIFMetric: functional.vif,
-}
-every_metric = pytest.mark.parametrize(("metric", "function"), METRICS.items(), ids=lambda m: m.__name__)
+METRICS = {getattr(evaluation, f"Fusion{name.replace('-', '')}Metric"): name for name in FUNCTIONS if name != "MS-SSIM"}
+every_metric = pytest.mark.parametrize(("metric", "function"), METRICS.items(), ids=METRICS.values())
 
 
 def study(*shape, batch=3, seed=0):
@@ -24,8 +26,9 @@ def eight_bit(x):
     return (x * 255).round() / 255
 
 
-def value_of(function, pred, image):
-    return function(pred, image[:, :1], image[:, 1:])
+def value_of(name, pred, image):
+    sources = () if name in OF_FUSED_ALONE else (image[:, :1], image[:, 1:])
+    return FUNCTIONS[name](pred, *sources)
 
 
 @every_metric
@@ -44,7 +47,7 @@ def test_values_as_given_on_request(metric, function):
     pred, image = study(48, 44)
     got = metric(quantise=False)(y_pred=pred, y=image)[:, 0]
     assert torch.equal(got, value_of(function, pred, image))
-    if metric is not FusionMIMetric:
+    if function not in ("MI", "NMI", "EN"):
         assert (got - metric()(y_pred=pred, y=image)[:, 0]).abs().min() > 1e-7
 
 
@@ -172,3 +175,73 @@ def test_images_smaller_than_the_window_are_refused():
     pred, image = study(40, 44)
     with pytest.raises(ValueError, match="at least 41 x 41 pixels, got 40 x 44"):
         FusionVIFMetric()(y_pred=pred, y=image)
+
+
+def test_five_scales():
+    pred, image = study(176, 180, batch=2)
+    got = evaluation.FusionMSSSIMMetric(quantise=False)(y_pred=pred, y=image)
+    assert torch.equal(got[:, 0], functional.ms_ssim(pred, image[:, :1], image[:, 1:]))
+
+
+def test_slices_with_content_are_counted():
+    pred, image = study(8, 9, 5, batch=3)
+    image[0, :, :, :, 3] = 0.0
+    image[1] = 0.25
+    image[2, 1] = 0.5  # of the other source's content there is enough
+    meter = FusionSlicesMetric(reduction="sum")
+    assert meter(y_pred=pred, y=image).tolist() == [[4], [0], [5]]
+    assert FusionSlicesMetric()(y_pred=pred[..., 0], y=image[..., 0]).tolist() == [[1], [0], [1]]
+    assert meter.aggregate().item() == 9
+
+
+@pytest.mark.parametrize("metric", [*METRICS, evaluation.FusionMSSSIMMetric, FusionSlicesMetric])
+def test_metrics_travel_to_other_processes(metric):
+    pred, image = study(48, 44, batch=1)
+    copy = pickle.loads(pickle.dumps(metric(data_range=2.0, get_not_nans=True)))
+    assert type(copy) is metric
+    assert copy.data_range == 2.0
+    if metric is not evaluation.FusionMSSSIMMetric:
+        assert torch.equal(copy(y_pred=pred, y=image), metric(data_range=2.0)(y_pred=pred, y=image))
+
+
+def test_two_processes_gather_once(tmp_path):
+    """Each holds a part of five images, the second perhaps none: both know all values, after one gathering."""
+    program = tmp_path / "rank.py"
+    program.write_text("""
+import sys
+
+import torch
+import torch.distributed as dist
+
+import evaluation.metrics
+
+rank, file = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+image = torch.rand(5, 2, 12, 13, generator=torch.Generator().manual_seed(0))
+gather, calls, results = evaluation.metrics.evenly_divisible_all_gather, [], []
+evaluation.metrics.evenly_divisible_all_gather = lambda *a, **k: calls.append(1) or gather(*a, **k)
+for share in (3, 5):
+    calls.clear()
+    meter = evaluation.metrics.FusionSSIMMetric(get_not_nans=True)
+    for one in image[:share] if rank == 0 else image[share:]:
+        meter(y_pred=one[None].mean(1, keepdim=True), y=one[None])
+    value, count = meter.aggregate()
+    results.append((meter.get_buffer(), value, count, len(calls)))
+torch.save(results, f"{file}.{rank}")
+dist.destroy_process_group()
+""")
+    file, root = tmp_path / "meeting", Path(evaluation.__file__).parents[1]
+    ranks = [
+        subprocess.Popen([sys.executable, program, str(rank), file], cwd=root, env={"PYTHONPATH": str(root)})
+        for rank in range(2)
+    ]
+    assert [rank.wait(120) for rank in ranks] == [0, 0]
+    image = torch.rand(5, 2, 12, 13, generator=torch.Generator().manual_seed(0))
+    alone = FusionSSIMMetric()
+    expected = alone(y_pred=image.mean(1, keepdim=True), y=image)
+    for rank in range(2):
+        for values, mean, count, calls in torch.load(f"{file}.{rank}"):
+            assert torch.equal(values, expected)
+            assert mean == alone.aggregate()
+            assert count == 5
+            assert calls == 1

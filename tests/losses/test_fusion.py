@@ -1,8 +1,20 @@
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
-from evaluation.functional import qabf, ssim, vif
+from evaluation.functional import (
+    average_gradient,
+    correlation,
+    parzen_mutual_information,
+    qabf,
+    scd,
+    spatial_frequency,
+    ssim,
+    vif,
+)
 from fusion_nets.losses import DMFNetLoss, FusionLoss, MetricLoss
+
+LOSSES = [DMFNetLoss(), FusionLoss(), MetricLoss(), MetricLoss(mi=0.5, cc=1.0, scd=1.0, sf=1.0, ag=1.0)]
 
 
 @pytest.fixture
@@ -96,13 +108,39 @@ def test_metric_loss_is_what_the_metrics_say(image):
     torch.testing.assert_close(MetricLoss()(fused, image), expected)
 
 
+def test_metric_loss_of_every_metric(image):
+    fused = (image.mean(1, keepdim=True) * 255).round() / 255
+    anatomy, overlay = image[:, :1], image[:, 1:]
+    metrics = {
+        "mi": -parzen_mutual_information(fused, anatomy, overlay),
+        "cc": 1 - correlation(fused, anatomy, overlay),
+        "scd": 2 - scd(fused, anatomy, overlay),
+        "sf": -spatial_frequency(fused) / 255,
+        "ag": -average_gradient(fused) / 255,
+    }
+    none = dict.fromkeys(("qabf", "vif", "ssim", "intensity"), 0.0)
+    for name, term in metrics.items():
+        torch.testing.assert_close(MetricLoss(**none, **{name: 2.0})(fused, image), 2 * term.mean())
+    every = MetricLoss(**dict.fromkeys(metrics, 1.0))(fused, image)
+    torch.testing.assert_close(every, MetricLoss()(fused, image) + sum(term.mean() for term in metrics.values()))
+
+
+def test_metric_loss_from_a_bundle(image):
+    configuration = {"loss": {"_target_": "fusion_nets.losses.MetricLoss", "cc": 1.0, "scd": 0.5, "mi": 0.1}}
+    loss = ConfigParser(configuration).get_parsed_content("loss")
+    fused = image.mean(1, keepdim=True).requires_grad_()
+    loss(fused, image).backward()
+    assert fused.grad.isfinite().all()
+    assert fused.grad.abs().max() > 0
+
+
 def test_metric_loss_sees_the_stored_image(image):
     fused = image.mean(1, keepdim=True)
     stored = (fused * 255).round() / 255
     torch.testing.assert_close(MetricLoss()(fused, image), MetricLoss()(stored, image))
 
 
-@pytest.mark.parametrize("loss", [DMFNetLoss(), FusionLoss(), MetricLoss()])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_following_the_gradient_lowers_the_loss(loss, image):
     fused = image.mean(1, keepdim=True).clone().requires_grad_()
     optimizer = torch.optim.Adam([fused], lr=0.01)
@@ -115,13 +153,13 @@ def test_following_the_gradient_lowers_the_loss(loss, image):
     assert loss(fused, image) < first - 0.05
 
 
-@pytest.mark.parametrize("loss", [DMFNetLoss(), FusionLoss(), MetricLoss()])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_background_alone_gives_finite_gradients(loss):
     fused = torch.zeros(1, 1, 64, 64, requires_grad=True)
     loss(fused, torch.zeros(1, 2, 64, 64)).backward()
     assert fused.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("loss", [DMFNetLoss(), FusionLoss(), MetricLoss()])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_half_precision_predictions_are_measured_in_float32(loss, image):
     assert loss(image[:, :1].bfloat16(), image).dtype == torch.float32
