@@ -356,6 +356,12 @@ def _rows(image: MetaTensor, k: int) -> tuple[np.ndarray, float]:
     from fusion_nets.clinical.dicom import radiological
 
     one = image if image.ndim == 3 else MetaTensor(image.as_tensor()[..., k], affine=image.affine)
-    array, affine = radiological(one)
+    try:
+        array, affine = radiological(one)
+        plane = array[:, :, 0]
+    except ValueError:  # of axes that are not at right angles no view is a radiologist's
+        affine = one.affine.numpy()
+        plane = np.moveaxis(one.as_tensor().numpy(), 0, -1)
+        plane = plane[..., 0] if plane.shape[-1] == 1 else plane
     across, down = np.linalg.norm(affine[:3, :2], axis=0)
-    return array[:, :, 0].swapaxes(0, 1).astype(np.float32), float(down / across)
+    return plane.swapaxes(0, 1).astype(np.float32), float(down / across)

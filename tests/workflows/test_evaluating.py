@@ -145,6 +145,16 @@ def test_volumes_slice_by_slice_over_slices_with_content(tmp_path, ending):
         assert float(row[name]) == pytest.approx(np.mean([values[name] for values in per_slice]), rel=1e-6)
 
 
+def test_axes_that_are_not_at_right_angles(tmp_path):
+    sheared = AFFINE.clone()
+    sheared[0, 1] = 0.8
+    for name, seed in (("mri", 0), ("ct", 20), ("case", 40)):
+        write_image(tmp_path / f"{name}.nii", MetaTensor(torch.from_numpy(volume(seed) / 255)[None], affine=sheared))
+    pair = {"name": "case", "anatomy": str(tmp_path / "mri.nii"), "overlay": str(tmp_path / "ct.nii")}
+    evaluate_methods([pair], {"method": tmp_path}, tmp_path / "out", metrics=FEW, progress=False)
+    assert rows_of(tmp_path / "out")[0]["slices"] == "4"
+
+
 def test_colours_are_measured_by_their_luminance_in_15_bits(tmp_path):
     (pair,) = make_pairs(tmp_path, 1)
     colours = picture(3, channels=(3,))
