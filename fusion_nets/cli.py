@@ -118,6 +118,29 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--overlay_cmap", default="gray", help="matplotlib colour map of a grey overlay")
     command.set_defaults(run=_montage)
 
+    command = commands.add_parser("evaluate", help="compare methods by their fused images of the same pairs")
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("--datalist", metavar="JSON", help="the pairs")
+    source.add_argument("--dataset_dir", metavar="FOLDER", help="an AANLIB folder instead of a datalist")
+    command.add_argument("--section", nargs="+", default=["test"], help="of the AANLIB folder, one or more")
+    command.add_argument(
+        "--method",
+        required=True,
+        action="append",
+        metavar="NAME=FOLDER",
+        help="a method and where its fused images lie, called NAME_fused or NAME of the pair; the first is the "
+        "one that others are tested against",
+    )
+    command.add_argument("--output_dir", required=True, metavar="FOLDER", help="folder to write the report into")
+    for name in ("anatomy", "overlay"):
+        command.add_argument(
+            f"--{name}_window", nargs="+", metavar="VALUE", help="display range under which they were fused, as of fuse"
+        )
+    command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
+    command.add_argument("--metrics", nargs="+", metavar="NAME", help="such as MI SSIM Qabf VIF; default: all")
+    command.add_argument("--device", default="cpu", help="where the metrics are computed (default: %(default)s)")
+    command.set_defaults(run=_evaluate)
+
     command = commands.add_parser("import-weights", help="make a bundle's model.pt of DM-FNet's two released files")
     command.add_argument("--stage1", required=True, metavar="FILE", help="the diffusion wrapper's state dict")
     command.add_argument("--stage2", required=True, metavar="FILE", help="the fusion network's state dict")
@@ -251,6 +274,35 @@ def _montage(arguments: argparse.Namespace) -> None:
         notes=notes,
     )
     print(written)
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from fusion_nets.clinical import aanlib_pairs, load_pairs
+    from fusion_nets.workflows import evaluate_methods
+
+    methods: dict[str, str] = {}
+    for method in arguments.method:
+        name, equals, folder = method.partition("=")
+        if not (name.strip() and equals and folder):
+            raise ValueError(f"--method is {method!r}; NAME=FOLDER is accepted")
+        if name in methods:
+            raise ValueError(f"--method {name!r} is given twice; give each a name of its own")
+        methods[name] = folder
+    pairs = (
+        aanlib_pairs(arguments.dataset_dir, arguments.section)
+        if arguments.dataset_dir
+        else load_pairs(arguments.datalist)
+    )
+    for path in evaluate_methods(
+        pairs,
+        methods,
+        arguments.output_dir,
+        windows={key: _window(getattr(arguments, f"{key}_window")) for key in ("anatomy", "overlay")},
+        register=arguments.register,
+        metrics=arguments.metrics,
+        device=arguments.device,
+    ):
+        print(path)
 
 
 def _import_weights(arguments: argparse.Namespace) -> None:

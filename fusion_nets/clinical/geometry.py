@@ -68,10 +68,10 @@ def check_same_grid(image: MetaTensor, reference: MetaTensor) -> None:
     path, first_path = (str(one.meta.get("filename_or_obj", "image")) for one in (image, reference))
     size, wanted = tuple(image.shape[1:]), tuple(reference.shape[1:])
     if size != wanted:
-        raise ImageError(f"{path}: size {size} differs from {wanted} of {first_path}; sources on one grid are accepted")
+        raise ImageError(f"{path}: size {size} differs from {wanted} of {first_path}; images on one grid are accepted")
     apart = grid_distance(image, reference)
     if apart > 0.5 * float(reference.pixdim[: len(wanted)].min()):
-        raise ImageError(f"{path}: lies up to {apart:.1f} mm away from {first_path}; sources on one grid are accepted")
+        raise ImageError(f"{path}: lies up to {apart:.1f} mm away from {first_path}; images on one grid are accepted")
 
 
 def thinned(volume: MetaTensor, spacing: float) -> MetaTensor:

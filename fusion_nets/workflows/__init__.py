@@ -4,6 +4,7 @@ from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint, load_weig
 from .described import CriticBatch, DescribedBatch
 from .describing import describe_pairs
 from .diffusion import NoisyBatch
+from .evaluating import evaluate_methods
 from .fusing import find_bundle, fuse_pair
 from .fusion import FeatureReplay, PairBatch
 from .inference import PairStream, SlicewiseInferer
@@ -24,6 +25,7 @@ __all__ = [
     "RunningCheckpoint",
     "SlicewiseInferer",
     "describe_pairs",
+    "evaluate_methods",
     "find_bundle",
     "fuse_pair",
     "load_weights",

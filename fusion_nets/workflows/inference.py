@@ -43,7 +43,7 @@ class PairStream(IterableDataset):
             try:
                 prepared = self.transform(pair)
             except (ImageError, RuntimeError) as error:
-                reason = _image_error(error)
+                reason = image_error(error)
                 if reason is None:
                     raise
                 self.failures.append(str(reason))
@@ -59,7 +59,7 @@ class PairStream(IterableDataset):
             )
 
 
-def _image_error(error: BaseException | None) -> ImageError | None:
+def image_error(error: BaseException | None) -> ImageError | None:
     """The image error inside what ``Compose`` wraps around it."""
     while error is not None and not isinstance(error, ImageError):
         error = error.__cause__

@@ -21,11 +21,11 @@ from typing import Any
 import torch
 from monai.bundle import run
 
-from evaluation.functional import mutual_information, qabf, quantise, ssim, vif
+from evaluation.functional import fusion_metrics, quantise
 from fusion_nets.clinical import AANLIB_PAIRS, aanlib_pairs, read_image
 from fusion_nets.transforms import luminance
 
-METRICS = {"MI": mutual_information, "SSIM": ssim, "Qabf": qabf, "VIF": vif}
+METRICS = ("MI", "SSIM", "Qabf", "VIF")
 Scores = dict[str, dict[str, list[float]]]
 Means = dict[str, dict[str, float]]
 
@@ -39,8 +39,8 @@ def score(images: dict[str, torch.Tensor], sources: dict[str, tuple[torch.Tensor
     """Every metric of every image, by modality pair."""
     scores: Scores = defaultdict(lambda: defaultdict(list))
     for name, fused in images.items():
-        for metric, function in METRICS.items():
-            value = function(fused.double(), *(s.double() for s in sources[name]), data_range=255)
+        anatomy, overlay = (source.double() for source in sources[name])
+        for metric, value in fusion_metrics(fused.double(), anatomy, overlay, METRICS, data_range=255).items():
             scores[name.rsplit("_", 1)[0]][metric].append(value.item())
     return scores
 

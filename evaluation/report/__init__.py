@@ -1,0 +1,30 @@
+"""Reports: methods compared over the same cases, as tables, figures and a page.
+
+Everything here takes numbers and arrays and gives contents; where they come from and go to is the caller's.
+"""
+
+from evaluation.report.comparison import Comparison, Failure, PairedTest, Score, Summary, holm
+from evaluation.report.figures import Example, boxplots, montage, require_matplotlib, zoom_region
+from evaluation.report.glossary import MEANINGS
+from evaluation.report.page import Picture, report_html
+from evaluation.report.tables import cases_csv, summary_json, summary_markdown
+
+__all__ = [
+    "Comparison",
+    "Example",
+    "Failure",
+    "MEANINGS",
+    "PairedTest",
+    "Picture",
+    "Score",
+    "Summary",
+    "boxplots",
+    "cases_csv",
+    "holm",
+    "montage",
+    "report_html",
+    "require_matplotlib",
+    "summary_json",
+    "summary_markdown",
+    "zoom_region",
+]

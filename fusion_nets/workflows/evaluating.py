@@ -1,0 +1,367 @@
+"""Compare methods: measure their fused images against the sources, and write a report."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, Orientation
+from nibabel.orientations import aff2axcodes
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from evaluation import report
+from evaluation.functional import FUSION_METRICS, fusion_metrics
+from fusion_nets.clinical import ImageError, RegistrationMode, check_same_grid, load_pairs, read_image, whole_file
+from fusion_nets.transforms import (
+    CommonGridd,
+    LoadStudyImaged,
+    PaletteChroma,
+    ScaleToDisplayRange,
+    ScaleToDisplayRanged,
+    palette_colours,
+)
+from fusion_nets.transforms.display import Window
+
+from .inference import image_error
+from .matching import FusedImages
+
+__all__ = ["evaluate_methods", "read_fused"]
+
+_WEIGHTS = (9798 / 2**15, 19235 / 2**15, 3735 / 2**15)
+"""BT.601 luminance in 15 bits, as OpenCV has it, by which the published numbers of this field are made: one pixel in
+thousands differs from the exact weights, which their fourth decimal shows."""
+
+_AXES = (("L", "R"), ("P", "A"), ("I", "S"))
+
+_TYPICAL = "Qabf"
+_MOST_EXAMPLES = 4
+
+
+def evaluate_methods(
+    pairs: Sequence[dict[str, Any]],
+    methods: Mapping[str, str | os.PathLike[str]],
+    output_dir: str | os.PathLike[str],
+    windows: Mapping[str, Window | None] | None = None,
+    register: RegistrationMode = "auto",
+    metrics: Iterable[str] | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+) -> list[Path]:
+    """Measure the fused images of any number of methods over the same pairs, and write the comparison.
+
+    Sources are prepared as the bundles do: overlay on the anatomy's grid, pictures from black to white, measured values
+    over their display range, of colours the luminance. All is measured in the 8-bit grey levels that published numbers
+    are measured on, in float64; volumes slice by slice over the slices with content. Written are ``cases.csv``,
+    ``summary.json``, ``summary.md``, ``boxplots.png``, ``montage.png`` and ``report.html``, each whole; the same input
+    gives the same bytes.
+
+    Args:
+        pairs: as :func:`fusion_nets.clinical.load_pairs` takes and gives them; those with a "pair" (such as "PET-MRI")
+            are also summarised by it.
+        methods: folder of each method's fused images, found as :class:`FusedImages` says; the others are tested against
+            the first.
+        output_dir: folder to write into.
+        windows: display range by "anatomy" and "overlay", (low, high) in stored units or a name, see
+            :class:`fusion_nets.transforms.ScaleToDisplayRange`; that under which the methods fused.
+        register: how the overlays are brought onto the anatomies, see :func:`fusion_nets.clinical.register`.
+        metrics: which, of ``evaluation.FUSION_METRICS``; by default all.
+        device: where the metrics are computed.
+        progress: show a progress bar.
+
+    Returns:
+        The files.
+
+    Raises:
+        ImageError: after all others were measured and written, if some images could not be; each is logged with its
+            reason, and the report tells them.
+        ValueError: for no method, a folder that is missing, an unknown metric, a malformed pair or window.
+        ModuleNotFoundError: if matplotlib is missing.
+    """
+    report.require_matplotlib()
+    pairs = load_pairs(pairs)
+    if not methods:
+        raise ValueError("no method to evaluate; at least one name with its folder of fused images is accepted")
+    chosen = list(dict.fromkeys(FUSION_METRICS if metrics is None else metrics))
+    unknown = [name for name in chosen if name not in FUSION_METRICS]
+    if unknown or not chosen:
+        raise ValueError(f"metrics {unknown} are unknown; accepted are {', '.join(FUSION_METRICS)}")
+    study = _Study(pairs, methods, windows or {}, register)
+    scores, failures = [], []
+    with ExitStack() as stack:
+        stack.enter_context(logging_redirect_tqdm())
+        bar = stack.enter_context(
+            tqdm(total=len(pairs) * len(methods), desc="measuring", unit="image", disable=not progress)
+        )
+        for pair in pairs:
+            sources = study.sources(pair)
+            if isinstance(sources, ImageError):
+                failures.append(_failed(pair, "", sources))
+                bar.update(len(methods))
+                continue
+            for method in methods:
+                try:
+                    values, slices = _measure(study.fused(method, pair, sources), sources, chosen, device)
+                except ImageError as error:
+                    failures.append(_failed(pair, method, error, study.methods[method]))
+                else:
+                    scores.append(report.Score(pair["name"], method, values, pair.get("pair", ""), slices))
+                bar.update()
+    if not scores:
+        raise ImageError(f"none of {len(pairs) * len(methods)} fused images could be measured, reasons are given above")
+    measured = [name for name in chosen if any(math.isfinite(score.values[name]) for score in scores)]
+    comparison = report.Comparison(
+        list(methods),
+        {name: FUSION_METRICS[name].higher_is_better for name in measured},
+        [score._replace(values={name: score.values[name] for name in measured}) for score in scores],
+        failures,
+    )
+    left_out = [name for name in chosen if name not in measured]
+    written = _write(Path(output_dir), comparison, study, _notes(windows or {}, left_out))
+    if failures:
+        raise ImageError(
+            f"{len(failures)} images could not be measured, reasons are given above; the others are in {output_dir}"
+        )
+    return written
+
+
+class _Sources(NamedTuple):
+    """Anatomy and overlay, (1 | 3, H, W[, D]) float64 in [0, 1] on one grid."""
+
+    anatomy: MetaTensor
+    overlay: MetaTensor
+
+
+class _Study:
+    """The images of all pairs, read when they are asked for."""
+
+    def __init__(
+        self,
+        pairs: Sequence[Mapping[str, Any]],
+        methods: Mapping[str, str | os.PathLike[str]],
+        windows: Mapping[str, Window | None],
+        register: RegistrationMode,
+    ) -> None:
+        self.pairs = {pair["name"]: pair for pair in pairs}
+        self.methods = {name: FusedImages(Path(folder), pairs) for name, folder in methods.items()}
+        self.prepare = Compose(
+            [
+                LoadStudyImaged(("anatomy", "overlay"), smallest=2),
+                CommonGridd("overlay", "anatomy", register),
+                lambda pair: {**pair, **{key: pair[key].double() for key in ("anatomy", "overlay")}},
+                *(ScaleToDisplayRanged(key, windows.get(key)) for key in ("anatomy", "overlay")),
+            ]
+        )
+
+    def sources(self, pair: Mapping[str, Any]) -> _Sources | ImageError:
+        try:
+            prepared = self.prepare(pair)
+        except (ImageError, RuntimeError) as error:
+            reason = image_error(error)
+            if reason is None:
+                raise
+            return reason
+        return _Sources(prepared["anatomy"], prepared["overlay"])
+
+    def fused(self, method: str, pair: Mapping[str, Any], sources: _Sources) -> MetaTensor:
+        """On the anatomy's grid, whatever the order in which the file has its axes."""
+        image = read_fused(self.methods[method].find(pair))
+        if image.ndim == sources.anatomy.ndim == 4:
+            axes = "".join(map(str, aff2axcodes(sources.anatomy.affine.numpy())))
+            image = cast(MetaTensor, Orientation(axes, labels=_AXES)(image))
+        check_same_grid(image, sources.anatomy)
+        return image
+
+
+def read_fused(path: str | os.PathLike[str]) -> MetaTensor:
+    """Read a fused image and bring it to [0, 1]: (1 | 3, H, W[, D]) float64.
+
+    Where the file does not say which value is white, as a grey volume, it is the least of 1, 255 and 65535 that no
+    value exceeds.
+
+    Raises:
+        ImageError: for an image that cannot be read, or one with values that are no grey levels.
+    """
+    image = cast(MetaTensor, read_image(path).double())
+    if "white" not in image.meta:
+        low, high = image.min().item(), image.max().item()
+        # scale factors in headers are rounded
+        white = next((white for white in (1, 255, 65535) if high <= white * 1.0001), None)
+        if white is None or low < -0.0001:
+            raise ImageError(f"{path}: values from {low:g} to {high:g}; 0 to 1, to 255 or to 65535 are accepted")
+        image.meta["white"] = white
+    return cast(MetaTensor, ScaleToDisplayRange()(image))
+
+
+def _measure(fused: MetaTensor, sources: _Sources, metrics: Sequence[str], device: str) -> tuple[dict[str, float], int]:
+    """Mean of every metric over the slices with content, and their number; NaN of what needs larger slices."""
+    images = torch.stack([_levels(image) for image in (fused, *sources)]).to(device)
+    content = (images[1:].flatten(3).amax(3) != images[1:].flatten(3).amin(3)).any(0).squeeze(1)
+    slices = int(content.sum())
+    if not slices:
+        raise ImageError(f"{fused.meta['filename_or_obj']}: its sources have no slice with content to measure")
+    side = min(images.shape[-2:])
+    possible = [name for name in metrics if FUSION_METRICS[name].smallest <= side]
+    fused_slices, anatomy, overlay = images[:, content]
+    values = fusion_metrics(fused_slices, anatomy, overlay, names=possible, data_range=255.0)
+    return {name: values[name].mean().item() if name in values else math.nan for name in metrics}, slices
+
+
+def _levels(image: MetaTensor) -> torch.Tensor:
+    """Whole grey levels 0..255 of an image in [0, 1], as (slices, 1, H, W)."""
+    grey = image.as_tensor()
+    if len(grey) == 3:
+        grey = sum(weight * channel for weight, channel in zip(_WEIGHTS, grey, strict=True))[None]
+    # half way between two levels goes up, which no error of the division by white may decide
+    levels = ((grey * 255).round(decimals=6) + 0.5).floor().clamp(0, 255)
+    return levels[None] if levels.ndim == 3 else levels.movedim(-1, 0)
+
+
+def _failed(
+    pair: Mapping[str, Any], method: str, error: ImageError, fused: FusedImages | None = None
+) -> report.Failure:
+    """Told in the log with its file; in the report without, because paths may name patients."""
+    where = f"{pair['name']}, {method}" if method else pair["name"]
+    logging.getLogger(__name__).error("%s: not measured: %s", where, error)
+    places = {str(pair[key]): f"the {key}" for key in ("anatomy", "overlay")}
+    if fused is not None:
+        places[str(fused.folder)] = "the fused image"
+        with suppress(ImageError):
+            places[str(fused.find(pair))] = "the fused image"
+    reason = str(error)
+    for place in sorted(places, key=len, reverse=True):
+        reason = re.sub(rf"{re.escape(place)}(/[^:;,]*)?", places[place], reason)
+    return report.Failure(pair["name"], method, reason)
+
+
+def _notes(windows: Mapping[str, Window | None], left_out: Sequence[str]) -> list[str]:
+    asked = [f"{key} {_told(window)}" for key in ("anatomy", "overlay") if (window := windows.get(key))]
+    notes = [
+        "Everything is measured on luminance (BT.601) in 8-bit grey levels, as published numbers are. Overlays lie on "
+        "the anatomy's grid; pictures go from black to white, CT from 0 to 80 HU, PET and SPECT from 0 and other "
+        "values from their 0.5th percentile to their 99.5th in the patient"
+        f"{'; asked for here: ' + ', '.join(asked) if asked else ''}. Volumes are measured slice by slice, and their "
+        "value is the mean over the slices in which a source is not constant."
+    ]
+    if left_out:
+        sides = ", ".join(f"{name} (needs {FUSION_METRICS[name].smallest} pixels a side)" for name in left_out)
+        notes.append(f"No image has a value in {sides}.")
+    return notes
+
+
+def _told(window: Window) -> str:
+    return window if isinstance(window, str) else f"from {window[0]:g} to {window[1]:g} in stored units"
+
+
+def _write(folder: Path, comparison: report.Comparison, study: _Study, notes: Sequence[str]) -> list[Path]:
+    examples, how = _examples(comparison, study)
+    methods = list(comparison.methods)
+    images, images_dark = (report.montage(examples, methods, dark) for dark in (False, True))
+    plots, plots_dark = (report.boxplots(comparison, dark) for dark in (False, True))
+    named = "; ".join(example.title.replace("\n", " ") for example in examples)
+    pictures = [
+        report.Picture(
+            images,
+            images_dark,
+            "Sources and fused images",
+            f"{how} Below each image the region in which the methods differ most, magnified.",
+            f"Anatomy, overlay and the fused images of {', '.join(methods)}, side by side, each with the same region "
+            f"magnified below it: {named}.",
+        ),
+        report.Picture(
+            plots,
+            plots_dark,
+            "Every metric",
+            "Quartiles, median and, as points, every pair; whiskers reach to the last pair within 1.5 times the "
+            "distance of the quartiles. ↑ higher is better, ↓ lower.",
+            f"Box plots of {', '.join(comparison.metrics)} for {', '.join(methods)}; the tables below tell means and "
+            "deviations.",
+        ),
+    ]
+    contents: dict[str, str | bytes] = {
+        "cases.csv": report.cases_csv(comparison),
+        "summary.json": report.summary_json(comparison),
+        "summary.md": report.summary_markdown(comparison),
+        "boxplots.png": plots,
+        "montage.png": images,
+        "report.html": report.report_html(comparison, pictures, notes),
+    }
+    for name, content in contents.items():
+        with whole_file(folder / name) as partial:
+            partial.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return [folder / name for name in contents]
+
+
+def _examples(comparison: report.Comparison, study: _Study) -> tuple[list[report.Example], str]:
+    """Typical cases, by a rule that knows nothing of how they look, and the rule in words."""
+    metric = _TYPICAL if _TYPICAL in comparison.metrics else next(iter(comparison.metrics))
+    chosen, groups = [], comparison.groups[:_MOST_EXAMPLES]
+    for group in groups or (None,):
+        counts: dict[str, int] = {}
+        for score in comparison.scores:
+            if group in (None, score.group):
+                counts[score.case] = counts.get(score.case, 0) + 1
+        most = max(counts.values())
+        values = _first_values(comparison, metric)
+        ranked = sorted((case for case in counts if counts[case] == most), key=lambda case: (values[case], case))
+        shares = (0.5,) if groups else (0.25, 0.5, 0.75)
+        chosen += [ranked[round(share * (len(ranked) - 1))] for share in shares]
+    chosen = list(dict.fromkeys(chosen))
+    which = "The pair of each kind" if groups else "The pairs"
+    at = "the median" if groups else "the quartiles and the median"
+    how = f"{which} at {at} of {comparison.baseline}'s {metric}." if len(comparison.cases) > 1 else ""
+    return [_example(case, comparison, study) for case in chosen], how
+
+
+def _first_values(comparison: report.Comparison, metric: str) -> dict[str, float]:
+    """By case, of the first method that has it."""
+    values: dict[str, float] = {}
+    for method in comparison.methods:
+        values = {**comparison.values(method, metric), **values}
+    return {case: values.get(case, -math.inf) for case in comparison.cases}
+
+
+def _example(case: str, comparison: report.Comparison, study: _Study) -> report.Example:
+    pair = study.pairs[case]
+    sources = study.sources(pair)
+    if isinstance(sources, ImageError):  # it could be read a moment ago
+        raise sources
+    k = 0
+    if sources.anatomy.ndim == 4:
+        k = int(torch.stack([source.as_tensor().sum((0, 1, 2)) for source in sources]).sum(0).argmax())
+    coloured = sources.overlay
+    palette = PaletteChroma("auto").named(coloured)
+    if palette and len(coloured) == 1:
+        coloured = MetaTensor(palette_colours(coloured.as_tensor(), palette), affine=coloured.affine)
+    measured = {score.method for score in comparison.scores if score.case == case}
+    fused = [
+        _rows(study.fused(method, pair, sources), k)[0] if method in measured else None for method in comparison.methods
+    ]
+    (anatomy, aspect), (overlay, _) = (_rows(source, k) for source in (sources.anatomy, coloured))
+    title = "\n".join(dict.fromkeys(text for text in (pair.get("pair", ""), case) if text))
+    return report.Example(title, [anatomy, overlay], fused, aspect)
+
+
+def _rows(image: MetaTensor, k: int) -> tuple[np.ndarray, float]:
+    """Slice k as (rows, columns[, 3]) as a radiologist looks at it, and how many times as high as wide a pixel is."""
+    from fusion_nets.clinical.dicom import radiological
+
+    one = image if image.ndim == 3 else MetaTensor(image.as_tensor()[..., k], affine=image.affine)
+    try:
+        array, affine = radiological(one)
+        plane = array[:, :, 0]
+    except ValueError:  # of axes that are not at right angles no view is a radiologist's
+        affine = one.affine.numpy()
+        plane = np.moveaxis(one.as_tensor().numpy(), 0, -1)
+        plane = plane[..., 0] if plane.shape[-1] == 1 else plane
+    across, down = np.linalg.norm(affine[:3, :2], axis=0)
+    return plane.swapaxes(0, 1).astype(np.float32), float(down / across)
