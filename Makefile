@@ -10,24 +10,20 @@ SCORES = $(BIN)/python tests/benchmarks/scores.py --dataset_dir $(DATASET) --pub
 FUSE_TEST = $(BIN)/python -m monai.bundle run --dataset_dir $(DATASET) --section test
 REPORTS = $(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(DATASET) --published_dir $(PUBLISHED) \
     --method SMFusion=runs/reports/smfusion --method DM-FNet=runs/reports/dmfnet
-FUSE_SAMPLE = $(BIN)/python -m monai.bundle run --anatomy demo/mri.nii.gz --overlay demo/pet.nii.gz --overlay_window "[0, 16]" \
-    --overlay_palette hot --slices_at_once 4 --logging_file bundles/dmfnet/configs/logging.conf
+FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --format dicom,nifti,png --evaluate --name head
 export PYTHONWARNINGS := ignore
 
 .PHONY: demo test lint bench scores reports clean
 
 demo: $(READY)
-	$(BIN)/fusion-nets sample --output_dir demo
-	$(FUSE_SAMPLE) --bundle_root bundles/dmfnet --output_dir demo/dmfnet \
-	    --config_file "['bundles/dmfnet/configs/inference.json', 'bundles/dmfnet/configs/evaluate.json']"
-	$(FUSE_SAMPLE) --bundle_root bundles/smfusion --output_dir demo/smfusion \
-	    --config_file "['bundles/smfusion/configs/inference.json', 'bundles/smfusion/configs/evaluate.json']" \
-	    --describe True --anatomy_modality MR --overlay_modality PT
-	$(BIN)/fusion-nets montage --anatomy demo/mri.nii.gz --overlay demo/pet.nii.gz \
-	    --fused demo/dmfnet/mri_fused.nii.gz demo/smfusion/mri_fused.nii.gz \
-	    --titles MRI FDG-PET DM-FNet SMFusion --report demo/smfusion/mri_report.json --output demo/montage.png
-	@echo; echo "The sample study, fused by both methods:"; ls -1 demo/mri.nii.gz demo/pet.nii.gz demo/ct.nii.gz \
-	    demo/study.json demo/*/mri_fused.nii.gz demo/*/metrics.csv demo/smfusion/mri_report.json demo/montage.png
+	$(BIN)/fusion-nets sample --format dicom --spacing 1.5 --output_dir demo
+	$(FUSE_SAMPLE) --output_dir demo/dmfnet
+	$(FUSE_SAMPLE) --output_dir demo/smfusion --method smfusion --describe --settings demo/dmfnet/head_fused.json
+	$(BIN)/fusion-nets montage --anatomy demo/mri --overlay demo/pet --transform demo/dmfnet/head_registration.tfm \
+	    --fused demo/dmfnet/head_fused.nii.gz demo/smfusion/head_fused.nii.gz --overlay_cmap gray \
+	    --titles MRI FDG-PET DM-FNet SMFusion --report demo/smfusion/head_report.json --output demo/montage.png
+	@echo; echo "The sample study, two DICOM series registered and fused by both methods:"; ls -1d demo/*/head_* demo/*/metrics.csv \
+	    demo/montage.png
 
 test: $(READY)
 	$(BIN)/python -m pytest
@@ -42,6 +38,7 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/dmfnet_speed.py
 	$(BIN)/python tests/benchmarks/smfusion_speed.py
 	$(BIN)/python tests/benchmarks/metrics_speed.py
+	$(BIN)/python tests/benchmarks/registration.py
 
 scores: $(READY)
 	$(SCORES) --bundle bundles/dmfnet
@@ -59,7 +56,7 @@ reports: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[sample,report,minilm,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[sample,minilm,dev]"
 	touch $(READY)
 
 clean:

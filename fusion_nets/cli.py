@@ -105,6 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument(
             f"--{name}_window", nargs=2, type=float, metavar=("LOW", "HIGH"), help="values shown black and white"
         )
+    command.add_argument("--transform", metavar="TFM", help="registration of the overlay, as `fuse` writes it")
     command.add_argument("--output", required=True, metavar="PNG", help="picture to write")
     command.add_argument(
         "--titles",
@@ -245,7 +246,9 @@ def _montage(arguments: argparse.Namespace) -> None:
     import json
     from pathlib import Path
 
-    from fusion_nets.clinical import RASTER_SUFFIXES, read_image, write_montage
+    import torch
+
+    from fusion_nets.clinical import RASTER_SUFFIXES, read_image, read_transform, write_montage
 
     images, windows = [], []
     names = ["anatomy", "overlay", *["fused"] * len(arguments.fused)]
@@ -257,6 +260,8 @@ def _montage(arguments: argparse.Namespace) -> None:
             images.append(image.as_tensor())  # without an affine: drawn flat, rows and columns as they are
         else:
             images.append(image[..., None] if image.ndim == 3 else image)
+    if arguments.transform:
+        images[1].affine = torch.linalg.inv(torch.from_numpy(read_transform(arguments.transform))) @ images[1].affine
     notes = []
     if arguments.report:
         report = json.loads(Path(arguments.report).read_text(encoding="utf-8"))

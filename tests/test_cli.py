@@ -325,3 +325,19 @@ def test_runs_as_module_and_help_imports_nothing_heavy():
     assert all(command in shown.stdout for command in ("sample", "montage"))
     assert "argparse" in shown.stderr
     assert not any(heavy in shown.stderr for heavy in ("numpy", "torch", "nibabel", "matplotlib"))
+
+
+def test_montage_with_the_overlay_where_a_registration_puts_it(tmp_path):
+    """An overlay that was moved, and its registration, give the picture of the one that was not."""
+    from fusion_nets.clinical import Registration, write_transform
+
+    arguments = montage_arguments(tmp_path)
+    assert cli.main(arguments) == 0
+    wanted = np.asarray(Image.open(tmp_path / "out" / "montage.png"))
+    matrix = np.eye(4)
+    matrix[:3, 3] = 3, -2, 1
+    overlay = nib.load(tmp_path / "overlay.nii.gz")
+    nib.save(nib.Nifti1Image(overlay.get_fdata(), matrix @ overlay.affine), tmp_path / "overlay.nii.gz")
+    write_transform(tmp_path / "a.tfm", Registration(matrix, "rigid", "rigid", None, None, ""))
+    assert cli.main([*arguments, "--transform", str(tmp_path / "a.tfm")]) == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "montage.png")), wanted)

@@ -4,7 +4,7 @@ Everything here takes numbers and arrays and gives contents; where they come fro
 """
 
 from evaluation.report.comparison import Comparison, Failure, PairedTest, Score, Summary, holm
-from evaluation.report.figures import Example, boxplots, montage, require_matplotlib, zoom_region
+from evaluation.report.figures import Example, boxplots, montage, zoom_region
 from evaluation.report.glossary import MEANINGS
 from evaluation.report.page import Picture, report_html
 from evaluation.report.tables import cases_csv, summary_json, summary_markdown
@@ -23,7 +23,6 @@ __all__ = [
     "holm",
     "montage",
     "report_html",
-    "require_matplotlib",
     "summary_json",
     "summary_markdown",
     "zoom_region",

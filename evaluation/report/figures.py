@@ -1,4 +1,4 @@
-"""A comparison as figures: box plots, and the images side by side. Needs matplotlib."""
+"""A comparison as figures: box plots, and the images side by side."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Example", "boxplots", "montage", "require_matplotlib", "zoom_region"]
+__all__ = ["Example", "boxplots", "montage", "zoom_region"]
 
 # M. Okabe, K. Ito, Color universal design (2008): told apart by the colour-blind, too
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
@@ -40,20 +40,6 @@ class Example(NamedTuple):
     sources: Sequence[np.ndarray]
     fused: Sequence[np.ndarray | None]
     aspect: float = 1.0
-
-
-def require_matplotlib() -> None:
-    """Tell at once, rather than after the work, that matplotlib is missing.
-
-    Raises:
-        ModuleNotFoundError: saying how to install it.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "matplotlib is missing; install it with: pip install fusion-nets[report]", name="matplotlib"
-        ) from error
 
 
 def boxplots(comparison: Comparison, dark: bool = False) -> bytes:
@@ -216,7 +202,6 @@ def _figure(
     size: tuple[float, float], dark: bool, layout: Literal["constrained"] | None = "constrained"
 ) -> Iterator[Figure]:
     """A figure that owes nothing to the user's settings of matplotlib, nor changes them."""
-    require_matplotlib()
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -85,7 +85,6 @@ def write_montage(
     Raises:
         ValueError: `path` does not end in .png, or an image is not 2-D or 3-D with one or three channels, is not
             finite, or does not fit the anatomy.
-        ModuleNotFoundError: the extra `fusion-nets[sample]` is not installed.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
@@ -179,10 +178,8 @@ def _onto(grid: _Image, image: _Image, name: str) -> np.ndarray:
         return image.values
     if same_shape and np.allclose(image.affine, grid.affine, atol=1e-3):
         return image.values
-    try:
-        from scipy import ndimage
-    except ModuleNotFoundError as error:
-        raise _extra_missing(error) from error
+    from scipy import ndimage
+
     channels = image.values.reshape(*image.values.shape[:3], -1).astype(np.float32)
     between, outside = np.linalg.inv(image.affine) @ grid.affine, float(image.values.min())
     moved = [
@@ -240,11 +237,9 @@ def _draw(
     notes: Sequence[str],
 ) -> Figure:
     """Rows of slices, x to the right and y upwards; a pixel is `aspect` times as high as wide."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise _extra_missing(error) from error
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     nx, ny = rows[0][0].shape[:2]
     left, right, top, bottom, gap = 0.4, 0.1, 0.55, 0.4 if any(captions) else 0.1, 0.06
     panel = PANEL_HEIGHT * nx / (ny * aspect)
@@ -285,7 +280,3 @@ def _draw_slice(axes: Axes, values: np.ndarray, aspect: float, cmap: str, sides:
     if sides:
         for x, side, align in ((0.01, "R", "left"), (0.99, "L", "right")):
             axes.text(x, 0.99, side, color="0.8", fontsize=9, ha=align, va="top", transform=axes.transAxes)
-
-
-def _extra_missing(error: ModuleNotFoundError) -> ModuleNotFoundError:
-    return ModuleNotFoundError(f"{error.name} is missing; install it with: pip install fusion-nets[sample]")

@@ -87,7 +87,6 @@ def evaluate_methods(
         ValueError: for no method, a folder that is missing, an unknown metric, a malformed pair or window.
         ModuleNotFoundError: if matplotlib is missing.
     """
-    report.require_matplotlib()
     pairs = load_pairs(pairs)
     if not methods:
         raise ValueError("no method to evaluate; at least one name with its folder of fused images is accepted")

@@ -1,5 +1,3 @@
-import sys
-
 import nibabel as nib
 import numpy as np
 import pytest
@@ -216,12 +214,6 @@ def test_what_does_not_fit_is_refused(tmp_path, anatomy, overlay, arguments, mes
 def test_only_png_is_written(tmp_path):
     with pytest.raises(ValueError, match=r"montage.jpg must end in \.png"):
         write_montage(tmp_path / "montage.jpg", VOLUME, VOLUME, VOLUME)
-
-
-def test_missing_extra_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ModuleNotFoundError, match=r"matplotlib.figure is missing.*fusion-nets\[sample\]"):
-        write_montage(tmp_path / "montage.png", VOLUME, VOLUME, VOLUME)
 
 
 def test_no_global_plotting_state(tmp_path):
