@@ -89,7 +89,9 @@ def fuse_pair(
             workflow.run()
             workflow.finalize()
         except SystemExit as error:
-            raise ValueError(str(error)) from error
+            if isinstance(error.code, str):  # what PairStream says at the end
+                raise ValueError(error.code) from error
+            raise
         except RuntimeError as error:
             raise _for_the_user(error) from error
     return sorted(path for path in Path(output_dir).glob(f"{escape(pair['name'])}_*"))
