@@ -46,12 +46,13 @@ class PaletteChroma(Transform):
     "hot_metal_blue", "hot"), it is bent. So the palette gives hue and saturation alone, for :class:`MergeChroma` to put
     on the fused luminance, which is the same under every palette and none. All these palettes end in white, which has
     no hue: on a grey anatomy the highest uptake would look like none. So 1 is the last saturated colour before that
-    (orange of "hot_iron"), and what comes after it is left out.
+    (yellow of "hot"), and what comes after it is left out.
 
     Args:
         palette: "hot_iron", "pet", "hot_metal_blue" or "pet_20_step", DICOM's well-known palettes (PS3.6 B.1);
             "hot", from black over red and yellow to white, red rising over the first three eighths of the range, green
-            over the next three, blue over the last quarter; "auto", hot_iron for PET and SPECT and none for others;
+            over the next three, blue over the last quarter; "auto", hot for PET and SPECT, for its hue tells most
+            levels apart and rises from red to yellow, and none for others;
             None or "none" has no chroma. Colours between two entries are interpolated, but for the 20 steps.
 
     Raises:
@@ -79,7 +80,7 @@ class PaletteChroma(Transform):
         if self.palette == "auto":
             meta = getattr(img, "meta", {})
             is_uptake = meta.get("modality") in ("PT", "NM") or meta.get("units") in ("SUV", "Bq/ml", "counts")
-            return "hot_iron" if is_uptake else None
+            return "hot" if is_uptake else None
         return None if self.palette == "none" else self.palette
 
 

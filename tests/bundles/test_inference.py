@@ -172,7 +172,8 @@ def test_evaluation_saves_what_the_metrics_say(bundle, tiny_weights, text_encode
         summary = {name: float(value) for name, value in csv.reader(file)}
     with (tmp_path / "SSIM_raw.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert set(summary) == {"MI", "SSIM", "Qabf", "VIF"}
+    assert set(summary) == {"MI", "SSIM", "Qabf", "VIF", "slices"}
+    assert summary["slices"] == 1
     assert [row["filename"] for row in rows] == ["CT-MRI_3", "PET-MRI_3", "SPECT-MRI_3"]
     assert summary["SSIM"] == pytest.approx(np.mean([float(row["mean"]) for row in rows]), abs=1e-5)
     assert 0.5 < summary["SSIM"] < 2

@@ -344,9 +344,9 @@ def test_palettes_leave_colour_alone_and_say_what_they_did():
 @pytest.mark.parametrize(
     ("meta", "palette"),
     [
-        ({"modality": "PT"}, "hot_iron"),
-        ({"modality": "NM"}, "hot_iron"),
-        ({"units": "SUV"}, "hot_iron"),
+        ({"modality": "PT"}, "hot"),
+        ({"modality": "NM"}, "hot"),
+        ({"units": "SUV"}, "hot"),
         ({"modality": "CT", "units": "HU"}, None),
         ({"modality": "MR"}, None),
         ({}, None),
