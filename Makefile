@@ -20,7 +20,7 @@ demo: $(READY)
 	$(FUSE_SAMPLE) --output_dir demo/dmfnet
 	$(FUSE_SAMPLE) --output_dir demo/smfusion --method smfusion --describe --settings demo/dmfnet/head_fused.json
 	$(BIN)/fusion-nets montage --anatomy demo/mri --overlay demo/pet --transform demo/dmfnet/head_registration.tfm \
-	    --fused demo/dmfnet/head_fused.nii.gz demo/smfusion/head_fused.nii.gz --overlay_cmap gray \
+	    --fused demo/dmfnet/head_fused.nii.gz demo/smfusion/head_fused.nii.gz --slices 6 \
 	    --titles MRI FDG-PET DM-FNet SMFusion --report demo/smfusion/head_report.json --output demo/montage.png
 	@echo; echo "The sample study, two DICOM series registered and fused by both methods:"; ls -1d demo/*/head_* demo/*/metrics.csv \
 	    demo/montage.png
