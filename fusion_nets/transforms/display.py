@@ -23,8 +23,7 @@ CT_WINDOWS = {
     "bone": (-500.0, 1300.0),
     "soft_tissue": (-160.0, 240.0),
 }
-"""Low and high in HU, of the usual width and level: 80 and 40, 200 and 75, 1800 and 400, 400 and 40 (within what
-Radiopaedia.org, "Windowing (CT)", gives for each)."""
+"""Low and high in HU, of widths and levels in common use: 80 and 40, 200 and 75, 1800 and 400, 400 and 40."""
 
 _UPTAKE = ("SUV", "Bq/ml", "counts")
 _MOST_UPTAKE = 99.99
