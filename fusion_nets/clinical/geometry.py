@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from monai.data import MetaTensor
+from nibabel.orientations import io_orientation
 
 from .errors import ImageError
 
@@ -17,12 +18,22 @@ __all__ = [
     "is_one_grid",
     "is_picture",
     "overlap",
+    "radiological_view",
     "thinned",
     "voxels_between",
 ]
 
 ALIKE = 0.1
 """Of a voxel: grids that differ less, as by rounded headers, are one; interpolation would only blur."""
+
+
+def radiological_view(affine: np.ndarray) -> tuple[str, str]:
+    """Where columns and rows of a slice (the first two axes) run to, as a radiologist looks at it: codes of nibabel.
+
+    The patient's right (or front, in a sagittal slice) is on the left, front or head on top.
+    """
+    in_plane = set(io_orientation(affine)[:2, 0].astype(int))
+    return "L" if 0 in in_plane else "P", "I" if 2 in in_plane else "P"
 
 
 def is_picture(image: MetaTensor) -> bool:

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from nibabel.orientations import aff2axcodes, apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from .geometry import radiological_view
 from .reading import RASTER_AFFINE, RASTER_SUFFIXES
 from .volumes import VOLUME_SUFFIXES, save_volume
 from .whole_files import SIGNATURE, whole_file, whole_folder
@@ -101,12 +102,8 @@ def _to_8_bit(array: np.ndarray) -> np.ndarray:
 
 def _as_rows(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """(C, H, W) as (rows, columns[, 3]), turned to the radiological view of the plane it lies in."""
-    here = io_orientation(affine)
-    in_plane = set(here[:2, 0].astype(int))
-    columns = "L" if 0 in in_plane else "P"
-    rows = "I" if 2 in in_plane else "P"
-    through = "LPI"[({0, 1, 2} - in_plane).pop()]
-    turn = ornt_transform(here, axcodes2ornt((rows, columns, through)))
+    columns, rows = radiological_view(affine)
+    turn = ornt_transform(io_orientation(affine), axcodes2ornt((rows, columns, aff2axcodes(affine)[2])))
     volume = np.moveaxis(array, 0, -1)[:, :, None, :]
     picture = apply_orientation(volume, turn)[:, :, 0, :]
     return np.ascontiguousarray(picture[..., 0] if array.shape[0] == 1 else picture)

@@ -18,6 +18,7 @@ from nibabel.orientations import (
     ornt_transform,
 )
 
+from ..geometry import radiological_view
 from ..whole_files import SIGNATURE, whole_folder
 from .identity import derived_uid
 
@@ -157,10 +158,7 @@ def radiological(image: MetaTensor) -> tuple[np.ndarray, np.ndarray]:
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     if np.abs(axes.T @ axes - np.eye(3)).max() > 1e-3:
         raise ValueError("the axes of the volume are not at right angles, which a DICOM series cannot say; resample it")
-    here = io_orientation(affine)
-    in_plane = set(here[:2, 0].astype(int))
-    view = ("L" if 0 in in_plane else "P", "I" if 2 in in_plane else "P", aff2axcodes(affine)[2])
-    turn = ornt_transform(here, axcodes2ornt(view))
+    turn = ornt_transform(io_orientation(affine), axcodes2ornt((*radiological_view(affine), aff2axcodes(affine)[2])))
     affine = affine @ inv_ornt_aff(turn, array.shape[:3])
     array = apply_orientation(array, turn)
     return (array[..., 0] if array.shape[3] == 1 else array), affine

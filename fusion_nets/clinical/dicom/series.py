@@ -61,11 +61,6 @@ class Series:
         return "" if tells_patient(text, self.datasets[0]) else text
 
     @property
-    def sop_class_uid(self) -> str:
-        """What kind of objects these are."""
-        return self._text("SOPClassUID")
-
-    @property
     def study_uid(self) -> str:
         """Study Instance UID."""
         return self._text("StudyInstanceUID")
