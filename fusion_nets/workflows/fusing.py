@@ -44,7 +44,7 @@ def fuse_pair(
         method: name of the bundle, "dmfnet" or "smfusion".
         output_format: any of "dicom", "nifti", "nrrd", "mha", "png"; by default NIfTI, PNG of pictures.
         settings: the JSON record of an earlier result, whose settings are taken where no option says otherwise.
-        bundle_root: folder of the bundle; by default where this library's lie.
+        bundle_root: folder of the bundle; by default what :func:`find_bundle` finds.
         evaluate: save the metrics of the result as well, and what the bundle reports of it.
         options: other entries of the bundle's inference configuration, such as ``register="rigid"``; None is the
             configuration's own choice.
@@ -98,15 +98,23 @@ def fuse_pair(
 
 
 def find_bundle(method: str) -> Path:
-    """The folder of a method's bundle beside the library.
+    """The folder of a method's bundle: beside the library in a checkout, else where MONAI downloads bundles to.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if it lies in neither.
     """
-    root = Path(fusion_nets.__file__).resolve().parents[1] / "bundles" / method
-    if not (root / "configs").is_dir():
-        raise ValueError(f"{root}: no such bundle; give the folder of one as bundle_root")
-    return root
+    from torch.hub import get_dir
+
+    beside = Path(fusion_nets.__file__).resolve().parents[1] / "bundles"
+    downloads = Path(get_dir()) / "bundle"
+    for folder in (beside, downloads):
+        if (folder / method / "configs").is_dir():
+            return folder / method
+    raise ValueError(
+        f"{method}: no such bundle in {beside} or {downloads}; the installed package holds none. Get it by `python -m "
+        f"monai.bundle download --name {method} --url URL` (or file:///PATH, of {method}_vVERSION.zip), or give the "
+        "folder of an unpacked one as bundle_root"
+    )
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Two series in, all forms out, through the bundles with tiny networks."""
 
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -159,7 +160,10 @@ def test_settings_that_are_no_record(dicom_study, tiny, tmp_path, text):
         fuse_pair(dicom_study["mri"], dicom_study["pet"], tmp_path / "out", settings=tmp_path / "a.json", **tiny)
 
 
-def test_bundles_lie_beside_the_library():
-    assert (find_bundle("smfusion") / "configs" / "inference.json").is_file()
-    with pytest.raises(ValueError, match="no such bundle"):
-        find_bundle("other")
+def test_bundles_lie_beside_the_library_or_where_monai_downloads_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert find_bundle("smfusion") == Path(__file__).parents[2] / "bundles" / "smfusion"
+    (tmp_path / "hub" / "bundle" / "other" / "configs").mkdir(parents=True)
+    assert find_bundle("other") == tmp_path / "hub" / "bundle" / "other"
+    with pytest.raises(ValueError, match="bundle download --name another --url URL"):
+        find_bundle("another")
