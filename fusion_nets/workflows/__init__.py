@@ -9,6 +9,7 @@ from .fusing import find_bundle, fuse_pair
 from .fusion import FeatureReplay, PairBatch
 from .inference import PairStream, SlicewiseInferer
 from .preservation import PairReport, ReportPreservation, ReportSaver
+from .slicing import slice_pairs
 
 __all__ = [
     "BestCheckpoint",
@@ -29,4 +30,5 @@ __all__ = [
     "find_bundle",
     "fuse_pair",
     "load_weights",
+    "slice_pairs",
 ]
