@@ -15,6 +15,7 @@ from .display import CT_WINDOWS, ScaleToDisplayRange, ScaleToDisplayRanged
 from .encoding import EncodeText, EncodeTextd, RandForgetTextd, RandMirrord, swap_sides
 from .loading import CheckSourcesd, LoadStudyImage, LoadStudyImaged
 from .recording import RecordChoicesd
+from .redescribing import RandRedescribed, TakeSourced
 from .saving import SaveFusedd
 from .text import Describe, Described
 
@@ -35,12 +36,14 @@ __all__ = [
     "MergeChromad",
     "RandForgetTextd",
     "RandMirrord",
+    "RandRedescribed",
     "RecordChoicesd",
     "SaveFusedd",
     "ScaleToDisplayRange",
     "ScaleToDisplayRanged",
     "SplitLuminance",
     "SplitLuminanced",
+    "TakeSourced",
     "luminance",
     "palette_colours",
     "swap_sides",

@@ -1,5 +1,6 @@
 """What MONAI's engines, inferers and handlers lack for fusion, and the making of image-text datalists."""
 
+from .captions import BestDescriber, CaptionBatch, GeneratingInferer, TextScore
 from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint, load_weights
 from .described import CriticBatch, DescribedBatch
 from .describing import describe_pairs
@@ -13,10 +14,13 @@ from .slicing import slice_pairs
 
 __all__ = [
     "BestCheckpoint",
+    "BestDescriber",
+    "CaptionBatch",
     "CriticBatch",
     "DescribedBatch",
     "EpochSeed",
     "FeatureReplay",
+    "GeneratingInferer",
     "NoisyBatch",
     "PairBatch",
     "PairReport",
@@ -25,6 +29,7 @@ __all__ = [
     "ReportSaver",
     "RunningCheckpoint",
     "SlicewiseInferer",
+    "TextScore",
     "describe_pairs",
     "evaluate_methods",
     "find_bundle",
