@@ -18,7 +18,7 @@ REPORTS = $(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(
 FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --format dicom,nifti,png --evaluate --name head
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test label test-label lint bench scores reports bundles wheel test-travel clean
+.PHONY: demo test label test-label lint bench scores reports describer bundles wheel test-travel clean
 
 demo: $(READY)
 	$(BIN)/fusion-nets sample --format dicom --spacing 1.5 --output_dir demo
@@ -65,6 +65,20 @@ reports: $(READY)
 	$(REPORTS) --encoder
 	$(REPORTS) --specific
 	$(BIN)/python tests/benchmarks/text_matters.py --dataset_dir $(DATASET) --section published
+
+# a describer from scratch, against the measured texts it learns; SMFusion on its texts, and reported by it; takes hours
+DESCRIBER = runs/describer/describer
+BUNDLE = $(BIN)/python -m monai.bundle run --bundle_root bundles/smfusion --dataset_dir $(DATASET) --config_file bundles/smfusion/configs
+describer: $(READY)
+	$(BIN)/fusion-nets describe --dataset_dir $(DATASET) --section train val --output runs/describer/texts.json
+	$(BUNDLE)/train_describer.json --texts runs/describer/texts.json --output_dir runs/describer
+	$(BIN)/python tests/benchmarks/describer.py --dataset_dir $(DATASET) --texts runs/describer/texts.json --model $(DESCRIBER)
+	$(BUNDLE)/describe.json --section test --output runs/describer/test.json --images_at_once 16 \
+	    --describer "{'_target_': 'fusion_nets.text.GeneratedText', 'model': '$(DESCRIBER)', 'batch_size': 16}"
+	$(BIN)/python -m monai.bundle run --bundle_root bundles/smfusion --config_file bundles/smfusion/configs/inference.json \
+	    --datalist runs/describer/test.json --output_dir runs/describer/smfusion
+	$(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(DATASET) --describer $(DESCRIBER) \
+	    --method SMFusion=runs/describer/smfusion --example PET-MRI_25015
 
 # what is handed out, in dist/: made of the commit that is checked out
 bundles wheel: $(READY)
