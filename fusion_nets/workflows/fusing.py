@@ -83,6 +83,7 @@ def fuse_pair(
                     "output_dir": str(output_dir),
                     "output_format": None if output_format is None else list(output_format),
                     "progress": True,
+                    "resume": False,
                 },
             )
             workflow.initialize()
