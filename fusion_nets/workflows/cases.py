@@ -52,7 +52,7 @@ class CaseRecords:
         pairs: the datalist, of all processes.
         settings: what the results depend on besides the files: transforms, inferer, network, metrics; compared by
             their attributes.
-        resume: pass over cases that are done. Otherwise all are done, and no record is left at the end.
+        resume: pass over cases that are done. Otherwise all are done, and no record of them is left.
     """
 
     def __init__(
@@ -71,11 +71,12 @@ class CaseRecords:
         self._begun: dict[str, str] = {}
         self._notes: dict[str, dict[str, Any]] = {}
         self._finished: dict[str, Mapping[str, Any]] = {}
+        self._kept: dict[str, dict[str, Any]] = {}
         remove_partials(self.folder)
 
     def is_done(self, name: str) -> bool:
         """Whether a case need not be done; one that is to be done loses its record."""
-        record, self._begun[name] = self._read(name) if self.resume else None, self._made_by(name)
+        record, self._begun[name] = self._read(name), self._made_by(name)
         if (
             record is not None
             and record["made_by"] == self._begun[name]
@@ -102,12 +103,12 @@ class CaseRecords:
         # the first event after all other handlers of an iteration
         engine.add_event_handler(Events.GET_BATCH_STARTED, self._write)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._wait)
-        engine.add_event_handler(Events.COMPLETED, self._forget)
 
     def _start(self) -> None:
         self.done = 0
         self._notes.clear()
         self._finished.clear()
+        self._kept.clear()
 
     def _finish(self, engine: Engine) -> None:
         batch: Any = engine.state.batch
@@ -119,12 +120,18 @@ class CaseRecords:
         for name, made in self._finished.items():
             files = list(made.get("saved", []))
             record = {"made_by": self._begun.pop(name, ""), "files": files, **self._notes.pop(name, {})}
-            with whole_file(self._path(name)) as partial:
-                partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            if self.resume:
+                with whole_file(self._path(name)) as partial:
+                    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            else:
+                self._kept[name] = record
             self.done += 1
         self._finished.clear()
 
     def _wait(self) -> None:
+        if not self.resume:
+            self._kept = {name: record for kept in gathered(self._kept) for name, record in kept.items()}
+            return
         done = sum(gathered(self.done))
         here = sum(self._path(name).is_file() for name in self.pairs) if is_first_process() else done
         if here < done:
@@ -133,17 +140,12 @@ class CaseRecords:
                 "accepted"
             )
 
-    def _forget(self) -> None:
-        if not self.resume and is_first_process() and self.folder.is_dir():
-            for name in self.pairs:
-                self._path(name).unlink(missing_ok=True)
-            if not any(self.folder.iterdir()):
-                self.folder.rmdir()
-
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.json"
 
     def _read(self, name: str) -> dict[str, Any] | None:
+        if not self.resume:
+            return self._kept.get(name)
         try:
             record = json.loads(self._path(name).read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -207,10 +207,13 @@ def test_all_is_done_again_on_demand_and_no_record_is_left(pairs, tmp_path):
     first = tables(out)
     assert run(pairs, out, resume=False) == 3
     assert tables(out) == first
-    assert not (out / ".cases").exists()
+    assert list((out / ".cases").iterdir()) == []
     run(pairs[:1], out)
     run(pairs[1:], out, resume=False)
     assert [path.name for path in (out / ".cases").iterdir()] == ["one.json"]
+    run(pairs, tmp_path / "other", resume=False)
+    assert tables(tmp_path / "other") == first
+    assert not (tmp_path / "other" / ".cases").exists()
 
 
 def test_a_record_tells_no_path(pairs, tmp_path):
