@@ -14,12 +14,14 @@ from .common_grid import CommonGrid, CommonGridd
 from .display import CT_WINDOWS, ScaleToDisplayRange, ScaleToDisplayRanged
 from .encoding import EncodeText, EncodeTextd, RandForgetTextd, RandMirrord, swap_sides
 from .loading import CheckSourcesd, LoadStudyImage, LoadStudyImaged
+from .prepared import CheckLuminancesd, WhereGivend
 from .recording import RecordChoicesd
 from .redescribing import RandRedescribed, TakeSourced
 from .saving import SaveFusedd
 from .text import Describe, Described
 
 __all__ = [
+    "CheckLuminancesd",
     "CheckSourcesd",
     "PaletteChroma",
     "PaletteChromad",
@@ -44,6 +46,7 @@ __all__ = [
     "SplitLuminance",
     "SplitLuminanced",
     "TakeSourced",
+    "WhereGivend",
     "luminance",
     "palette_colours",
     "swap_sides",

@@ -1,6 +1,7 @@
 """What MONAI's engines, inferers and handlers lack for fusion, and the making of image-text datalists."""
 
 from .captions import BestDescriber, CaptionBatch, GeneratingInferer, TextScore
+from .cases import CaseMetrics, CaseRecords
 from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint, load_weights
 from .described import CriticBatch, DescribedBatch
 from .describing import describe_pairs
@@ -16,6 +17,8 @@ __all__ = [
     "BestCheckpoint",
     "BestDescriber",
     "CaptionBatch",
+    "CaseMetrics",
+    "CaseRecords",
     "CriticBatch",
     "DescribedBatch",
     "EpochSeed",
