@@ -279,6 +279,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, FunctionType):
         code = value.__code__
         return [f"{value.__module__}.{value.__qualname__}", code.co_code.hex(), code.co_names, str(code.co_consts)]
+    if hasattr(value, "configuration"):  # a describer, which tells more than it holds: the digest of its model
+        return [_plain(type(value)), _plain(value.configuration)]
     if hasattr(value, "__dict__"):
         made_of = {name: one for name, one in vars(value).items() if name not in _WITHOUT_EFFECT}
         return [_plain(type(value)), _plain(made_of)]

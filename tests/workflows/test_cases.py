@@ -281,6 +281,9 @@ def test_settings_that_tell_results_apart(tmp_path):
     assert digest([1, 2]) != digest([1], [2])
     assert digest(np.eye(2)) != digest(np.zeros((2, 2)))
     assert digest(SimpleNamespace(device="cpu")) == digest(SimpleNamespace(device="cuda:1"))
+    assert digest(SimpleNamespace(configuration={"sha256": "1"})) != digest(
+        SimpleNamespace(configuration={"sha256": 2})
+    )
     assert digest(SaveFusedd(output_dir="a")) == digest(SaveFusedd(output_dir="b"))
     assert digest(SaveFusedd(output_format="png")) != digest(SaveFusedd(output_format="nrrd"))
 
