@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.ready-docs
 LABEL_VENV ?= .venv-label
 LABEL_BIN = $(LABEL_VENV)/bin
 LABEL_READY = $(LABEL_VENV)/.ready
@@ -18,7 +19,7 @@ REPORTS = $(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(
 FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --format dicom,nifti,png --evaluate --name head
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test label test-label lint bench scores reports bundles wheel test-travel clean
+.PHONY: demo test label test-label lint bench scores reports bundles wheel test-travel docs test-docs clean
 
 demo: $(READY)
 	$(BIN)/fusion-nets sample --format dicom --spacing 1.5 --output_dir demo
@@ -74,10 +75,22 @@ bundles wheel: $(READY)
 test-travel: $(READY)
 	$(BIN)/python -m pytest tests/bundles/travel.py
 
+# the site, into dist/docs; and every command in it, run
+docs: $(DOCS_READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo dist/docs/index.html
+
+test-docs: $(DOCS_READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal tests/docs/run_site.py tests/docs/run_pages.py
+
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[sample,minilm,dev]"
 	touch $(READY)
+
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $(DOCS_READY)
 
 $(LABEL_READY): bundles/monailabel/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \

@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 AANLIB_PAIRS = ("CT-MRI", "PET-MRI", "SPECT-MRI")
+"""The kinds of pair of the Whole Brain Atlas, overlay first."""
 MODALITY_NAMES = {"MR": "MRI", "CT": "CT", "PT": "PET", "NM": "SPECT"}
 """What people call the modalities, by DICOM's code."""
 _CODES = {name: code for code, name in MODALITY_NAMES.items()}
