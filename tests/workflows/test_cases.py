@@ -288,6 +288,14 @@ def test_settings_that_tell_results_apart(tmp_path):
     assert digest(SaveFusedd(output_format="png")) != digest(SaveFusedd(output_format="nrrd"))
 
 
+def test_settings_that_hold_each_other():
+    one, other = SimpleNamespace(window=1), SimpleNamespace(window=2)
+    one.other, other.other = other, one
+    assert digest(one) != digest(other)
+    other.window, before = 3, digest(one)
+    assert digest(one) != before
+
+
 def test_the_files_of_an_image(tmp_path):
     series = tmp_path / "series"
     (series / "inner").mkdir(parents=True)
