@@ -44,6 +44,8 @@ class SaveFusedd(MapTransform):
       DICOM series.
     - Where there is a "record" (:class:`RecordChoicesd`) of measured images, ``{name}_{key}.json``.
 
+    The names of what was written are left under "saved".
+
     MONAI's ``SaveImaged`` writes in place and has no form for a coloured volume.
 
     Args:
@@ -80,27 +82,31 @@ class SaveFusedd(MapTransform):
         """Write every key."""
         d = dict(data)
         record = json.loads(d["record"]) if "record" in d else {}
+        saved: list[str] = []
         for key in self.key_iterator(d):
             image, stem = d[key], self.output_dir / f"{d[self.name_key]}_{key}"
             source = str(getattr(image, "meta", {}).get("filename_or_obj", "")).lower()
             is_picture = source.endswith(RASTER_SUFFIXES)
             for form in self.formats or [".png" if is_picture else ".nii.gz"]:
                 if form == "dicom":
-                    self._write_dicom(d, image, record)
+                    saved.append(self._write_dicom(d, image, record))
                 elif form.lower() == ".png" and image.ndim == 4:
                     write_slices(f"{stem}_slices", image)
-                    self._write_montage(d, image, record)
+                    saved += [f"{stem.name}_slices", self._write_montage(d, image, record)]
                 else:
-                    write_image(f"{stem}{form}", image)
+                    saved.append(write_image(f"{stem}{form}", image).name)
             if record and not is_picture:
                 with whole_file(f"{stem}.json") as partial:
                     partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+                saved.append(f"{stem.name}.json")
+        if saved:
+            d["saved"] = [*d.get("saved", []), *saved]
         return d
 
-    def _write_montage(self, d: Mapping[Hashable, Any], image: MetaTensor, record: Mapping[str, Any]) -> None:
+    def _write_montage(self, d: Mapping[Hashable, Any], image: MetaTensor, record: Mapping[str, Any]) -> str:
         sources = {key: record.get("record", {}).get(key, {}).get("modality", "") for key in ("anatomy", "overlay")}
         names = [MODALITY_NAMES.get(modality, modality) or key.capitalize() for key, modality in sources.items()]
-        write_montage(
+        written = write_montage(
             self.output_dir / f"{d[self.name_key]}_montage.png",
             anatomy=d["anatomy"],
             overlay=MergeChroma()(d["overlay"], d.get("overlay_chroma")),
@@ -108,8 +114,9 @@ class SaveFusedd(MapTransform):
             names=[*names, "Fused"],
             windows=[(0, 1)] * 3,
         )
+        return written.name
 
-    def _write_dicom(self, d: Mapping[Hashable, Any], image: MetaTensor, record: Mapping[str, Any]) -> None:
+    def _write_dicom(self, d: Mapping[Hashable, Any], image: MetaTensor, record: Mapping[str, Any]) -> str:
         from fusion_nets.clinical.dicom import fused_study, write_instances
 
         anatomy, overlay = (source_series(d, key) for key in ("anatomy", "overlay"))
@@ -122,7 +129,9 @@ class SaveFusedd(MapTransform):
             from fusion_nets.clinical.dicom import deidentify
 
             objects = deidentify(objects)
-        write_instances(self.output_dir / f"{d[self.name_key]}_dicom", objects)
+        folder = self.output_dir / f"{d[self.name_key]}_dicom"
+        write_instances(folder, objects)
+        return folder.name
 
 
 def _format(name: str) -> str:

@@ -1,5 +1,6 @@
 """What MONAI's engines, inferers and handlers lack for fusion, and the making of image-text datalists."""
 
+from .cases import CaseMetrics, CaseRecords
 from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint, load_weights
 from .described import CriticBatch, DescribedBatch
 from .describing import describe_pairs
@@ -13,6 +14,8 @@ from .slicing import slice_pairs
 
 __all__ = [
     "BestCheckpoint",
+    "CaseMetrics",
+    "CaseRecords",
     "CriticBatch",
     "DescribedBatch",
     "EpochSeed",

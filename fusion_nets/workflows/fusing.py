@@ -83,6 +83,7 @@ def fuse_pair(
                     "datalist": [pair],
                     "output_dir": str(output_dir),
                     "output_format": None if output_format is None else list(output_format),
+                    "resume": False,
                 },
             )
             workflow.initialize()
@@ -124,7 +125,7 @@ def kept_network(
     parser.update({"bundle_root": str(root), "device": torch.device(device)})
     network = parser.get_parsed_content("network").eval()
     network.load_state_dict(torch.load(parser.get_parsed_content("weights"), map_location=device, weights_only=True))
-    loader = [handler["_target_"] for handler in parser["handlers"]].index("CheckpointLoader")
+    loader = next(i for i, handler in enumerate(parser["handlers"]) if handler["_target_"] == "CheckpointLoader")
     return {"device": torch.device(device), "network_def": network, f"handlers#{loader}#_disabled_": True}
 
 

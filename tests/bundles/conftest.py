@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from shutil import copyfile
 from threading import Thread
 from typing import Any
 
@@ -120,25 +122,39 @@ def dataset_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def release(what: str, output_dir: Path, repository: Path = BUNDLES.parent, commit: str = "HEAD", **how) -> list[Path]:
+def release(what: str, output_dir: Path, commit: str, repository: Path = BUNDLES.parent, **how) -> None:
     """What `make bundles` or `make wheel` makes of a commit."""
     command = [sys.executable, str(repository / ".ci" / "release.py"), what, "--commit", commit]
-    command += ["--output_dir", str(output_dir)]
-    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, **how).stdout
-    return [Path(line.split("  ")[0]) for line in told.splitlines()]
+    subprocess.run([*command, "--output_dir", str(output_dir)], check=True, **how)
 
 
 @pytest.fixture(scope="session")
-def handed_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with both bundles as zip files, and the wheel, of the tracked files as they are now."""
+def commit(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A commit of the tracked files as they are now, on no branch; git's own index stays as it is."""
     if not (BUNDLES.parent / ".git").exists():
         pytest.skip("needs a clone of the repository: git clone")
-    stash = ["git", "-C", str(BUNDLES), "-c", "user.name=test", "-c", "user.email=test", "stash", "create"]
-    changes = subprocess.run(stash, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    index = tmp_path_factory.mktemp("index") / "index"
+    copyfile(BUNDLES.parent / git("rev-parse", "--git-path", "index"), index)
+    git("add", "--update", GIT_INDEX_FILE=str(index))
+    someone = {"NAME": "test", "EMAIL": "test@localhost"}
+    identity = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in someone.items()}
+    return git("commit-tree", git("write-tree", GIT_INDEX_FILE=str(index)), "-m", "working tree", **identity)
+
+
+@pytest.fixture(scope="session")
+def handed_out(commit: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both bundles as zip files, and the wheel."""
     folder = tmp_path_factory.mktemp("handed_out")
     for what in ("bundles", "wheel"):
-        release(what, folder, commit=changes or "HEAD")
+        release(what, folder, commit)
     return folder
+
+
+def git(*arguments: str, **variables: str) -> str:
+    """What git says of this repository."""
+    command = ["git", "-C", str(BUNDLES.parent), *arguments]
+    environment = {**os.environ, **variables}
+    return subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 @pytest.fixture(scope="session")

@@ -190,10 +190,13 @@ def test_sections_of_the_model_card(bundle, unpacked):
 
 
 @EVERY
-def test_the_model_card_needs_nothing_but_the_bundle(bundle, unpacked):
+def test_the_model_card_needs_nothing_but_the_bundle(bundle, unpacked, handed_out):
     """Links lead into the bundle or the web, commands name configurations of the bundle and entries of theirs."""
     root = unpacked / bundle.name
     card = (root / "docs" / "README.md").read_text()
+    for pattern in (f"{bundle.name}_v*.zip", "*.whl"):
+        (path,) = handed_out.glob(pattern)
+        assert path.name in card
     for link in re.findall(r"\]\(([^)#]+)\)", card):
         assert link.startswith("https://") or (root / "docs" / link).is_file(), link
     for anchor in re.findall(r"\]\(#(.*?)\)", card):
