@@ -62,6 +62,7 @@ MEANINGS = {
     "progress": "show a progress bar",
     "register": "`auto` (rigid, unless both lie on one grid or share a frame of reference), `none`, `rigid`, `affine`",
     "register_fallback": "where registration fails, warn and go on without it, instead of refusing the pair",
+    "resume": "pass over pairs whose results are there, made by the same settings and weights from the same files",
     "section": "which part of `dataset_dir`, one or a list: `train`, `val`, `test` or another of its `splits.json`",
     "seed": "of everything drawn at random",
     "slices_at_once": "slices of a volume that go through the network together; more is faster on a GPU",
