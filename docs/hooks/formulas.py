@@ -10,4 +10,4 @@ BLOCK = re.compile(r"^\$\$(.+?)\$\$$", re.MULTILINE | re.DOTALL)
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Turn the formulas of a page into MathML."""
-    return BLOCK.sub(lambda formula: convert(formula[1].strip(), display="block"), markdown)
+    return BLOCK.sub(lambda tex: f'<div class="formula">{convert(tex[1].strip(), display="block")}</div>', markdown)

@@ -34,7 +34,8 @@ MEANINGS = {
     "critic_weights": "what `train_critic.json` wrote",
     "crop_size": "side of the squares that are cut out of a slice, in pixels; smaller slices are padded with black",
     "datalist": "JSON list of pairs, see [datalists](../concepts.md#datalists); paths start from its folder",
-    "dataset_dir": "folder of training slices, as `fusion-nets slices` makes it",
+    "dataset_dir": "folder of slices, as `fusion-nets slices` makes it; `inference.json` looks at it only under "
+    "`evaluate.json`",
     "deidentify": "write DICOM by the basic profile of PS3.15, without what tells the patient",
     "describe": "put the sources that have no text into words first",
     "describe_per": "`series` for one text an image, `slice` for one text a slice",
@@ -62,6 +63,8 @@ MEANINGS = {
     "progress": "show a progress bar",
     "register": "`auto` (rigid, unless both lie on one grid or share a frame of reference), `none`, `rigid`, `affine`",
     "register_fallback": "where registration fails, warn and go on without it, instead of refusing the pair",
+    "resume": "pass over cases whose results are there, made by the same settings, weights and version from the same "
+    "files; `False` does all again",
     "section": "which part of `dataset_dir`, one or a list: `train`, `val`, `test` or another of its `splits.json`",
     "seed": "of everything drawn at random",
     "slices_at_once": "slices of a volume that go through the network together; more is faster on a GPU",
@@ -93,12 +96,15 @@ def options(name: str) -> str:
     unknown = [option for option in names if option not in MEANINGS]
     if unknown:
         raise ValueError(f"{name}: MEANINGS says nothing of {', '.join(unknown)}")
-    alike = len({json.dumps(list(entries.items()), sort_keys=True) for entries in there.values()}) == 1
-    columns = ["default"] if alike else [BUNDLES[bundle] for bundle in there]
-    lines = [f"| option | {' | '.join(columns)} | meaning |", "|---" * (len(columns) + 2) + "|"]
+    lines = ["| option | default | meaning |", "|---|---|---|"]
     for option in names:
-        defaults = [_default(entries, option) for entries in there.values()][: len(columns)]
-        lines.append(f"| `{option}` | {' | '.join(defaults)} | {MEANINGS[option]} |")
+        defaults = {
+            BUNDLES[bundle]: _default(entries[option]) for bundle, entries in there.items() if option in entries
+        }
+        first, *others = defaults.items()
+        told = first[1] + "".join(f" ({bundle}: {default})" for bundle, default in others if default != first[1])
+        only = f" ({first[0]} alone)" if len(defaults) < len(there) else ""
+        lines.append(f"| `{option}` | {told} | {MEANINGS[option]}{only} |")
     return "\n".join(lines)
 
 
@@ -118,10 +124,7 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-def _default(entries: dict[str, Any], option: str) -> str:
-    if option not in entries:
-        return "none"
-    value = entries[option]
+def _default(value: Any) -> str:
     if isinstance(value, (str, type(None))) and value in SAID:
         return SAID[value]
     if isinstance(value, str) and (path := re.fullmatch(r"\$@(\w+) \+ '(.+)'", value)):

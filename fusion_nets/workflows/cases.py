@@ -262,14 +262,17 @@ def _library() -> str:
     return _digest([file.read_text(encoding="utf-8") for room in rooms for file in sorted(room.rglob("*.py"))])
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, seen: dict[int, Any] | None = None) -> Any:
     """What a part of a configuration is made of; MONAI's ``pickle_hashing`` would tell one device from another."""
+    seen = {} if seen is None else seen
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Mapping):
-        return [[str(key), _plain(one)] for key, one in value.items()]
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(one) for one in (sorted(value, key=str) if isinstance(value, (set, frozenset)) else value)]
+        return [[str(key), _plain(one, seen)] for key, one in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [_plain(one, seen) for one in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(str, value))
     if isinstance(value, (np.ndarray, torch.Tensor)):
         return value.tolist()
     if isinstance(value, torch.nn.Module):
@@ -279,7 +282,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, FunctionType):
         code = value.__code__
         return [f"{value.__module__}.{value.__qualname__}", code.co_code.hex(), code.co_names, str(code.co_consts)]
+    if id(value) in seen:
+        return list(seen).index(id(value))
+    seen[id(value)] = value
+    if hasattr(value, "configuration"):  # a describer, which tells more than it holds: the digest of its model
+        return [_plain(type(value)), _plain(value.configuration, seen)]
     if hasattr(value, "__dict__"):
         made_of = {name: one for name, one in vars(value).items() if name not in _WITHOUT_EFFECT}
-        return [_plain(type(value)), _plain(made_of)]
+        return [_plain(type(value)), _plain(made_of, seen)]
     return str(value)

@@ -22,7 +22,10 @@ __all__ = ["find_bundle", "fuse_pair", "kept_network"]
 SETTINGS = ("anatomy_window", "overlay_window", "overlay_palette", "register", "transform")
 """What a record repeats."""
 
-DETAILS = ("name", "anatomy_modality", "overlay_modality", "anatomy_series_uid", "overlay_series_uid")
+DETAILS = (
+    "name",
+    *(f"{key}_{detail}" for key in ("anatomy", "overlay") for detail in ("modality", "series_uid", "text")),
+)
 """What an option says of the pair, not of the run."""
 
 
@@ -62,13 +65,12 @@ def fuse_pair(
 
     root = _root(method, bundle_root)
     asked = {key: value for key, value in options.items() if value is not None}
-    details = {
-        key: value for key, value in asked.items() if key == "name" or key.endswith(("_modality", "_series_uid"))
-    }
+    details = {key: value for key, value in asked.items() if key in DETAILS}
     (pair,) = load_pairs(anatomy=anatomy, overlay=overlay, **details)
     chosen = {key: value for key, value in asked.items() if key not in details}
     configs = [root / "configs" / name for name in ("inference.json", "evaluate.json")[: 2 if evaluate else 1]]
     _check_configs(configs)
+    failures: list[str] = []
     with _quiet():
         try:
             workflow = ConfigWorkflow(
@@ -87,14 +89,12 @@ def fuse_pair(
                 },
             )
             workflow.initialize()
+            failures = workflow.parser.get_parsed_content("dataset").failures
             workflow.run()
             workflow.finalize()
-        except SystemExit as error:
-            if isinstance(error.code, str):  # what PairStream says at the end
-                (reason,) = workflow.parser.get_parsed_content("dataset").failures
-                raise ImageError(reason) from error
-            raise
-        except RuntimeError as error:
+        except (SystemExit, RuntimeError, ValueError) as error:
+            if failures:
+                raise ImageError(failures[0]) from error
             raise _for_the_user(error) from error
     return sorted(path for path in Path(output_dir).glob(f"{escape(pair['name'])}_*"))
 

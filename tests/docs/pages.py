@@ -5,7 +5,7 @@ as a checkout does, and nothing else. A comment above a block, which no reader s
 
 - ``<!-- run by: make test-label -->``: needs another environment, and is run there;
 - ``<!-- run by: make test-travel -->``: is from a model card, whose commands that target runs;
-- ``<!-- run by: .ci/run -->``: stands there, word for word;
+- ``<!-- run by: .ci/run -->``: targets that are made there;
 - ``<!-- fails -->``: ends with an error, which the page shows.
 
 A block of ``text`` directly below is what it prints, ``...`` being anything.
@@ -101,7 +101,7 @@ class Newcomer:
             (programs / name).chmod(0o755)
         self.environment = {
             **os.environ,
-            "PATH": f"{programs}:{os.environ['PATH']}",
+            "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "HF_HUB_OFFLINE": "1",
             "OMP_NUM_THREADS": "1",

@@ -90,7 +90,7 @@ def test_what_is_done_is_not_done_again(pairs, tmp_path, caplog):
         (out / table).unlink()
     with caplog.at_level("INFO"):
         assert run(pairs, out) == 0
-    assert "3 pairs were done before" in caplog.text
+    assert "3 of 3 pairs were done before" in caplog.text
     assert tables(out) == first
     shutil.move(out, tmp_path / "elsewhere")
     assert run(pairs, tmp_path / "elsewhere") == 0
@@ -281,8 +281,19 @@ def test_settings_that_tell_results_apart(tmp_path):
     assert digest([1, 2]) != digest([1], [2])
     assert digest(np.eye(2)) != digest(np.zeros((2, 2)))
     assert digest(SimpleNamespace(device="cpu")) == digest(SimpleNamespace(device="cuda:1"))
+    assert digest(SimpleNamespace(configuration={"sha256": "1"})) != digest(
+        SimpleNamespace(configuration={"sha256": 2})
+    )
     assert digest(SaveFusedd(output_dir="a")) == digest(SaveFusedd(output_dir="b"))
     assert digest(SaveFusedd(output_format="png")) != digest(SaveFusedd(output_format="nrrd"))
+
+
+def test_settings_that_hold_each_other():
+    one, other = SimpleNamespace(window=1), SimpleNamespace(window=2)
+    one.other, other.other = other, one
+    assert digest(one) != digest(other)
+    other.window, before = 3, digest(one)
+    assert digest(one) != before
 
 
 def test_the_files_of_an_image(tmp_path):

@@ -132,8 +132,9 @@ def test_dicom_needs_a_study_to_join(tiny, tmp_path):
     rng = np.random.default_rng(0)
     path = tmp_path / "mri.nii.gz"
     nib.save(nib.Nifti1Image(rng.random((40, 36, 3), dtype=np.float32), np.eye(4)), path)
-    with pytest.raises(ImageError, match=r"mri\.nii\.gz: is no DICOM series"):
-        fuse_pair(path, path, tmp_path / "out", output_format=["dicom"], **tiny)
+    for evaluate in (False, True):
+        with pytest.raises(ImageError, match=r"mri\.nii\.gz: is no DICOM series"):
+            fuse_pair(path, path, tmp_path / "out", output_format=["dicom"], evaluate=evaluate, **tiny)
     assert not (tmp_path / "out").exists()
 
 
@@ -187,3 +188,14 @@ def test_a_kept_network_gives_the_same_and_is_not_loaded_again(method, tmp_path,
 def test_a_network_of_no_bundle_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no such file; bundle_root must be the folder of a bundle"):
         kept_network(bundle_root=tmp_path)
+
+
+def test_texts_may_be_given_with_the_pair(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("mri", "pet"):
+        nib.save(nib.Nifti1Image(rng.random((40, 36, 2), dtype=np.float32), np.eye(4)), tmp_path / f"{name}.nii.gz")
+    results = []
+    for number, texts in enumerate(({}, {"anatomy_text": "A dark mass.", "overlay_text": "A hot lesion."})):
+        fuse_pair(tmp_path / "mri.nii.gz", tmp_path / "pet.nii.gz", tmp_path / f"{number}", method="smfusion", **texts)
+        results.append((tmp_path / f"{number}" / "mri_fused.nii.gz").read_bytes())
+    assert results[0] != results[1]
