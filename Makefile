@@ -69,15 +69,16 @@ reports: $(READY)
 
 # a describer from scratch, against the measured texts it learns; SMFusion on its texts, and reported by it; takes hours
 DESCRIBER = runs/describer/describer
-BUNDLE = $(BIN)/python -m monai.bundle run --bundle_root bundles/smfusion --dataset_dir $(DATASET) --config_file bundles/smfusion/configs
+CONFIGS = bundles/smfusion/configs
+BUNDLE = $(BIN)/python -m monai.bundle run --bundle_root bundles/smfusion
 describer: $(READY)
 	$(BIN)/fusion-nets describe --dataset_dir $(DATASET) --section train val --output runs/describer/texts.json
-	$(BUNDLE)/train_describer.json --texts runs/describer/texts.json --output_dir runs/describer
+	$(BUNDLE) --config_file "['$(CONFIGS)/train_describer.json', '$(CONFIGS)/reduced_describer.json']" --dataset_dir $(DATASET) \
+	    --texts runs/describer/texts.json --output_dir runs/describer
 	$(BIN)/python tests/benchmarks/describer.py --dataset_dir $(DATASET) --texts runs/describer/texts.json --model $(DESCRIBER)
-	$(BUNDLE)/describe.json --section test --output runs/describer/test.json --images_at_once 16 \
+	$(BUNDLE) --config_file $(CONFIGS)/describe.json --dataset_dir $(DATASET) --section test --output runs/describer/test.json --images_at_once 16 \
 	    --describer "{'_target_': 'fusion_nets.text.GeneratedText', 'model': '$(DESCRIBER)', 'batch_size': 16}"
-	$(BIN)/python -m monai.bundle run --bundle_root bundles/smfusion --config_file bundles/smfusion/configs/inference.json \
-	    --datalist runs/describer/test.json --output_dir runs/describer/smfusion
+	$(BUNDLE) --config_file $(CONFIGS)/inference.json --datalist runs/describer/test.json --register none --output_dir runs/describer/smfusion
 	$(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(DATASET) --describer $(DESCRIBER) \
 	    --method SMFusion=runs/describer/smfusion --example PET-MRI_25015
 

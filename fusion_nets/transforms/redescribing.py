@@ -83,6 +83,6 @@ class RandRedescribed(RandomizableTransform, MapTransform):
         if self._do_transform:
             for key in self.key_iterator(d):
                 changed = torch.as_tensor(self.transforms(d[key].as_tensor())).as_subclass(torch.Tensor).clamp(0, 1)
-                d[key] = MetaTensor(changed, meta=dict(d[key].meta), affine=d[key].affine)
+                d[key] = MetaTensor(changed, meta=dict(d[key].meta))
                 (d[self.text_key],) = self.describer([d[key]])
         return d

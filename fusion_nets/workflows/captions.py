@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +113,8 @@ class BestDescriber(BestCheckpoint):
     def write(self) -> None:
         """Save the folder."""
         self.path.mkdir(parents=True, exist_ok=True)
+        for left in self.path.glob(".partial-*"):  # by a process that was killed
+            shutil.rmtree(left)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=self.path) as folder:
             self.describer.save(folder)
             for file in sorted(Path(folder).iterdir(), key=lambda file: file.suffix == ".safetensors"):

@@ -77,5 +77,6 @@ def test_the_best_folder_is_replaced_by_a_better_one_alone(describer, tmp_path):
     with torch.no_grad():
         describer.network.encoder.image_proj.bias.add_(1)
     assert note(0.4) == first
+    (weights.parent / ".partial-killed").mkdir()
     assert note(0.6) != first
     assert not list(weights.parent.glob(".*"))
