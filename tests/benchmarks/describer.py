@@ -3,8 +3,8 @@
     python tests/benchmarks/describer.py --dataset_dir AANLIB --model FOLDER [--section test] [--examples 1]
 
 Beside the generated texts stand three that know nothing of the image: the most frequent training description, the most
-frequent one of the same modality (of several equally frequent ones the mean over all), and training descriptions drawn
-at random, --draws of them for every image; and, for what can be reached, the measured text itself with every figure off
+frequent one of the same modality, and training descriptions drawn at random: of several, equally frequent ones too, the
+mean over --draws of them for every image. And, for what can be reached, the measured text itself with every figure off
 by 10 % (standard deviation). Prints Markdown, the mean over all images and over each modality of
 
 - ROUGE-L: the library's, F1 of the longest common subsequence of words;
@@ -108,11 +108,15 @@ def compare(
     frequent = most_frequent(training.values())
     frequent_of = {name: most_frequent(texts) for name, texts in of_modality.items()}
     draw, known = random.Random(seed), list(training.values())
+
+    def some(texts: list[str]) -> list[str]:
+        return texts if len(texts) <= draws else draw.sample(texts, draws)
+
     rows: dict[str, Callable[[tuple[str, str]], list[str]]] = {
         "generated": lambda key: [made[key]],
-        "most frequent training description": lambda key: frequent,
-        "most frequent of the modality": lambda key: frequent_of[modality[key]],
-        "random training description": lambda key: draw.sample(known, draws),
+        "most frequent training description": lambda key: some(frequent),
+        "most frequent of the modality": lambda key: some(frequent_of[modality[key]]),
+        "random training description": lambda key: some(known),
         "measured, figures off by 10 %": lambda key: [inexact(wanted[key], draw)],
     }
     results: dict[str, dict[str, Scores]] = {}
@@ -146,7 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", required=True, help="folder of the generated describer's checkpoint")
     parser.add_argument("--section", default="test")
     parser.add_argument("--texts", help="datalist with the measured texts, as `fusion-nets describe` writes it")
-    parser.add_argument("--draws", type=int, default=20, help="random training descriptions for each image")
+    parser.add_argument(
+        "--draws", type=int, default=10, help="training descriptions that an image is compared with in each row"
+    )
     parser.add_argument("--examples", type=int, default=0, help="images whose two texts are printed")
     given = parser.parse_args(arguments)
 

@@ -35,6 +35,7 @@ def test_a_new_describer_is_written_in_the_layout_of_the_architecture(tmp_path):
     new.save(tmp_path)
     vocabulary = json.loads((tmp_path / "vocab.json").read_text(encoding="utf-8"))
     assert vocabulary == new.processor.tokenizer.get_vocab()
+    assert len({file.stat().st_mode for file in tmp_path.iterdir()}) == 1
     assert (tmp_path / "merges.txt").read_text(encoding="utf-8").startswith("#version")
     assert GeneratedText(tmp_path).generation["num_beams"] == 2
     assert GeneratedText(tmp_path).generation["no_repeat_ngram_size"] == 0
