@@ -3,6 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.ready-docs
+LABEL_VENV ?= .venv-label
+LABEL_BIN = $(LABEL_VENV)/bin
+LABEL_READY = $(LABEL_VENV)/.ready
+LABEL_STUDIES ?= demo/label
+LABEL_CONF ?= --conf models dmfnet,smfusion
 DATASET ?= ../shared/data/aanlib
 PUBLISHED ?= ../shared/data/published/dmfnet
 SCOREBOARD ?= ../shared/reference/metrics/scoreboard.json
@@ -13,7 +19,7 @@ REPORTS = $(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(
 FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --format dicom,nifti,png --evaluate --name head
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test lint bench scores reports bundles wheel test-travel clean
+.PHONY: demo test label test-label lint bench scores reports bundles wheel test-travel docs test-docs clean
 
 demo: $(READY)
 	$(BIN)/fusion-nets sample --format dicom --spacing 1.5 --output_dir demo
@@ -26,7 +32,14 @@ demo: $(READY)
 	    demo/montage.png
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+# MONAI Label needs an environment of its own, with Python 3.11: make label PYTHON=python3.11
+label: $(LABEL_READY) $(LABEL_STUDIES)/pairs.json
+	$(LABEL_BIN)/python -m monailabel.main start_server --app bundles/monailabel --studies $(LABEL_STUDIES) --host 127.0.0.1 --port 8000 $(LABEL_CONF)
+
+test-label: $(LABEL_READY)
+	$(LABEL_BIN)/python -m pytest tests/label tests/clinical/dicom
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -62,10 +75,34 @@ bundles wheel: $(READY)
 test-travel: $(READY)
 	$(BIN)/python -m pytest tests/bundles/travel.py
 
+# the site, into dist/docs; and every command in it, run
+docs: $(DOCS_READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo dist/docs/index.html
+
+test-docs: $(DOCS_READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal tests/docs/run_site.py tests/docs/run_pages.py
+
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[sample,minilm,dev]"
 	touch $(READY)
 
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $(DOCS_READY)
+
+$(LABEL_READY): bundles/monailabel/requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	    echo "MONAI Label's environment needs Python 3.11; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+	    "Name one: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	test -d $(LABEL_VENV) || $(PYTHON) -m venv $(LABEL_VENV)
+	$(LABEL_BIN)/python -m pip install --quiet --disable-pip-version-check -r bundles/monailabel/requirements.txt \
+	    -e ".[sample,minilm]" pytest dcm2niix
+	touch $(LABEL_READY)
+
+$(LABEL_STUDIES)/pairs.json: | $(LABEL_READY)
+	$(LABEL_BIN)/fusion-nets sample --output_dir $(LABEL_STUDIES)
+
 clean:
-	rm -rf $(VENV) demo dist
+	rm -rf $(VENV) $(LABEL_VENV) demo dist

@@ -142,6 +142,17 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--device", default="cpu", help="where the metrics are computed (default: %(default)s)")
     command.set_defaults(run=_evaluate)
 
+    command = commands.add_parser(
+        "slices", help="make a training set of studies; a stopped run goes on when it is started again"
+    )
+    command.add_argument("--datalist", required=True, metavar="JSON", help="the pairs")
+    command.add_argument("--dataset_dir", required=True, metavar="FOLDER", help="training set to make or to add to")
+    command.add_argument("--section", default="train", help="train, val or another (default: %(default)s)")
+    command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
+    for name in ("anatomy", "overlay"):
+        command.add_argument(f"--{name}_window", nargs="+", metavar="VALUE", help="display range, as of fuse")
+    command.set_defaults(run=_slices)
+
     command = commands.add_parser("import-weights", help="make a bundle's model.pt of DM-FNet's two released files")
     command.add_argument("--stage1", required=True, metavar="FILE", help="the diffusion wrapper's state dict")
     command.add_argument("--stage2", required=True, metavar="FILE", help="the fusion network's state dict")
@@ -165,11 +176,16 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--model", help="of generated: folder of an image-to-text checkpoint, or name on the hub")
     command.add_argument("--revision", metavar="COMMIT", help="of a name on the hub: commit hash of 40 digits")
     command.add_argument("--prompt", help='what the model is asked; "{modality}" in it becomes MRI, CT, PET or SPECT')
-    command.add_argument("--max_new_tokens", type=int, default=256, help="length of a text (default: %(default)s)")
+    command.add_argument("--max_new_tokens", type=int, help="length of a text (default: 256; of BiomedGPT 128)")
     command.add_argument("--batch_size", type=int, default=1, help="images described together (default: %(default)s)")
     command.add_argument("--device", default="cpu", help="where the model runs (default: %(default)s)")
     command.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     command.add_argument("--download", action="store_true", help="get a model of the hub that is not here yet")
+    command.add_argument(
+        "--accept_research_licence",
+        action="store_true",
+        help="of BiomedGPT by its name on the hub: its weights are for research, not for commercial or clinical use",
+    )
     command.add_argument("--per", choices=("series", "slice"), default="series", help="one text, or one per slice")
     command.add_argument("--overwrite", action="store_true", help="describe images that have a text, too")
     for name in ("anatomy", "overlay"):
@@ -310,6 +326,15 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         print(path)
 
 
+def _slices(arguments: argparse.Namespace) -> None:
+    from fusion_nets.clinical import load_pairs
+    from fusion_nets.workflows import slice_pairs
+
+    windows = {key: _window(getattr(arguments, f"{key}_window")) for key in ("anatomy", "overlay")}
+    pairs = load_pairs(arguments.datalist)
+    print(slice_pairs(pairs, arguments.dataset_dir, arguments.section, windows, arguments.register))
+
+
 def _import_weights(arguments: argparse.Namespace) -> None:
     import torch
 
@@ -340,8 +365,9 @@ def _describe(arguments: argparse.Namespace) -> None:
     how: dict[str, Any] = {}
     if arguments.describer == "generated":
         how = {name: getattr(arguments, name) for name in ("model", "revision", "prompt", "batch_size", "device")}
-        how |= {"generation": {"max_new_tokens": arguments.max_new_tokens}}
-        how |= {"dtype": arguments.dtype, "download": arguments.download}
+        if arguments.max_new_tokens is not None:
+            how |= {"generation": {"max_new_tokens": arguments.max_new_tokens}}
+        how |= {name: getattr(arguments, name) for name in ("dtype", "download", "accept_research_licence")}
     describer = getattr(text, DESCRIBERS[arguments.describer])(**how)
     written = describe_pairs(
         pairs,

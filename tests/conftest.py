@@ -27,6 +27,14 @@ def dicom_study(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
+def orthanc(tmp_path_factory: pytest.TempPathFactory):
+    """An archive that speaks DICOM and DICOMweb; see `orthanc.Pacs`."""
+    import orthanc as server
+
+    yield from server.start(tmp_path_factory.mktemp("orthanc"))
+
+
+@pytest.fixture(scope="session")
 def reference(shared: Path) -> Path:
     folder = shared / "reference" / "dmfnet"
     if not folder.is_dir():

@@ -261,6 +261,7 @@ def test_describe_by_a_model(tmp_path, describers):
         "device": "cuda:1",
         "dtype": "bfloat16",
         "download": False,
+        "accept_research_licence": False,
     }
 
 

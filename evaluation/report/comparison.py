@@ -15,7 +15,7 @@ __all__ = ["Comparison", "Failure", "PairedTest", "Score", "Summary", "holm"]
 class Score(NamedTuple):
     """What one method reached in one case.
 
-    Args:
+    Attributes:
         case: its name.
         method: who fused it.
         values: by metric; NaN where an image has no value.
@@ -49,7 +49,7 @@ class Summary(NamedTuple):
 class PairedTest(NamedTuple):
     """Wilcoxon's signed-rank test of a method against the baseline, over the cases that both have.
 
-    Args:
+    Attributes:
         method: the one that is held against the baseline.
         metric: in which of its values.
         n: cases that both have.

@@ -29,7 +29,7 @@ _LONGEST = 26
 class Example(NamedTuple):
     """A case to look at.
 
-    Args:
+    Attributes:
         title: its name, which may have several lines.
         sources: anatomy and overlay, (H, W) or (H, W, 3) in [0, 1], the first row on top.
         fused: of every method, the same; None where a method has none.

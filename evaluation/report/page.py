@@ -22,7 +22,7 @@ _MINUS = "\u2212"
 class Picture(NamedTuple):
     """A figure of the page.
 
-    Args:
+    Attributes:
         light: PNG for a light page and for paper.
         dark: PNG for a dark page.
         title: what it shows, in a few words.

@@ -2,7 +2,15 @@
 
 from .checkerboard import write_checkerboard
 from .converting import UNITS, convert_image
-from .datalist import AANLIB_PAIRS, aanlib_pairs, balanced_weights, load_pairs, single_images, with_texts
+from .datalist import (
+    AANLIB_PAIRS,
+    MODALITY_NAMES,
+    aanlib_pairs,
+    balanced_weights,
+    load_pairs,
+    single_images,
+    with_texts,
+)
 from .errors import ImageError
 from .foreground import foreground
 from .geometry import check_same_grid, is_picture
@@ -26,6 +34,7 @@ __all__ = [
     "AANLIB_PAIRS",
     "ITK_SUFFIXES",
     "ImageError",
+    "MODALITY_NAMES",
     "NIFTI_SUFFIXES",
     "OUTPUT_SUFFIXES",
     "RASTER_SUFFIXES",

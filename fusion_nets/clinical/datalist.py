@@ -13,24 +13,35 @@ from .itk_files import ITK_SUFFIXES
 from .nifti import NIFTI_SUFFIXES
 from .pictures import RASTER_SUFFIXES
 
-__all__ = ["AANLIB_PAIRS", "aanlib_pairs", "balanced_weights", "load_pairs", "single_images", "with_texts"]
+__all__ = [
+    "AANLIB_PAIRS",
+    "MODALITY_NAMES",
+    "aanlib_pairs",
+    "balanced_weights",
+    "load_pairs",
+    "single_images",
+    "with_texts",
+]
 
 AANLIB_PAIRS = ("CT-MRI", "PET-MRI", "SPECT-MRI")
-_DICOM_MODALITIES = {"CT": "CT", "PET": "PT", "SPECT": "NM"}
+"""The kinds of pair of the Whole Brain Atlas, overlay first."""
+MODALITY_NAMES = {"MR": "MRI", "CT": "CT", "PT": "PET", "NM": "SPECT"}
+"""What people call the modalities, by DICOM's code."""
+_CODES = {name: code for code, name in MODALITY_NAMES.items()}
 
 
 def aanlib_pairs(
-    dataset_dir: str | os.PathLike[str], section: str | Sequence[str], pairs: Sequence[str] = AANLIB_PAIRS
+    dataset_dir: str | os.PathLike[str], section: str | Sequence[str], pairs: Sequence[str] | None = None
 ) -> list[dict[str, str]]:
     """Pairs of one section of an AANLIB folder, or of several.
 
     The folder holds ``{pair}/MRI`` and ``{pair}/{CT | PET | SPECT}`` with equally named slices, and ``splits.json``,
-    which names the slices of each section.
+    which names the slices of each section. :func:`fusion_nets.workflows.slice_pairs` makes one of other studies.
 
     Args:
         dataset_dir: the folder.
         section: "train", "val", "test", or another that ``splits.json`` has; or a list of them.
-        pairs: which modality pairs.
+        pairs: which kinds of pair, named after overlay and anatomy; by default all that have such a section.
 
     Returns:
         A datalist with keys "anatomy", "overlay", "name", "pair", "anatomy_modality" ("MR"), and "overlay_modality"
@@ -46,25 +57,27 @@ def aanlib_pairs(
         raise FileNotFoundError(f"{splits}: no such file; dataset_dir must be an AANLIB folder, see the model card")
     names = json.loads(splits.read_text())
     sections = [section] if isinstance(section, str) else section
-    for pair in pairs:
+    for pair in pairs or ():
         if pair not in names:
             raise ValueError(f"{splits}: has no pairs {pair!r}; it has {', '.join(names)}")
-        for one in sections:
-            if one not in names[pair]:
-                raise ValueError(f"{splits}: has no section {one!r} of {pair}; it has {', '.join(names[pair])}")
-    overlays = {pair: pair.split("-")[0] for pair in pairs}
+    kinds = list(names) if pairs is None else pairs
+    for one in sections:
+        if not any(one in names[pair] for pair in kinds):
+            known = dict.fromkeys(known for pair in kinds for known in names[pair])
+            raise ValueError(f"{splits}: has no section {one!r} of {', '.join(kinds)}; it has {', '.join(known)}")
+    images = {pair: pair.split("-") for pair in kinds}
     return [
         {
-            "anatomy": str(root / pair / "MRI" / name),
+            "anatomy": str(root / pair / anatomy / name),
             "overlay": str(root / pair / overlay / name),
             "name": f"{pair}_{Path(name).stem}",
             "pair": pair,
-            "anatomy_modality": "MR",
-            "overlay_modality": _DICOM_MODALITIES.get(overlay, overlay),
+            "anatomy_modality": _CODES.get(anatomy, anatomy),
+            "overlay_modality": _CODES.get(overlay, overlay),
         }
         for one in sections
-        for pair, overlay in overlays.items()
-        for name in names[pair][one]
+        for pair, (overlay, anatomy) in images.items()
+        for name in names[pair].get(one, ())
     ]
 
 

@@ -14,6 +14,7 @@ from .nifti import least_white
 __all__ = ["ITK_SUFFIXES", "read_itk"]
 
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+"""Endings of files that are read as NRRD or MetaImage."""
 DATA_FILE = re.compile(rb"^data ?file: *(.*?)\s*$", re.MULTILINE | re.IGNORECASE)
 
 

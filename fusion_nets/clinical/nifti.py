@@ -12,6 +12,7 @@ from .errors import ImageError, check_affine, check_voxels, unreadable
 __all__ = ["NIFTI_SUFFIXES", "least_white", "read_nifti"]
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
+"""Endings of files that are read as NIfTI."""
 SLICES_OF = 2**22
 """Voxels that are read at once."""
 

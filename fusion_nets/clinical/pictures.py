@@ -13,6 +13,7 @@ from .errors import ImageError, unreadable
 __all__ = ["RASTER_AFFINE", "RASTER_SUFFIXES", "read_picture"]
 
 RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+"""Endings of files that are read as pictures."""
 RASTER_AFFINE = np.array([[0.0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 """Of a picture's (row, column), in RAS: rows go to posterior, columns to the patient's left, a pixel is 1 mm."""
 

@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 RegistrationMode = Literal["none", "rigid", "affine", "auto"]
+"""How an overlay may be registered, see :func:`register`."""
 
 OVERLAPS_WELL = 0.5
 """Share of the smaller content that a common frame of reference must bring together to be believed."""

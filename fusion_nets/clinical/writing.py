@@ -22,6 +22,7 @@ __all__ = ["OUTPUT_SUFFIXES", "PICTURE_SUFFIXES", "write_image", "write_slices"]
 PICTURE_SUFFIXES = tuple(suffix for suffix in RASTER_SUFFIXES if suffix not in (".jpg", ".jpeg"))
 """Of pictures without loss."""
 OUTPUT_SUFFIXES = (*PICTURE_SUFFIXES, *VOLUME_SUFFIXES)
+"""Endings of files that can be written."""
 
 
 def write_image(path: str | os.PathLike[str], image: torch.Tensor) -> Path:

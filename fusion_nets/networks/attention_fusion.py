@@ -65,8 +65,8 @@ class FusionLevel(nn.Module):
     def forward(self, features: torch.Tensor, coarser: list[torch.Tensor]) -> torch.Tensor:
         steps, sources, batch, width, height, breadth = features.shape
         stacked = features.permute(1, 2, 0, 3, 4, 5).reshape(sources * batch, steps * width, height, breadth)
-        anatomy, overlay = self.aggregate(stacked).chunk(2)
-        fused = self.attention(anatomy, overlay)
+        aggregated = self.aggregate(stacked)
+        fused = self.attention(aggregated[:batch], aggregated[batch:])
         if len(coarser) > 0:
             fused = fused + upsample(coarser[-1])
         if len(coarser) > 1:

@@ -186,9 +186,10 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         batch, width, height, breadth = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(batch, 3, width, height * breadth).transpose(2, 3)
+        # one head as an axis of its own: exporters know no attention without it
+        qkv = self.qkv(self.norm(x)).reshape(batch, 3, 1, width, height * breadth).transpose(3, 4)
         attended = F.scaled_dot_product_attention(qkv[:, 0], qkv[:, 1], qkv[:, 2])
-        return x + self.out(attended.transpose(1, 2).reshape(batch, width, height, breadth))
+        return x + self.out(attended.transpose(2, 3).reshape(batch, width, height, breadth))
 
 
 class UpsampleConv(nn.Module):

@@ -11,6 +11,7 @@ from torch import nn
 
 from .attention_fusion import FusionDecoder
 from .diffusion_unet import DiffusionUNet
+from .noise import normal_from_uniform
 from .schedules import linear_alpha_bar, noise_level_range
 
 __all__ = ["DMFNet"]
@@ -38,6 +39,11 @@ class DMFNet(nn.Module):
         residual: let the head predict the departure from the pointwise maximum of the sources, instead of the
             image itself (not in the paper; a small network then spends nothing on copying what is already there).
         seed: of noise and noise level in evaluation mode.
+        noise_pixels: for export to formats without a generator: pixels (H times W) of the largest image whose noise is
+            kept as a constant, 24 bytes a pixel with three steps. Results are those of drawing it, but for rounding.
+
+    Raises:
+        ValueError: if ``steps`` lie outside the schedule, or a level's width is no multiple of ``norm_groups``.
     """
 
     def __init__(
@@ -54,6 +60,7 @@ class DMFNet(nn.Module):
         head_width: int = 64,
         residual: bool = False,
         seed: int = 0,
+        noise_pixels: int = 0,
     ) -> None:
         super().__init__()
         if not steps or not all(1 <= step <= schedule_steps for step in steps):
@@ -67,6 +74,10 @@ class DMFNet(nn.Module):
         lower, upper = noise_level_range(linear_alpha_bar(schedule_steps, beta_start, beta_end), torch.tensor(steps))
         self.register_buffer("level_lower", lower.float().reshape(-1, 1, 1), persistent=False)
         self.register_buffer("level_upper", upper.float().reshape(-1, 1, 1), persistent=False)
+        self.noise_pixels = noise_pixels
+        drawn_ahead = 2 * len(steps) * (1 + noise_pixels) + 16 if noise_pixels > 0 else 0
+        generator = torch.Generator().manual_seed(seed)
+        self.register_buffer("uniform", torch.rand(drawn_ahead, generator=generator), persistent=False)
 
     @classmethod
     def load_released(cls, stage1: str | os.PathLike[str], stage2: str | os.PathLike[str]) -> DMFNet:
@@ -100,7 +111,8 @@ class DMFNet(nn.Module):
             (B, 1, H, W) in [0, 1], the fused luminance.
 
         Raises:
-            ValueError: if the image has another number of channels or is smaller than 32 x 32.
+            ValueError: if the image has another number of channels, is smaller than 32 x 32, or has more pixels than
+                noise is kept for, or if it is traced without ``noise_pixels``.
         """
         if features is None:
             features = self.encode(image, noise, noise_level)
@@ -129,14 +141,11 @@ class DMFNet(nn.Module):
         if channels != 2 or height < 32 or width < 32:
             raise ValueError(f"expected (B, 2, H, W) with H, W >= 32, got {list(image.shape)}")
         steps = self.level_lower.shape[0]
-        draws = batch if self.training else 1
-        generator = torch.Generator()
-        generator.manual_seed(int(torch.randint(0x7FFFFFFF, [1]).item()) if self.training else self.seed)
-        if noise_level is None:
-            where = torch.rand([steps, 2, draws], generator=generator).to(image.device)
-            noise_level = self.level_lower + where * (self.level_upper - self.level_lower)
-        if noise is None:
-            noise = torch.randn([steps, 2, draws, height, width], generator=generator).to(image.device)
+        if noise is None or noise_level is None:
+            if self.noise_pixels > 0 and not self.training:
+                noise, noise_level = self._recall(image, noise, noise_level)
+            else:
+                noise, noise_level = self._draw(image, noise, noise_level)
         level = noise_level.to(image.dtype)[..., None, None]
         clean = image.transpose(0, 1) * 2 - 1
         noisy = level * clean + torch.sqrt(1 - level**2) * noise.to(image.dtype)
@@ -148,6 +157,39 @@ class DMFNet(nn.Module):
             )
         return [f.reshape(steps, 2, batch, f.shape[1], f.shape[2], f.shape[3]) for f in features]
 
+    def _draw(
+        self, image: torch.Tensor, noise: torch.Tensor | None, noise_level: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noise and noise level from a generator, where they are not given."""
+        if torch.jit.is_tracing():
+            raise ValueError("a traced network has no generator: make it with noise_pixels")
+        steps, draws = self.level_lower.shape[0], image.shape[0] if self.training else 1
+        generator = torch.Generator()
+        generator.manual_seed(int(torch.randint(0x7FFFFFFF, [1]).item()) if self.training else self.seed)
+        if noise_level is None:
+            where = torch.rand([steps, 2, draws], generator=generator).to(image.device)
+            noise_level = self.level_lower + where * (self.level_upper - self.level_lower)
+        if noise is None:
+            size = [steps, 2, draws, image.shape[2], image.shape[3]]
+            noise = torch.randn(size, generator=generator).to(image.device)
+        return noise, noise_level
+
+    def _recall(
+        self, image: torch.Tensor, noise: torch.Tensor | None, noise_level: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same of the numbers that the generator gave when the network was made."""
+        steps, height, width = self.level_lower.shape[0], image.shape[2], image.shape[3]
+        if height * width > self.noise_pixels:
+            raise ValueError(f"expected at most noise_pixels={self.noise_pixels}, got {list(image.shape)}")
+        used = 2 * steps if noise_level is None else 0
+        if noise_level is None:
+            where = self.uniform[:used].reshape(steps, 2, 1)
+            noise_level = self.level_lower + where * (self.level_upper - self.level_lower)
+        if noise is None:
+            normal = normal_from_uniform(self.uniform[used:], 2 * steps * height * width)
+            noise = normal.reshape(steps, 2, 1, height, width)
+        return noise, noise_level
+
 
 def pad_for_levels(x: torch.Tensor, stride: int) -> torch.Tensor:
     """Repeat the border at the end of the last two axes, up to the next multiple of the stride.
@@ -155,6 +197,10 @@ def pad_for_levels(x: torch.Tensor, stride: int) -> torch.Tensor:
     The coarsest level gets at least 4 pixels, which the reflecting 7 x 7 window of the spatial attention needs.
     """
     height, width = x.shape[-2:]
-    bottom = max(-(-height // stride), 4) * stride - height
-    right = max(-(-width // stride), 4) * stride - width
-    return F.pad(x, [0, right, 0, bottom], mode="replicate")
+    return F.pad(x, [0, _missing(width, stride), 0, _missing(height, stride)], mode="replicate")
+
+
+def _missing(size: int, stride: int) -> int:
+    cells = (size + stride - 1) // stride
+    # the larger of cells and 4; max() would leave an exported graph with the one it was traced with
+    return (cells + 4 + abs(cells - 4)) // 2 * stride - size

@@ -44,7 +44,8 @@ class SemanticInteraction(nn.Module):
         batch, width, height, columns = x.shape
         pixels = x.flatten(2).transpose(1, 2)
         words = torch.cat([self.no_description.expand(batch, 1, width), self.embedding(text)], dim=1)
-        present = torch.cat([~mask.any(dim=1, keepdim=True), mask], dim=1)
+        # a sum, because ONNX takes any() of no words for true
+        present = torch.cat([mask.sum(dim=1, keepdim=True) == 0, mask], dim=1)
         for step in self.rounds:
             pixels, words = step(pixels, words, present)
         weight = present.unsqueeze(-1).to(words.dtype)

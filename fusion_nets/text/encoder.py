@@ -22,7 +22,7 @@ __all__ = ["EncodedText", "TextEncoder"]
 class EncodedText(NamedTuple):
     """A batch of texts as vectors.
 
-    Args:
+    Attributes:
         states: (B, L, D), one vector a word piece, zero behind the end of a text.
         mask: (B, L), true where there is a word piece.
         vector: (B, D), one vector a text; zero for an empty one.

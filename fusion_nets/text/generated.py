@@ -17,6 +17,7 @@ from monai.data import MetaTensor
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from PIL import Image
 
+from . import biomedgpt
 from .checkpoints import folder_sha256
 
 __all__ = ["GeneratedText"]
@@ -29,9 +30,10 @@ _DISPLAY_AXES = {"S": "PL", "I": "PL", "A": "IL", "P": "IL", "L": "IP", "R": "IP
 class GeneratedText:
     """Asks an image-to-text model: any checkpoint that ``transformers`` has an image-text-to-text class for.
 
-    Captioners (BLIP, GIT), chat models (LLaVA, Gemma, Qwen-VL), and vision encoder-decoders. It is loaded at the first
-    call. The same image gives the same text, whatever else is in its batch; batches are padded on the left, so that
-    this holds up to the rounding of the arithmetic. No code that comes with a checkpoint is run.
+    Captioners (BLIP, GIT), chat models (LLaVA, Gemma, Qwen-VL), vision encoder-decoders, and BiomedGPT
+    (:mod:`fusion_nets.text.ofa`), whose weights are for research only. It is loaded at the first call. The same image
+    gives the same text, whatever else is in its batch; batches are padded on the left, so that this holds up to the
+    rounding of the arithmetic. No code that comes with a checkpoint is run.
 
     The model sees 8-bit RGB pictures in radiological display, whatever the order of the voxels: the affine decides. Of
     a volume it sees the slice (along the last axis) whose values have the largest sum.
@@ -41,16 +43,20 @@ class GeneratedText:
         revision: commit hash of a checkpoint of the hub, 40 digits.
         prompt: what the model is asked or has to continue; "{modality}" in it becomes "MRI", "CT", "PET", "SPECT" or
             "fused" (``meta["modality"]``), or "medical" where it is unknown. Chat models need one; it is put into
-            their template behind the image.
+            their template behind the image. By default BiomedGPT is asked " what does the image describe?".
         generation: arguments of ``generate``; by default {"max_new_tokens": 256, "do_sample": False, "num_beams": 1}.
+            BiomedGPT's are what its checkpoint says, or 16 to 128 new tokens by 5 beams that repeat no three tokens.
         seed: needed for sampling ("do_sample"); every image is sampled from it anew.
         batch_size: images that go through the model together.
         device: where the model runs.
         dtype: what it computes in: "float32", "bfloat16" or "float16".
         download: get a checkpoint of the hub that is not in the local cache.
+        accept_research_licence: needed for BiomedGPT by its name on the hub, whose authors forbid commercial and
+            clinical use. A folder needs none.
 
     Raises:
-        ValueError: for a name without a commit hash, sampling without a seed, or another malformed argument.
+        ValueError: for a name without a commit hash, sampling without a seed, a licence that is not accepted, or
+            another malformed argument.
     """
 
     def __init__(
@@ -64,6 +70,7 @@ class GeneratedText:
         device: str | torch.device = "cpu",
         dtype: str = "float32",
         download: bool = False,
+        accept_research_licence: bool = False,
     ) -> None:
         self.model = str(model)
         self.is_folder = os.path.isdir(self.model)
@@ -76,11 +83,17 @@ class GeneratedText:
                 f"{self.model}: no such folder; of a checkpoint of the hub, the revision must be a commit hash of 40 "
                 f"digits, which never changes, got {revision!r}"
             )
+        biomedgpt.check_licence(self.model, accept_research_licence)
         if dtype not in ("float32", "bfloat16", "float16"):
             raise ValueError(f"dtype is {dtype!r}; accepted are 'float32', 'bfloat16' and 'float16'")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; at least 1 is accepted")
-        self.generation = {"max_new_tokens": 256, "do_sample": False, "num_beams": 1, **(generation or {})}
+        defaults: dict[str, Any] = {"max_new_tokens": 256, "do_sample": False, "num_beams": 1}
+        if self.is_folder and biomedgpt.is_ofa(Path(self.model)):
+            defaults, prompt = biomedgpt.generation_of(Path(self.model)), prompt or biomedgpt.PROMPT
+        elif not self.is_folder and biomedgpt.is_biomedgpt(self.model):
+            defaults, prompt = biomedgpt.GENERATION, prompt or biomedgpt.PROMPT
+        self.generation = {**defaults, **(generation or {})}
         if self.generation["do_sample"] and seed is None:
             raise ValueError("sampling needs a seed, so that the same image gives the same text")
         self.revision = revision
@@ -90,6 +103,7 @@ class GeneratedText:
         self.device = torch.device(device)
         self.dtype = dtype
         self.download = download
+        self.accept_research_licence = accept_research_licence
 
     @cached_property
     def configuration(self) -> dict[str, Any]:
@@ -152,6 +166,7 @@ class GeneratedText:
             checkpoint = _load(
                 self.model,
                 self.dtype,
+                self.accept_research_licence,
                 revision=self.revision or "main",
                 local_files_only=not self.download,
                 trust_remote_code=False,
@@ -205,7 +220,7 @@ class _Checkpoint(NamedTuple):
         )
 
 
-def _load(model: str, dtype: str, **source: Any) -> _Checkpoint:
+def _load(model: str, dtype: str, accept_research_licence: bool, **source: Any) -> _Checkpoint:
     from transformers import (
         MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
         AutoConfig,
@@ -217,6 +232,8 @@ def _load(model: str, dtype: str, **source: Any) -> _Checkpoint:
         VisionEncoderDecoderConfig,
     )
 
+    from .ofa import OFAConfig  # makes the auto classes take it
+
     config = AutoConfig.from_pretrained(model, **source)
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise ValueError(f"a {config.model_type} model; one that makes text of images is accepted")
@@ -225,6 +242,8 @@ def _load(model: str, dtype: str, **source: Any) -> _Checkpoint:
         processor = None
     image_processor = processor.image_processor if processor else AutoImageProcessor.from_pretrained(model, **source)
     tokenizer = processor.tokenizer if processor else AutoTokenizer.from_pretrained(model, **source)
+    if isinstance(config, OFAConfig):
+        source["accept_research_licence"] = accept_research_licence
     network = AutoModelForImageTextToText.from_pretrained(model, config=config, dtype=dtype, **source)
     if not config.is_encoder_decoder:
         tokenizer.padding_side = "left"

@@ -14,11 +14,13 @@ from .common_grid import CommonGrid, CommonGridd
 from .display import CT_WINDOWS, ScaleToDisplayRange, ScaleToDisplayRanged
 from .encoding import EncodeText, EncodeTextd, RandForgetTextd, RandMirrord, swap_sides
 from .loading import CheckSourcesd, LoadStudyImage, LoadStudyImaged
+from .prepared import CheckLuminancesd, WhereGivend
 from .recording import RecordChoicesd
 from .saving import SaveFusedd
 from .text import Describe, Described
 
 __all__ = [
+    "CheckLuminancesd",
     "CheckSourcesd",
     "PaletteChroma",
     "PaletteChromad",
@@ -41,6 +43,7 @@ __all__ = [
     "ScaleToDisplayRanged",
     "SplitLuminance",
     "SplitLuminanced",
+    "WhereGivend",
     "luminance",
     "palette_colours",
     "swap_sides",

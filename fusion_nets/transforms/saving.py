@@ -14,6 +14,7 @@ from monai.transforms import MapTransform
 from monai.utils import TransformBackends, ensure_tuple
 
 from fusion_nets.clinical import (
+    MODALITY_NAMES,
     OUTPUT_SUFFIXES,
     RASTER_SUFFIXES,
     remove_partials,
@@ -31,8 +32,6 @@ __all__ = ["OUTPUT_FORMATS", "SaveFusedd"]
 OUTPUT_FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha", "png": ".png", "dicom": "dicom"}
 """Names of output formats; an ending that :func:`fusion_nets.clinical.write_image` knows is one, too."""
 
-_CALLED = {"MR": "MRI", "PT": "PET", "NM": "SPECT"}
-
 
 class SaveFusedd(MapTransform):
     """Write what was fused as ``{output_dir}/{name}_{key}...``, in one or more formats, and the record of it.
@@ -44,6 +43,8 @@ class SaveFusedd(MapTransform):
     - "dicom": the folder ``{name}_dicom``, see :func:`fusion_nets.clinical.dicom.fused_study`; the anatomy must be a
       DICOM series.
     - Where there is a "record" (:class:`RecordChoicesd`) of measured images, ``{name}_{key}.json``.
+
+    The names of what was written are left under "saved".
 
     MONAI's ``SaveImaged`` writes in place and has no form for a coloured volume.
 
@@ -81,27 +82,31 @@ class SaveFusedd(MapTransform):
         """Write every key."""
         d = dict(data)
         record = json.loads(d["record"]) if "record" in d else {}
+        saved: list[str] = []
         for key in self.key_iterator(d):
             image, stem = d[key], self.output_dir / f"{d[self.name_key]}_{key}"
             source = str(getattr(image, "meta", {}).get("filename_or_obj", "")).lower()
             is_picture = source.endswith(RASTER_SUFFIXES)
             for form in self.formats or [".png" if is_picture else ".nii.gz"]:
                 if form == "dicom":
-                    self._write_dicom(d, image, record)
+                    saved.append(self._write_dicom(d, image, record))
                 elif form.lower() == ".png" and image.ndim == 4:
                     write_slices(f"{stem}_slices", image)
-                    self._write_montage(d, image, record)
+                    saved += [f"{stem.name}_slices", self._write_montage(d, image, record)]
                 else:
-                    write_image(f"{stem}{form}", image)
+                    saved.append(write_image(f"{stem}{form}", image).name)
             if record and not is_picture:
                 with whole_file(f"{stem}.json") as partial:
                     partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+                saved.append(f"{stem.name}.json")
+        if saved:
+            d["saved"] = [*d.get("saved", []), *saved]
         return d
 
-    def _write_montage(self, d: Mapping[Hashable, Any], image: MetaTensor, record: Mapping[str, Any]) -> None:
+    def _write_montage(self, d: Mapping[Hashable, Any], image: MetaTensor, record: Mapping[str, Any]) -> str:
         sources = {key: record.get("record", {}).get(key, {}).get("modality", "") for key in ("anatomy", "overlay")}
-        names = [_CALLED.get(modality, modality) or key.capitalize() for key, modality in sources.items()]
-        write_montage(
+        names = [MODALITY_NAMES.get(modality, modality) or key.capitalize() for key, modality in sources.items()]
+        written = write_montage(
             self.output_dir / f"{d[self.name_key]}_montage.png",
             anatomy=d["anatomy"],
             overlay=MergeChroma()(d["overlay"], d.get("overlay_chroma")),
@@ -109,8 +114,9 @@ class SaveFusedd(MapTransform):
             names=[*names, "Fused"],
             windows=[(0, 1)] * 3,
         )
+        return written.name
 
-    def _write_dicom(self, d: Mapping[Hashable, Any], image: MetaTensor, record: Mapping[str, Any]) -> None:
+    def _write_dicom(self, d: Mapping[Hashable, Any], image: MetaTensor, record: Mapping[str, Any]) -> str:
         from fusion_nets.clinical.dicom import fused_study, write_instances
 
         anatomy, overlay = (source_series(d, key) for key in ("anatomy", "overlay"))
@@ -123,7 +129,9 @@ class SaveFusedd(MapTransform):
             from fusion_nets.clinical.dicom import deidentify
 
             objects = deidentify(objects)
-        write_instances(self.output_dir / f"{d[self.name_key]}_dicom", objects)
+        folder = self.output_dir / f"{d[self.name_key]}_dicom"
+        write_instances(folder, objects)
+        return folder.name
 
 
 def _format(name: str) -> str:

@@ -1,17 +1,21 @@
 """What MONAI's engines, inferers and handlers lack for fusion, and the making of image-text datalists."""
 
+from .cases import CaseMetrics, CaseRecords
 from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint, load_weights
 from .described import CriticBatch, DescribedBatch
 from .describing import describe_pairs
 from .diffusion import NoisyBatch
 from .evaluating import evaluate_methods
-from .fusing import find_bundle, fuse_pair
+from .fusing import find_bundle, fuse_pair, kept_network
 from .fusion import FeatureReplay, PairBatch
 from .inference import PairStream, SlicewiseInferer
 from .preservation import PairReport, ReportPreservation, ReportSaver
+from .slicing import slice_pairs
 
 __all__ = [
     "BestCheckpoint",
+    "CaseMetrics",
+    "CaseRecords",
     "CriticBatch",
     "DescribedBatch",
     "EpochSeed",
@@ -28,5 +32,7 @@ __all__ = [
     "evaluate_methods",
     "find_bundle",
     "fuse_pair",
+    "kept_network",
     "load_weights",
+    "slice_pairs",
 ]

@@ -16,6 +16,8 @@ from monai.transforms import Randomizable
 
 from fusion_nets.clinical import whole_file
 
+from .cases import is_first_process
+
 __all__ = ["BestCheckpoint", "EpochSeed", "RunningCheckpoint", "load_weights"]
 
 
@@ -58,7 +60,7 @@ class RunningCheckpoint:
 
     def save(self, engine: Engine) -> None:
         """Save the state after an epoch."""
-        if _is_first_process():
+        if is_first_process():
             objects = {**self.objects, "trainer": engine}
             with whole_file(self.path) as partial:
                 torch.save({name: obj.state_dict() for name, obj in objects.items()}, partial)
@@ -95,7 +97,7 @@ class BestCheckpoint:
         if self.best is not None and not self.sign * value > self.sign * self.best:
             return
         self.best = value
-        if _is_first_process():
+        if is_first_process():
             with whole_file(self.path) as partial:
                 torch.save(self.network.state_dict(), partial)
             engine.logger.info(f"Best {self.metric} so far, {value:.4f}: saved {self.path}")
@@ -149,7 +151,3 @@ def load_weights(network: torch.nn.Module, path: str | os.PathLike[str], made_by
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such weights; {made_by} makes them")
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-
-
-def _is_first_process() -> bool:
-    return not dist.is_initialized() or dist.get_rank() == 0

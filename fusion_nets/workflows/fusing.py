@@ -12,15 +12,20 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-import fusion_nets
-from fusion_nets.clinical import load_pairs
+import torch
 
-__all__ = ["find_bundle", "fuse_pair"]
+import fusion_nets
+from fusion_nets.clinical import ImageError, load_pairs
+
+__all__ = ["find_bundle", "fuse_pair", "kept_network"]
 
 SETTINGS = ("anatomy_window", "overlay_window", "overlay_palette", "register", "transform")
 """What a record repeats."""
 
-DETAILS = ("name", "anatomy_modality", "overlay_modality", "anatomy_series_uid", "overlay_series_uid")
+DETAILS = (
+    "name",
+    *(f"{key}_{detail}" for key in ("anatomy", "overlay") for detail in ("modality", "series_uid", "text")),
+)
 """What an option says of the pair, not of the run."""
 
 
@@ -53,22 +58,19 @@ def fuse_pair(
         What lies in ``output_dir`` of this pair.
 
     Raises:
-        ValueError: if the settings, an option or the images cannot be used; images are named, with the reason, in the
-            log.
+        ImageError: if an image cannot be used; the message names it.
+        ValueError: if the settings or an option cannot be used.
     """
     from monai.bundle import ConfigWorkflow
 
-    root = find_bundle(method) if bundle_root is None else Path(bundle_root)
+    root = _root(method, bundle_root)
     asked = {key: value for key, value in options.items() if value is not None}
-    details = {
-        key: value for key, value in asked.items() if key == "name" or key.endswith(("_modality", "_series_uid"))
-    }
+    details = {key: value for key, value in asked.items() if key in DETAILS}
     (pair,) = load_pairs(anatomy=anatomy, overlay=overlay, **details)
     chosen = {key: value for key, value in asked.items() if key not in details}
     configs = [root / "configs" / name for name in ("inference.json", "evaluate.json")[: 2 if evaluate else 1]]
-    for config in configs:
-        if not config.is_file():
-            raise ValueError(f"{config}: no such file; bundle_root must be the folder of a bundle of this project")
+    _check_configs(configs)
+    failures: list[str] = []
     with _quiet():
         try:
             workflow = ConfigWorkflow(
@@ -77,24 +79,54 @@ def fuse_pair(
                 logging_file=False,
                 **{
                     **_settings(settings),
+                    "progress": True,
                     **chosen,
                     "bundle_root": str(root),
                     "datalist": [pair],
                     "output_dir": str(output_dir),
                     "output_format": None if output_format is None else list(output_format),
-                    "progress": True,
+                    "resume": False,
                 },
             )
             workflow.initialize()
+            failures = workflow.parser.get_parsed_content("dataset").failures
             workflow.run()
             workflow.finalize()
-        except SystemExit as error:
-            if isinstance(error.code, str):  # what PairStream says at the end
-                raise ValueError(error.code) from error
-            raise
-        except RuntimeError as error:
+        except (SystemExit, RuntimeError, ValueError) as error:
+            if failures:
+                raise ImageError(failures[0]) from error
             raise _for_the_user(error) from error
     return sorted(path for path in Path(output_dir).glob(f"{escape(pair['name'])}_*"))
+
+
+def kept_network(
+    method: str = "dmfnet", bundle_root: str | os.PathLike[str] | None = None, device: str = "cpu"
+) -> dict[str, Any]:
+    """Load a bundle's network once for many pairs.
+
+    Args:
+        method: name of the bundle, "dmfnet" or "smfusion".
+        bundle_root: folder of the bundle; by default where this library's lie.
+        device: where the network shall run.
+
+    Returns:
+        Options of :func:`fuse_pair` with which it uses this network instead of loading one. It is not changed by that;
+        pairs may be fused with it at the same time.
+
+    Raises:
+        ValueError: if there is no such bundle.
+    """
+    from monai.bundle import ConfigParser
+
+    root = _root(method, bundle_root)
+    config = root / "configs" / "inference.json"
+    _check_configs([config])
+    parser = ConfigParser(ConfigParser.load_config_file(config))
+    parser.update({"bundle_root": str(root), "device": torch.device(device)})
+    network = parser.get_parsed_content("network").eval()
+    network.load_state_dict(torch.load(parser.get_parsed_content("weights"), map_location=device, weights_only=True))
+    loader = next(i for i, handler in enumerate(parser["handlers"]) if handler["_target_"] == "CheckpointLoader")
+    return {"device": torch.device(device), "network_def": network, f"handlers#{loader}#_disabled_": True}
 
 
 def find_bundle(method: str) -> Path:
@@ -115,6 +147,16 @@ def find_bundle(method: str) -> Path:
         f"monai.bundle download --name {method} --url URL` (or file:///PATH, of {method}_vVERSION.zip), or give the "
         "folder of an unpacked one as bundle_root"
     )
+
+
+def _root(method: str, bundle_root: str | os.PathLike[str] | None) -> Path:
+    return find_bundle(method) if bundle_root is None else Path(bundle_root)
+
+
+def _check_configs(configs: Sequence[Path]) -> None:
+    for config in configs:
+        if not config.is_file():
+            raise ValueError(f"{config}: no such file; bundle_root must be the folder of a bundle of this project")
 
 
 @contextmanager

@@ -15,31 +15,47 @@ from tqdm import tqdm
 
 from fusion_nets.clinical import ImageError
 
+from .cases import CaseRecords, gathered, is_first_process, own_share
+
 __all__ = ["PairStream", "SlicewiseInferer"]
 
 
 class PairStream(IterableDataset):
-    """The pairs of a datalist that can be used; the others are reported and passed over.
+    """The pairs of a datalist that can be used; the others are reported and passed over, as are those that are done.
+
+    Of several processes (``torch.distributed``), each has its share of the pairs, and ends it when all have.
 
     Args:
-        data: the datalist.
+        data: the datalist, of all processes.
         transform: loads and prepares a pair; its :class:`fusion_nets.clinical.ImageError` is for the user, any other
             error ends the run.
+        records: of the cases that are done; without them, all are to be done.
 
     It counts what it passes over, so that a loader must read it in the process of the program (``num_workers=0``).
     """
 
-    def __init__(self, data: Sequence[Mapping[str, Any]], transform: Callable[[Mapping[str, Any]], Any]) -> None:
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Callable[[Mapping[str, Any]], Any],
+        records: CaseRecords | None = None,
+    ) -> None:
         self.data = data
         self.transform = transform
+        self.records = records
         self.failures: list[str] = []
+        self.failed = 0
 
     def __iter__(self) -> Iterator[Any]:
         """Yield prepared pairs."""
         if get_worker_info() is not None:
             raise RuntimeError("a PairStream cannot count failures in worker processes; use num_workers=0")
         self.failures.clear()
-        for pair in self.data:
+        share, done = own_share(self.data), 0
+        for pair in share:
+            if self.records is not None and self.records.is_done(pair["name"]):
+                done += 1
+                continue
             try:
                 prepared = self.transform(pair)
             except (ImageError, RuntimeError) as error:
@@ -50,13 +66,15 @@ class PairStream(IterableDataset):
                 logging.getLogger(__name__).error("%s: not fused: %s", pair["name"], reason)
                 continue
             yield prepared
+        if done:
+            logging.getLogger(__name__).info("%d of %d pairs were done before", done, len(share))
+        failed = sum(gathered(len(self.failures)))
+        self.failed = failed if is_first_process() else 0
 
     def finish(self) -> None:
-        """End the program with a non-zero exit code if pairs were passed over."""
-        if self.failures:
-            raise SystemExit(
-                f"{len(self.failures)} of {len(self.data)} pairs could not be fused; reasons are given above"
-            )
+        """End the program with a non-zero exit code if pairs could not be used; of several, the first process."""
+        if self.failed:
+            raise SystemExit(f"{self.failed} of {len(self.data)} pairs could not be fused; reasons are given above")
 
 
 def image_error(error: BaseException | None) -> ImageError | None:

@@ -20,6 +20,8 @@ from fusion_nets.clinical import whole_file
 from fusion_nets.text import Describer, Finding, parse_findings
 from fusion_nets.transforms import luminance
 
+from .cases import CaseRecords, is_first_process
+
 __all__ = ["PairReport", "ReportPreservation", "ReportSaver"]
 
 
@@ -130,13 +132,15 @@ class ReportSaver:
     The engine's items, taken apart as MONAI's engines do by default, need "image" (2, H, W[, D]), "pred"
     (1, H, W[, D]) and "name". Modalities are told by "anatomy_modality" and "overlay_modality", or else by the ``meta``
     of "anatomy" and "overlay". "anatomy_text" and "overlay_text" are the sources' reports, where there are any; lists,
-    one text per slice, are not. The table has the cases of one process.
+    one text per slice, are not.
 
     Args:
         output_dir: folder to write to.
         describer: as for :class:`ReportPreservation`.
         encoder: likewise.
         parse: likewise.
+        records: of the cases, earlier among the handlers; the table has all of them, whichever process or earlier run
+            did them. Without, it has those of this process and run.
     """
 
     def __init__(
@@ -145,14 +149,16 @@ class ReportSaver:
         describer: Describer,
         encoder: Callable[[list[str]], Any] | None = None,
         parse: Callable[[str], Sequence[Finding]] = parse_findings,
+        records: CaseRecords | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.preservation = ReportPreservation(describer, encoder, parse)
-        self.rows: list[dict[str, Any]] = []
+        self.records = records
+        self.scores: dict[str, dict[str, float]] = {}
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator."""
-        engine.add_event_handler(Events.EPOCH_STARTED, lambda: self.rows.clear())
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda: self.scores.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save_table)
 
@@ -172,21 +178,29 @@ class ReportSaver:
                 _source(item, "overlay", 1),
                 *(text if isinstance(text := item.get(key), str) else None for key in ("anatomy_text", "overlay_text")),
             )
-            self.rows.append({"name": item["name"], **report.scores})
+            self.scores[item["name"]] = report.scores
+            if self.records is not None:
+                self.records.note(item["name"], "report", report.scores)
             scores = {name: None if math.isnan(value) else value for name, value in report.scores.items()}
-            with whole_file(self.output_dir / f"{item['name']}_report.json") as partial:
+            file = self.output_dir / f"{item['name']}_report.json"
+            with whole_file(file) as partial:
                 partial.write_text(
                     json.dumps({**asdict(report), "scores": scores}, indent=1, ensure_ascii=False), "utf-8"
                 )
+            made["saved"] = [*made.get("saved", []), file.name]
 
     def save_table(self) -> None:
         """Write the scores of all cases."""
-        if not self.rows:
+        if not is_first_process():
+            return
+        scores = self.scores if self.records is None else self.records.noted("report")
+        rows = [{"name": name, **of_case} for name, of_case in scores.items()]
+        if not rows:
             return
         with whole_file(self.output_dir / "reports.csv") as partial, partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.rows[0])
+            writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
-            writer.writerows(self.rows)
+            writer.writerows(rows)
 
 
 def _source(item: Mapping[str, Any], key: str, channel: int) -> MetaTensor:

@@ -20,7 +20,7 @@ def test_a_datalist_of_pictures(bundle, tiny_weights, dataset_dir, tmp_path):
     ]
     (dataset_dir / "pairs.json").write_text(json.dumps(pairs))
     bundle.fuse(tiny_weights, tmp_path, datalist=str(dataset_dir / "pairs.json"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["3_fused.png", "grey_fused.png"]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["3_fused.png", "grey_fused.png"]
     grey, colour = (Image.open(tmp_path / name) for name in ("grey_fused.png", "3_fused.png"))
     assert (grey.mode, colour.mode) == ("L", "RGB")
 
@@ -102,7 +102,7 @@ def test_bad_pairs_are_named_and_the_rest_is_fused(bundle, tiny_weights, dataset
     with pytest.raises(SystemExit) as end:
         bundle.fuse(tiny_weights, out, datalist=pairs)
     assert "6 of 8 pairs could not be fused" in str(end.value)
-    assert sorted(path.name for path in out.iterdir()) == ["first_fused.png", "last_fused.png"]
+    assert sorted(path.name for path in out.glob("[!.]*")) == ["first_fused.png", "last_fused.png"]
     for name, reason in {
         "missing.png": "no such file",
         "small.png": "differs from",

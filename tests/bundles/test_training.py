@@ -1,15 +1,18 @@
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
 from monai.bundle import ConfigParser, run
+from PIL import Image
 
-from .conftest import DMFNET, SMFUSION, TINY, TINY_CRITIC, causes
+from .conftest import DMFNET, SMFUSION, TINY, TINY_CRITIC, blobs, causes
 
 SHORT = {"crop_size": 48, "max_epochs": 2, "epoch_iterations": 2, "batch_size": 2, "val_interval": 1}
 FIRST = {DMFNET: "train_diffusion.json", SMFUSION: "train_critic.json"}
@@ -90,6 +93,31 @@ def test_one_stage_after_the_other(bundle, chosen, tmp_path):
         assert stage2["head.weight"].any()
         # the text reaches the network, and what stands in for one that was forgotten
         assert stage2["decoder.0.injection.modulation.weight"].any()
+
+
+@STAGES
+def test_slices_of_several_sizes_smaller_than_the_crop(bundle, config, chosen, tmp_path):
+    rng = np.random.default_rng(0)
+    arguments = chosen(bundle, config, tmp_path)
+    splits, pairs = {"PET-MRI": {"train": [], "val": []}}, []
+    for number, size in enumerate([(44, 41), (64, 50), (42, 43), (52, 46)]):
+        name, section = f"case_{number}", ("train", "val")[number % 2]
+        splits["PET-MRI"][section].append(f"{name}.png")
+        for modality in ("MRI", "PET"):
+            folder = tmp_path / "set" / "PET-MRI" / modality
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(blobs(rng, *size)).save(folder / f"{name}.png")
+        files = {
+            key: f"set/PET-MRI/{modality}/{name}.png" for key, modality in (("anatomy", "MRI"), ("overlay", "PET"))
+        }
+        pairs.append({**files, "name": f"PET-MRI_{name}", "anatomy_text": "MRI.", "overlay_text": f"PET {number}."})
+    (tmp_path / "set" / "splits.json").write_text(json.dumps(splits))
+    (tmp_path / "texts.json").write_text(json.dumps(pairs))
+    arguments |= {"dataset_dir": str(tmp_path / "set"), "max_epochs": 1, "monitoring": False}
+    if bundle is SMFUSION:
+        arguments["texts"] = str(tmp_path / "texts.json")
+    train(bundle, [config], arguments)
+    assert (tmp_path / "weights.pt").is_file()
 
 
 def test_the_published_configuration_takes_the_published_network_and_loss(chosen, tmp_path):

@@ -21,6 +21,7 @@ from PIL import Image
 
 from fusion_nets.clinical import ImageError, read_image
 from fusion_nets.clinical.dicom import new_series, new_study
+from fusion_nets.clinical.dicom.new_series import write_file
 
 MEMORY = 2 * 10**9
 RNG = np.random.default_rng(0)
@@ -34,9 +35,9 @@ def slices(modality="CT"):
     return new_series(image, modality, new_study("fuzz"))
 
 
-def as_bytes(dataset, **how):
+def as_bytes(dataset):
     buffer = io.BytesIO()
-    pydicom.dcmwrite(buffer, dataset, enforce_file_format=True, **how)
+    write_file(buffer, dataset)
     return buffer.getvalue()
 
 

@@ -1,6 +1,7 @@
 """Outside programs that judge the DICOM objects written, and small series to write them from."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -20,8 +21,13 @@ MR, CT, PT = "MR", "CT", "PT"
 
 
 def program(name, install):
-    """Its path; the test is skipped where it is missing."""
-    found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+    """Its path; the test is skipped where it is missing.
+
+    The system's comes before one beside Python: pynetdicom installs a storescu of its own.
+    """
+    beside = str(Path(sys.executable).parent)
+    system = os.pathsep.join(folder for folder in os.get_exec_path() if folder != beside)
+    found = shutil.which(name, path=system) or shutil.which(name, path=beside)
     if not found:
         pytest.skip(f"needs {name}: {install}")
     return found

@@ -25,6 +25,14 @@ class Pacs:
     http: int
     dicom: int
 
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.http}"
+
+    @property
+    def dicomweb_url(self):
+        return f"{self.url}/dicom-web"
+
     def store(self, folder):
         """Send every file of a folder by C-STORE, with dcmtk's storescu."""
         files = sorted(str(path) for path in folder.rglob("*.dcm"))
@@ -33,7 +41,7 @@ class Pacs:
         assert sent.returncode == 0, sent.stdout + sent.stderr
 
     def get(self, path, accept="application/json"):
-        request = Request(f"http://127.0.0.1:{self.http}{path}", headers={"Accept": accept})
+        request = Request(f"{self.url}{path}", headers={"Accept": accept})
         with urlopen(request, timeout=30) as answer:
             return answer.headers.get("Content-Type", ""), answer.read()
 

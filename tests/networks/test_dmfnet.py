@@ -149,6 +149,38 @@ def test_scripted_network_gives_the_same():
         torch.testing.assert_close(scripted(image), network(image), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (64, 100)])
+@torch.no_grad()
+def test_noise_that_is_kept_is_the_noise_that_is_drawn(size):
+    drawing, keeping = DMFNet(**TINY).eval(), DMFNet(**TINY, noise_pixels=64 * 100).eval()
+    keeping.load_state_dict(drawing.state_dict())
+    image = torch.rand(2, 2, *size)
+    torch.testing.assert_close(keeping(image), drawing(image), atol=1e-6, rtol=0)
+    level = torch.full((3, 2, 1), 0.99)
+    torch.testing.assert_close(keeping(image, noise_level=level), drawing(image, noise_level=level), atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_training_noise_is_fresh_where_some_is_kept():
+    network = DMFNet(**TINY, noise_pixels=64 * 64).train()
+    image = torch.rand(1, 2, 64, 64)
+    assert not torch.equal(network.encode(image)[0], network.encode(image)[0])
+
+
+@torch.no_grad()
+def test_an_image_larger_than_the_noise_is_refused():
+    network = DMFNet(**TINY, noise_pixels=64 * 64).eval()
+    with pytest.raises(ValueError, match=r"expected at most noise_pixels=4096, got \[1, 2, 64, 65\]"):
+        network(torch.rand(1, 2, 64, 65))
+
+
+@torch.no_grad()
+def test_a_trace_that_would_draw_other_noise_is_refused():
+    image = torch.rand(1, 2, 64, 64)
+    with pytest.raises(ValueError, match="make it with noise_pixels"):
+        torch.jit.trace(DMFNet(**TINY).eval(), image)
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 64, 64), (1, 3, 64, 64), (1, 2, 31, 64), (1, 2, 64, 16)])
 def test_other_shapes_are_refused(shape):
     with pytest.raises(ValueError, match="expected"):

@@ -113,7 +113,7 @@ def test_several_keys_and_another_name(tmp_path):
     data = {"pred": fused(1, 9, 7), "fused": fused(3, 9, 7), "id": "7"}
     saved = SaveFusedd(["pred", "fused"], output_dir=tmp_path, output_format=".png", name_key="id")(data)
     assert written(tmp_path) == ["7_fused.png", "7_pred.png"]
-    assert saved == data
+    assert saved == {**data, "saved": ["7_pred.png", "7_fused.png"]}
 
 
 def test_missing_keys(tmp_path):

@@ -9,9 +9,9 @@ import pydicom
 import pytest
 from PIL import Image
 
-from fusion_nets.clinical import read_image
+from fusion_nets.clinical import ImageError, read_image
 from fusion_nets.clinical.dicom import pick_series
-from fusion_nets.workflows import find_bundle, fuse_pair
+from fusion_nets.workflows import find_bundle, fuse_pair, kept_network
 
 FORMATS = ["dicom", "nifti", "nrrd", "mha", "png"]
 
@@ -128,13 +128,13 @@ def test_nifti_in_nifti_out_needs_no_name(tiny, tmp_path):
     assert [path.name for path in written] == ["mri_fused.json", "mri_fused.nii.gz"]
 
 
-def test_dicom_needs_a_study_to_join(tiny, tmp_path, caplog):
+def test_dicom_needs_a_study_to_join(tiny, tmp_path):
     rng = np.random.default_rng(0)
     path = tmp_path / "mri.nii.gz"
     nib.save(nib.Nifti1Image(rng.random((40, 36, 3), dtype=np.float32), np.eye(4)), path)
-    with pytest.raises(ValueError, match="1 of 1 pairs could not be fused"):
-        fuse_pair(path, path, tmp_path / "out", output_format=["dicom"], **tiny)
-    assert "is no DICOM series" in caplog.text
+    for evaluate in (False, True):
+        with pytest.raises(ImageError, match=r"mri\.nii\.gz: is no DICOM series"):
+            fuse_pair(path, path, tmp_path / "out", output_format=["dicom"], evaluate=evaluate, **tiny)
     assert not (tmp_path / "out").exists()
 
 
@@ -167,3 +167,35 @@ def test_bundles_lie_beside_the_library_or_where_monai_downloads_them(tmp_path, 
     assert find_bundle("other") == tmp_path / "hub" / "bundle" / "other"
     with pytest.raises(ValueError, match="bundle download --name another --url URL"):
         find_bundle("another")
+
+
+@pytest.mark.parametrize("method", ["dmfnet", "smfusion"])
+def test_a_kept_network_gives_the_same_and_is_not_loaded_again(method, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for name in ("mri", "pet"):
+        nib.save(nib.Nifti1Image(rng.random((40, 36, 2), dtype=np.float32), np.eye(4)), tmp_path / f"{name}.nii.gz")
+
+    def fuse(folder, **options):
+        fuse_pair(tmp_path / "mri.nii.gz", tmp_path / "pet.nii.gz", tmp_path / folder, method=method, **options)
+        return (tmp_path / folder / "mri_fused.nii.gz").read_bytes()
+
+    loaded = fuse("loaded")
+    kept = kept_network(method)
+    monkeypatch.setattr("torch.load", lambda *_, **__: pytest.fail("weights were loaded again"))
+    assert fuse("kept", **kept) == fuse("again", **kept) == loaded
+
+
+def test_a_network_of_no_bundle_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no such file; bundle_root must be the folder of a bundle"):
+        kept_network(bundle_root=tmp_path)
+
+
+def test_texts_may_be_given_with_the_pair(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("mri", "pet"):
+        nib.save(nib.Nifti1Image(rng.random((40, 36, 2), dtype=np.float32), np.eye(4)), tmp_path / f"{name}.nii.gz")
+    results = []
+    for number, texts in enumerate(({}, {"anatomy_text": "A dark mass.", "overlay_text": "A hot lesion."})):
+        fuse_pair(tmp_path / "mri.nii.gz", tmp_path / "pet.nii.gz", tmp_path / f"{number}", method="smfusion", **texts)
+        results.append((tmp_path / f"{number}" / "mri_fused.nii.gz").read_bytes())
+    assert results[0] != results[1]

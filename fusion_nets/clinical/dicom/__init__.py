@@ -2,7 +2,7 @@
 
 from .deidentification import deidentify
 from .derived import derived_series
-from .fused_study import fused_study
+from .fused_study import FUSED_BY, fused_study
 from .identity import derived_uid, fingerprint
 from .new_series import new_series, new_study, place_slice, radiological, store_values, write_instances
 from .presentation import PALETTES, presentation_state
@@ -11,6 +11,7 @@ from .series import Series, check_pair, find_series, pick_series
 from .volume import read_series
 
 __all__ = [
+    "FUSED_BY",
     "PALETTES",
     "Series",
     "check_pair",

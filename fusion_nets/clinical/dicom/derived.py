@@ -21,6 +21,7 @@ from .sources import (
     Plane,
     body_part,
     common_study,
+    copied,
     grid_of,
     lies_in,
     on_grid,
@@ -271,4 +272,4 @@ def _inherit_shortcomings(instance: Dataset, sources: Sequence[Dataset]) -> None
 def _copy(to: Dataset, source: Dataset, keywords: Sequence[str]) -> None:
     for keyword in keywords:
         if keyword in source:
-            to[keyword] = deepcopy(source[keyword])
+            to[keyword] = copied(source[keyword])

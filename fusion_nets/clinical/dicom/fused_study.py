@@ -16,7 +16,10 @@ from .series import Series
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["fused_study"]
+__all__ = ["FUSED_BY", "fused_study"]
+
+FUSED_BY = "Fused by "
+"""What the description of a fused series starts with, by which it is told from its sources."""
 
 PALETTE = "hot_iron"
 """Of a presentation state, where the overlay was fused in grey or in colours that DICOM has no name for."""
@@ -48,7 +51,7 @@ def fused_study(image: MetaTensor, anatomy: Series, overlay: Series | None, reco
         anatomy.datasets,
         overlays,
         method=", ".join([method, *_windows(record)]),
-        description=f"Fused by {method}",
+        description=f"{FUSED_BY}{method}",
         anatomy_to_overlay=matrix,
     )
     if overlay is None or not overlay.frame_of_reference_uid or not anatomy.frame_of_reference_uid:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from monai.data import MetaTensor
@@ -35,6 +36,7 @@ __all__ = [
     "radiological",
     "store_colours",
     "store_values",
+    "write_file",
     "write_instances",
 ]
 
@@ -225,13 +227,19 @@ def write_instances(folder: str | Path, instances: Sequence[Dataset]) -> list[Pa
         ValueError: if there is a folder with files by others in it.
         OSError: if the folder cannot be written.
     """
-    from pydicom import dcmwrite
-
     names = [f"IM{number:04d}.dcm" for number in range(1, len(instances) + 1)]
     with whole_folder(folder) as partial:
         for name, instance in zip(names, instances, strict=True):
-            dcmwrite(partial / name, instance, enforce_file_format=True)
+            write_file(partial / name, instance)
     return [Path(folder) / name for name in names]
+
+
+def write_file(file: str | Path | BinaryIO, dataset: Dataset) -> None:
+    """Write a dataset as a whole file of PS3.10, by pydicom 2 and 3 alike, which call that by different names."""
+    from pydicom import dcmwrite
+
+    whole = "enforce_file_format" in signature(dcmwrite).parameters
+    dcmwrite(file, dataset, **({"enforce_file_format": True} if whole else {"write_like_original": False}))
 
 
 def new_instance(sop_class: str, uid: str) -> Dataset:

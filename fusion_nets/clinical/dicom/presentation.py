@@ -92,15 +92,14 @@ def presentation_state(
     for images, window, colours in ((anatomy, anatomy_window, None), (overlay, overlay_window, palette)):
         alike = [_stand_in(image, first) for image in images]
         grey = images[0].SamplesPerPixel == 1
-        how: dict[str, Any] = {}
+        how: dict[str, Any] = {"palette_color_lut_transformation": _palette(colours)}
         if grey:
             low, high = _rescaled_window(images, window)
             voi = SoftcopyVOILUTTransformation((low + high) / 2, high - low, voi_lut_function="LINEAR_EXACT")
-            how = {"voi_lut_transformations": [voi], "palette_color_lut_transformation": _palette(colours)}
+            how["voi_lut_transformations"] = [voi]
         inputs.append(AdvancedBlending(alike, len(inputs) + 1, **how))
-        if grey and colours:
-            table = inputs[-1].PaletteColorLookupTableSequence[0]
-            table.PaletteColorLookupTableUID = _palette_file(colours).SOPInstanceUID
+        if not grey:  # which the highdicom for pydicom 2 cannot be told before
+            del inputs[-1].PaletteColorLookupTableSequence
         inputs[-1].GeometryForDisplay = "TRUE" if images is anatomy else "FALSE"
         stand_ins += alike
     blend = BlendingDisplay(
@@ -125,7 +124,8 @@ def presentation_state(
     state.update(common_study(first))
     state.file_meta = new_instance(state.SOPClassUID, uid).file_meta
     inputs[1].StudyInstanceUID = overlay[0].StudyInstanceUID
-    del state.InstanceCreationDate, state.InstanceCreationTime  # the same input gives the same bytes
+    for moment in ("InstanceCreationDate", "InstanceCreationTime", "ContentDate", "ContentTime"):
+        state.pop(moment, None)  # the same input gives the same bytes
     state.PresentationCreationDate, state.PresentationCreationTime = own_moment(first)
     state.FrameOfReferenceUID, state.PositionReferenceIndicator = frame, ""
     body_part(state, first)
@@ -162,12 +162,18 @@ def _rescaled_window(images: Sequence[Dataset], window: tuple[float, float] | No
 
 
 def _palette(name: str | None) -> Any:
-    from highdicom import PaletteColorLUTTransformation
+    """A palette's tables of 8 bit, or those of grey; highdicom for pydicom 2 makes tables of 16 bit only."""
+    from highdicom import PaletteColorLUT, PaletteColorLUTTransformation
 
-    if name:
-        return PaletteColorLUTTransformation.extract_from_dataset(_palette_file(name))
-    grey = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
-    return PaletteColorLUTTransformation.from_combined_lut(grey)
+    file: Any = _palette_file(name) if name else {}
+    colours = ("Red", "Green", "Blue")
+    red, green, blue = (PaletteColorLUT(0, np.arange(256, dtype=np.uint16), colour) for colour in colours)
+    palette = PaletteColorLUTTransformation(red, green, blue, file.SOPInstanceUID if name else None)
+    for colour in colours:
+        table = f"{colour}PaletteColorLookupTable"
+        setattr(palette, f"{table}Descriptor", file.get(f"{table}Descriptor", [256, 0, 8]))
+        setattr(palette, f"{table}Data", file.get(f"{table}Data", bytes(range(256))))
+    return palette
 
 
 def _palette_file(name: str) -> Dataset:

@@ -17,12 +17,13 @@ from .frames import frames_of, normal_of
 from .new_series import RAS_TO_LPS
 
 if TYPE_CHECKING:
-    from pydicom import Dataset
+    from pydicom import DataElement, Dataset
 
 __all__ = [
     "Plane",
     "body_part",
     "common_study",
+    "copied",
     "grid_of",
     "lies_in",
     "on_grid",
@@ -202,18 +203,25 @@ _NEEDED = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyD
 
 def common_study(source: Dataset) -> Dataset:
     """What all objects of a study share, as the source has it: patient, study, trial and de-identification."""
-    from copy import deepcopy
-
     from pydicom import Dataset
 
     study = Dataset()
     for element in source:
         if element.keyword in _STUDY or element.tag.group in (0x0010, 0x0012):
-            study[element.tag] = deepcopy(element)
+            study[element.tag] = copied(element)
     for keyword in (*_NEEDED, "AccessionNumber", "ReferringPhysicianName"):  # type 2: there, if empty
         if keyword not in study:
             setattr(study, keyword, "")
     return study
+
+
+def copied(element: DataElement) -> DataElement:
+    """An element on its own: pydicom 2 hangs its whole dataset onto that of a sequence, and stumbles copying both."""
+    from copy import deepcopy
+
+    from pydicom import DataElement
+
+    return DataElement(element.tag, element.VR, deepcopy(element.value), already_converted=True)
 
 
 def body_part(instance: Dataset, source: Dataset) -> None:

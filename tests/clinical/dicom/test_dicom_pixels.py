@@ -54,7 +54,7 @@ def by_gdcm(syntax):
 
 LOSSLESS = [
     (by_dcmtk("dcmcjpeg", "+e1"), uid.JPEGLosslessSV1),
-    (by_dcmtk("dcmcjpeg", "+el"), uid.JPEGLossless),
+    (by_dcmtk("dcmcjpeg", "+el"), uid.UID("1.2.840.10008.1.2.4.57")),  # JPEGLossless, which pydicom 2 takes for .70
     (by_dcmtk("dcmcjpls", "+el"), uid.JPEGLSLossless),
     (by_dcmtk("dcmcrle"), uid.RLELossless),
     (by_gdcm("JPEG2000Lossless"), uid.JPEG2000Lossless),

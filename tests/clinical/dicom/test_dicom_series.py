@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from fusion_nets.clinical import ImageError
 from fusion_nets.clinical.dicom import check_pair, find_series, fingerprint, pick_series, read_series
+from fusion_nets.clinical.dicom.new_series import write_file
 
 SMALL = (16, 18, 5)
 PRESENTATION_STATE, SEGMENTATION = "1.2.840.10008.5.1.4.1.1.11.1", "1.2.840.10008.5.1.4.1.1.66.4"
@@ -100,7 +101,7 @@ def test_nothing_but_objects_without_pixels(tmp_path):
     report.SOPClassUID, report.SOPInstanceUID, report.Modality = "1.2.840.10008.5.1.4.1.1.88.11", "2.25.1", "SR"
     report.file_meta = instances("CT", shape=SMALL)[0].file_meta
     report.file_meta.MediaStorageSOPClassUID = report.SOPClassUID
-    pydicom.dcmwrite(tmp_path / "report", report, enforce_file_format=True)
+    write_file(tmp_path / "report", report)
     with pytest.raises(ImageError, match="no pixel data; it holds 1 of SR"):
         pick_series(tmp_path)
     with pytest.raises(ImageError, match="no pixel data"):

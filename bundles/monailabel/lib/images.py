@@ -1,0 +1,237 @@
+"""The images of a datastore by their ids: which belong together, what they are, where they lie, what comes of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from fastapi import HTTPException
+from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.datastore.local import LocalDatastore
+from monailabel.datastore.utils.dicom import dicom_web_download_series
+from pydicom import Dataset, dcmread
+
+from fusion_nets.clinical import RASTER_SUFFIXES, file_sha256, whole_folder
+from fusion_nets.clinical.dicom import FUSED_BY
+from fusion_nets.clinical.volumes import read_note
+
+__all__ = ["ArchiveImages", "FolderImages", "Image"]
+
+MODALITIES = ("MR", "CT", "PT", "NM")
+
+CALLED = {
+    **dict.fromkeys(("mr", "mri", "t1", "t1w", "t2", "t2w", "flair", "pd", "pdw"), "MR"),
+    "ct": "CT",
+    **dict.fromkeys(("pet", "pt"), "PT"),
+    **dict.fromkeys(("spect", "nm"), "NM"),
+}
+"""Modalities by what names of files end in, among them the suffixes of BIDS."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of a datastore.
+
+    Attributes:
+        id: by which MONAI Label knows it.
+        study: images of one study belong together.
+        modality: DICOM's code, "" where it is not known.
+        instances: of a DICOM series, as many as the archive says; 0 where it does not.
+    """
+
+    id: str
+    study: str
+    modality: str
+    instances: int = 0
+
+    def __str__(self) -> str:
+        """For people to choose by."""
+        return f"{self.id} ({self.modality})" if self.modality else self.id
+
+
+class FolderImages:
+    """Those of a folder, MONAI Label's :class:`LocalDatastore`.
+
+    Images whose names are alike up to the last ``_`` are of one study, such as ``case1_mri`` and ``case1_pet``, and all
+    whose names have no ``_``. The modality is taken from the file's own note, as this library writes it, else from
+    what the name ends in. "Study" and "Modality" of an image's info, which MONAI Label keeps, go before.
+    """
+
+    saves_dicom = False
+
+    def __init__(self, store: LocalDatastore) -> None:
+        self.store = store
+        self.root = Path(store._datastore_path).resolve()
+
+    def all(self) -> list[Image]:
+        """Those that lie in the folder."""
+        return [self._image(id) for id in sorted(self.store.list_images()) if self._path(id)]
+
+    def find(self, id: str) -> Image:
+        """The image of an id.
+
+        Raises:
+            HTTPException: 404, if there is none, or it lies elsewhere.
+        """
+        if id not in self.store.list_images() or not self._path(id):
+            raise HTTPException(404, f"no image {id[:80]!r} in the datastore; the id of one is accepted")
+        return self._image(id)
+
+    def others(self, image: Image) -> list[Image]:
+        """The other images of its study."""
+        return [one for one in self.all() if one.study == image.study and one.id != image.id]
+
+    def path(self, image: Image) -> Path:
+        """Where it lies."""
+        path = self._path(image.id)
+        if path is None:
+            raise HTTPException(404, f"image {image.id!r} is no longer there")
+        return path
+
+    def version(self, image: Image) -> str:
+        """Another where the image is another."""
+        return file_sha256(self.path(image))
+
+    def labels(self, tag: str) -> Path:
+        """The folder of what is saved under a tag."""
+        return Path(self.store._datastore.label_path(tag))
+
+    def save(self, image: Image, result: Path, tag: str, info: dict[str, Any]) -> dict[str, str]:
+        """Save a result as a label of the image; returns what :meth:`has` knows it by."""
+        label = self.store.save_label(image.id, str(result), tag, info)
+        return {"label": label, "tag": tag, "file": self.store.get_label_info(label, tag)["name"]}
+
+    def has(self, saved: Mapping[str, str]) -> bool:
+        """Whether a result that was saved is still there."""
+        return (self.labels(saved["tag"]) / saved["file"]).is_file()
+
+    def _path(self, id: str) -> Path | None:
+        """Without what lies outside the folder, by a link or by its name."""
+        path = Path(self.store.get_image_uri(id)).resolve()
+        return path if path.is_file() and path.is_relative_to(self.root) else None
+
+    def _image(self, id: str) -> Image:
+        info = self.store.get_image_info(id)
+        study, _, last = id.rpartition("_")
+        modality = str(info.get("Modality") or _noted(self.path(Image(id, "", ""))) or CALLED.get(last.lower(), ""))
+        return Image(id, str(info.get("Study") or study), modality.upper())
+
+
+class ArchiveImages:
+    """The series of an archive, MONAI Label's :class:`DICOMWebDatastore`: MR, CT, PET and SPECT, not what was fused.
+
+    They are read as DICOM from MONAI Label's cache, where it makes NIfTI of them, without units. Its search filter
+    counts here as well, but for the modality.
+    """
+
+    saves_dicom = True
+
+    def __init__(self, store: DICOMWebDatastore) -> None:
+        self.store = store
+        self.client = store._client
+        self.filter = {name: value for name, value in store._search_filter.items() if name != "Modality"}
+
+    def all(self) -> list[Image]:
+        """All series but localizers."""
+        return [image for image in self._search() if not self._is_localizer(image)]
+
+    def find(self, id: str) -> Image:
+        """The series of a UID.
+
+        Raises:
+            HTTPException: 404, if there is none, or it is no image to be fused.
+        """
+        found = self._search(SeriesInstanceUID=id) if re.fullmatch(r"[0-9.]{1,64}", id) else []
+        for image in found:
+            if image.id == id:
+                return image
+        raise HTTPException(
+            404, f"no series {id[:80]!r} to be fused in the archive; one of MR, CT, PT or NM is accepted"
+        )
+
+    def others(self, image: Image) -> list[Image]:
+        """The other series of its study."""
+        found = self._search(StudyInstanceUID=image.study)
+        return [one for one in found if one.id != image.id and not self._is_localizer(one)]
+
+    def path(self, image: Image) -> Path:
+        """The folder of its files, fetched where the archive has others."""
+        folder = Path(self.store._datastore.image_path()).resolve() / image.id
+        count = len(list(folder.glob("*.dcm")))
+        if not count or (image.instances and count != image.instances):
+            shutil.rmtree(folder, ignore_errors=True)
+            with self._asking(), whole_folder(folder) as partial:
+                dicom_web_download_series(image.study, image.id, str(partial), self.client, self.store._fetch_by_frame)
+        return folder
+
+    def version(self, image: Image) -> str:
+        """Another where the series has other instances."""
+        return str(image.instances)
+
+    def labels(self, tag: str) -> Path:
+        """The folder of what is saved under a tag."""
+        return Path(self.store._datastore.label_path(tag))
+
+    def save(self, image: Image, result: Path, tag: str, info: dict[str, Any]) -> dict[str, str]:
+        """Send the DICOM objects beside a result to the archive (STOW-RS); returns what :meth:`has` knows them by."""
+        instances = [dcmread(path) for path in sorted(result.parent.glob("*_dicom/*.dcm"))]
+        with self._asking():
+            answer = self.client.store_instances(instances)
+        failed = answer.get("FailedSOPSequence") or ()
+        if failed:
+            raise HTTPException(502, f"the archive refused {len(failed)} of {len(instances)} objects")
+        return {"series": str(instances[0].SeriesInstanceUID), "study": image.study}
+
+    def has(self, saved: Mapping[str, str]) -> bool:
+        """Whether the fused series is still there."""
+        with self._asking():
+            return bool(
+                self.client.search_for_series(saved["study"], search_filters={"SeriesInstanceUID": saved["series"]})
+            )
+
+    def _search(self, **which: str) -> list[Image]:
+        fields = ("SeriesDescription", "NumberOfSeriesRelatedInstances")
+        with self._asking():
+            answer = self.client.search_for_series(search_filters={**self.filter, **which}, fields=fields)
+        found = [Dataset.from_json(series) for series in answer]
+        return [
+            Image(
+                str(series.SeriesInstanceUID),
+                str(series.StudyInstanceUID),
+                str(series.Modality),
+                int(series.get("NumberOfSeriesRelatedInstances") or 0),
+            )
+            for series in found
+            if series.get("Modality") in MODALITIES
+            and not str(series.get("SeriesDescription") or "").startswith(FUSED_BY)
+        ]
+
+    def _is_localizer(self, image: Image) -> bool:
+        with self._asking():
+            first = self.client.search_for_instances(image.study, image.id, limit=1, fields=["ImageType"])
+        return any("LOCALIZER" in (Dataset.from_json(one).get("ImageType") or ()) for one in first)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Of the archive, which may fail."""
+        try:
+            yield
+        except requests.RequestException as error:
+            raise HTTPException(502, f"the archive does not answer as it should ({type(error).__name__})") from error
+
+
+def _noted(path: Path) -> str:
+    """The modality that a volume's file says itself."""
+    if os.fspath(path).lower().endswith(RASTER_SUFFIXES):
+        return ""
+    try:
+        return read_note(path).get("modality", "")
+    except Exception:  # a damaged file; it is refused with its reason when it is read
+        return ""

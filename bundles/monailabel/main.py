@@ -1,0 +1,236 @@
+"""A MONAI Label app that fuses the images of a datastore, see README.md."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from lib.batch import FusionBatch
+from lib.images import ArchiveImages, FolderImages, Image
+from lib.parameters import FROM_CLIENTS, read_parameters
+from lib.routes import answer_requests
+from lib.task import FusionTask, Job, Turns
+from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.interfaces.app import MONAILabelApp
+
+from fusion_nets import __version__
+from fusion_nets.clinical import file_sha256, whole_file
+from fusion_nets.clinical.dicom import check_pair, pick_series
+
+logger = logging.getLogger(__name__)
+
+WAITING = 8
+"""Requests that wait for one that is fused; the network and the registration take the whole processor."""
+
+ANATOMIES = {"": ("CT", "PT", "NM"), "MR": ("CT", "PT", "NM"), "CT": ("PT", "NM")}
+"""Modalities that an anatomy may have, and which its overlay then; "" where it is not known."""
+
+
+class FusionApp(MONAILabelApp):
+    """Fuse a datastore's images by DM-FNet and SMFusion.
+
+    Args:
+        app_dir: of this file; the bundles lie beside it.
+        studies: a folder, or the URL of an archive's DICOMweb.
+        conf: "models", those to be served, parted by commas, by default all; "bundles", the folder of the bundles, by
+            default this one's; "waiting", how many requests may wait.
+    """
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        self._bundles = Path(conf.get("bundles") or Path(app_dir).resolve().parent)
+        self._turns = Turns(int(conf.get("waiting", WAITING)))
+        for name in ("ignite", "dicomweb_client"):  # which tell of every run, and name studies
+            logging.getLogger(name).setLevel(logging.WARNING)
+        super().__init__(
+            app_dir,
+            studies,
+            conf,
+            name="fusion-nets",
+            description="Multimodal fusion: MRI with CT, PET or SPECT",
+            version=__version__,
+        )
+        store = self.datastore()
+        self.images = ArchiveImages(store) if isinstance(store, DICOMWebDatastore) else FolderImages(store)
+
+    def init_infers(self) -> dict[str, FusionTask]:
+        """The models that were asked for.
+
+        Raises:
+            ValueError: for one that there is not, by which the server does not start.
+        """
+        there = sorted(config.parents[1].name for config in self._bundles.glob("*/configs/inference.json"))
+        asked = [name.strip() for name in self.conf.get("models", ",".join(there)).split(",")]
+        for name in asked:
+            if name not in there:
+                raise ValueError(
+                    f"--conf models: no bundle {name!r} in {self._bundles}; accepted are {', '.join(there)}"
+                )
+        return {name: FusionTask(name, self._bundles / name) for name in asked}
+
+    def init_batch_infer(self) -> FusionBatch:
+        """Over all pairs of the datastore."""
+        return FusionBatch(self)
+
+    def _download_dcmqi_tools(self) -> None:
+        """Nothing: they write segmentations, which fusion does not make."""
+
+    def on_init_complete(self) -> None:
+        """Take over the requests for inference, when the server starts."""
+        super().on_init_complete()
+        answer_requests(self)
+
+    def task(self, model: Any) -> FusionTask:
+        """The task of a model.
+
+        Raises:
+            HTTPException: 404, if there is none.
+        """
+        if model not in self._infers:
+            raise HTTPException(404, f"no model {model!r}; accepted are {', '.join(self._infers)}")
+        return self._infers[model]
+
+    def prepare(self, request: Mapping[str, Any], ignored: Collection[str] = FROM_CLIENTS) -> Job:
+        """See whether a request can be fulfilled, without opening an image.
+
+        Args:
+            request: "model", "image", and parameters.
+            ignored: what else may stand there.
+
+        Raises:
+            HTTPException: if it cannot be.
+        """
+        task = self.task(request.get("model"))
+        asked = {name: value for name, value in request.items() if name not in ("model", "image")}
+        values = read_parameters(task.config(), asked, ignored)
+        if not request.get("image"):
+            raise HTTPException(422, "no image is named; the id of an anatomy in the datastore is accepted")
+        anatomy = self.images.find(request["image"])
+        if values["overlay"] == anatomy.id:
+            raise HTTPException(422, f"overlay: {anatomy.id!r} is the anatomy itself; another image is accepted")
+        overlay = self.images.find(values["overlay"]) if values["overlay"] else self._only_other(anatomy)
+        told = {"anatomy": anatomy.modality, "overlay": overlay.modality}
+        modalities = {key: known or values[f"{key}_modality"] for key, known in told.items()}
+        if modalities["anatomy"] not in ANATOMIES:
+            raise HTTPException(422, f"anatomy {anatomy}: an MR or CT is accepted")
+        accepted = ANATOMIES[modalities["anatomy"]]
+        if modalities["overlay"] not in ("", *accepted):
+            raise HTTPException(422, f"overlay {overlay}: with anatomy {anatomy}, {', '.join(accepted)} is accepted")
+        return Job(task, anatomy, overlay, {**values, **{f"{key}_modality": modalities[key] for key in modalities}})
+
+    def infer(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
+        """Fuse a pair.
+
+        Args:
+            request: "model", "image", and parameters.
+            datastore: not used; it is the app's.
+
+        Returns:
+            "file", the fused image in a file of its own, and "params".
+
+        Raises:
+            HTTPException: for what is wrong with the request, or 503 where it has to wait too long.
+        """
+        job = self.prepare(request)
+        with self._turns.place(), tempfile.TemporaryDirectory(prefix="fusion-") as folder:
+            result, params = self.fuse(job, Path(folder), job.values["save_label"])
+            descriptor, file = tempfile.mkstemp(prefix=f"{job.task.model}_", suffix=job.values["result_extension"])
+            os.close(descriptor)
+            os.replace(result, file)
+        return {"file": file, "params": params}
+
+    def fuse(self, job: Job, folder: Path, save: bool) -> tuple[Path, dict[str, Any]]:
+        """Do a job, when it is its turn.
+
+        Args:
+            job: as :meth:`prepare` gives it.
+            folder: empty, to write into.
+            save: whether the result goes into the datastore.
+
+        Returns:
+            The fused image in the folder, and what is told of it.
+
+        Raises:
+            HTTPException: if an image cannot be used.
+        """
+        with self._turns.turn:
+            start = time.monotonic()
+            file, told = self._fuse(job, folder, dicom=save and self.images.saves_dicom)
+            params = {"model": job.task.model, **told}
+            if save:
+                params["saved"] = self._save(job, file, params)
+            params["seconds"] = round(time.monotonic() - start, 2)
+        logger.info("%s: fused in %.1f s", job.task.model, params["seconds"])
+        return file, params
+
+    def is_done(self, job: Job) -> bool:
+        """Whether the datastore has the result of this very job."""
+        record = self.images.labels(job.values["label_tag"]) / f"{job.anatomy.id}.json"
+        try:
+            noted = json.loads(record.read_text(encoding="utf-8"))
+            return noted["job"] == self._identity(job) and self.images.has(noted["saved"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def infer_wsi(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
+        """Refuse.
+
+        Raises:
+            HTTPException: always.
+        """
+        raise HTTPException(422, "these are no models for whole slide images; POST /infer/{model} is accepted")
+
+    def _only_other(self, anatomy: Image) -> Image:
+        others = self.images.others(anatomy)
+        if len(others) == 1:
+            return others[0]
+        there = f"these: {', '.join(map(str, others))}" if others else "none"
+        raise HTTPException(422, f"overlay: is needed, for beside {anatomy.id!r} its study holds {there}")
+
+    def _fuse(self, job: Job, folder: Path, dicom: bool) -> tuple[Path, dict[str, Any]]:
+        paths = {key: self.images.path(getattr(job, key)) for key in ("anatomy", "overlay")}
+        try:
+            file, told = job.task({**paths, "values": job.values, "output_dir": folder, "dicom": dicom})
+            doubts = self._doubts(job, paths)
+        except ValueError as error:  # ImageError among them
+            message = str(error)
+            for key, path in paths.items():
+                message = message.replace(str(path), f"{key} {getattr(job, key).id}")
+            raise HTTPException(422, " ".join(message.split())) from error
+        for key in paths:
+            told["sources"][key] = {"id": getattr(job, key).id, **told["sources"][key]}
+        return Path(file), {**told, "warnings": doubts}
+
+    def _doubts(self, job: Job, paths: Mapping[str, Path]) -> list[str]:
+        """What speaks against fusing two series."""
+        if not self.images.saves_dicom:
+            return []
+        return check_pair(*map(pick_series, paths.values()), register=job.values["registration"] != "none")
+
+    def _save(self, job: Job, file: Path, params: Mapping[str, Any]) -> dict[str, Any]:
+        tag = job.values["label_tag"]
+        record = self.images.labels(tag) / f"{job.anatomy.id}.json"
+        record.unlink(missing_ok=True)
+        saved = self.images.save(job.anatomy, file, tag, {"model": job.task.model, "metrics": params["metrics"]})
+        with whole_file(record) as partial:
+            noted = {"job": self._identity(job), "saved": saved, "params": params}
+            partial.write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
+        return saved
+
+    def _identity(self, job: Job) -> dict[str, Any]:
+        """What a result depends on."""
+        images = {key: getattr(job, key) for key in ("anatomy", "overlay")}
+        without = ("overlay", "device", "save_label", "label_tag")
+        return {
+            "model": job.task.model,
+            "fusion_nets": __version__,
+            "weights_sha256": file_sha256(job.task.get_path()),
+            "images": {key: [image.id, self.images.version(image)] for key, image in images.items()},
+            "values": {name: value for name, value in job.values.items() if name not in without},
+        }

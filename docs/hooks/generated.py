@@ -1,0 +1,180 @@
+"""What a page takes from the code: `<!-- generated: command line -->` and `<!-- generated: options NAME.json -->`."""
+
+import argparse
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+MARK = re.compile(r"^<!-- generated: (command line|options (\w+\.json)) -->$", re.MULTILINE)
+
+BUNDLES = {"dmfnet": "DM-FNet", "smfusion": "SMFusion"}
+
+WIRING = {"network", "pairs", "key_metric", "additional_metrics", "bundle_root"}
+"""Entries of the upper level that no user sets; `bundle_root` is told once for all configurations."""
+
+SAID = {
+    None: "",
+    "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')": "first GPU, else CPU",
+    "$torch.cuda.is_available() or torch.cpu._is_amx_tile_supported()": "where it is fast",
+}
+
+MEANINGS = {
+    "amp": "compute in bfloat16 where that is safe: for GPUs and processors with AMX",
+    "anatomy": "the anatomical image of a single pair: DICOM (folder or file), NIfTI, NRRD, MHA or a picture",
+    "anatomy_modality": "`MR`, `CT`, `PT` or `NM`: picks among several DICOM series, or tells what a file does not say",
+    "anatomy_series_uid": "SeriesInstanceUID, or its fingerprint as messages give it: picks among several DICOM series",
+    "anatomy_text": "what is said of the anatomy of a single pair; patients' texts belong in a datalist, because MONAI "
+    "prints the arguments of a command",
+    "anatomy_window": '`"[low, high]"` in HU, SUV or as stored, or `brain`, `subdural`, `bone`, `soft_tissue` (CT), '
+    "`header`, `percentiles`; by default by modality",
+    "batch_size": "pairs (of the first stage: images) in a step",
+    "critic_weights": "what `train_critic.json` wrote",
+    "crop_size": "side of the squares that are cut out of a slice, in pixels; smaller slices are padded with black",
+    "datalist": "JSON list of pairs, see [datalists](../concepts.md#datalists); paths start from its folder",
+    "dataset_dir": "folder of slices, as `fusion-nets slices` makes it; `inference.json` looks at it only under "
+    "`evaluate.json`",
+    "deidentify": "write DICOM by the basic profile of PS3.15, without what tells the patient",
+    "describe": "put the sources that have no text into words first",
+    "describe_per": "`series` for one text an image, `slice` for one text a slice",
+    "device": "where to compute, such as `cpu` or `cuda:1`",
+    "early_stop_patience": "validations without a better one after which training ends; 0 never",
+    "epoch_iterations": "steps in an epoch",
+    "fresh_pairs": "pairs loaded at each step; the rest of a batch comes from the pool",
+    "images_at_once": "images given to the describer together",
+    "learning_rate": "at the start; it falls to 0 along a cosine",
+    "max_epochs": "epochs in all",
+    "monitoring": "progress bar, log lines and TensorBoard",
+    "output": "datalist to write",
+    "output_dir": "folder to write into; of training: TensorBoard, and `last.pt` from which a stopped run goes on",
+    "output_format": "one or a list of `dicom`, `nifti`, `nrrd`, `mha`, `png`; by default NIfTI, PNG of pictures",
+    "overlay": "the overlay of a single pair",
+    "overlay_modality": "as of the anatomy",
+    "overlay_palette": "colours of a grey overlay: `hot`, `hot_iron`, `pet`, `hot_metal_blue`, `pet_20_step`, `none`; "
+    "`auto` is `hot` for PET and SPECT",
+    "overlay_series_uid": "as of the anatomy",
+    "overlay_text": "as of the anatomy",
+    "overlay_window": "as of the anatomy",
+    "overwrite": "describe images that have a text, too",
+    "per": "`series` for one text an image, `slice` for one text a slice",
+    "pool_size": "pairs whose features are kept and used again",
+    "progress": "show a progress bar",
+    "register": "`auto` (rigid, unless both lie on one grid or share a frame of reference), `none`, `rigid`, `affine`",
+    "register_fallback": "where registration fails, warn and go on without it, instead of refusing the pair",
+    "resume": "pass over cases whose results are there, made by the same settings, weights and version from the same "
+    "files; `False` does all again",
+    "section": "which part of `dataset_dir`, one or a list: `train`, `val`, `test` or another of its `splits.json`",
+    "seed": "of everything drawn at random",
+    "slices_at_once": "slices of a volume that go through the network together; more is faster on a GPU",
+    "text_cache": "folder that keeps encoded texts; keep it where the texts are kept",
+    "text_encoder_model": "folder or local name of another text encoder; by default all-MiniLM-L6-v2",
+    "text_encoder_revision": "commit of a text encoder that is named",
+    "texts": "datalist with a text on each image, as `fusion-nets describe` writes it",
+    "transform": "a registration made before, `.tfm`",
+    "unet_weights": "what `train_diffusion.json` wrote",
+    "val_interval": "epochs between validations",
+    "weights": "the network's weights; training writes the best here",
+}
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put what is generated in the place of the marks."""
+    return MARK.sub(lambda mark: options(mark[2]) if mark[2] else command_line(), markdown)
+
+
+def options(name: str) -> str:
+    """The options of one configuration in every bundle that has it, as a table.
+
+    Raises:
+        ValueError: for an option that has no meaning here.
+    """
+    chosen = {bundle: chosen_by_user(ROOT / "bundles" / bundle / "configs" / name) for bundle in BUNDLES}
+    there = {bundle: entries for bundle, entries in chosen.items() if entries}
+    names = list(dict.fromkeys(option for entries in there.values() for option in entries))
+    unknown = [option for option in names if option not in MEANINGS]
+    if unknown:
+        raise ValueError(f"{name}: MEANINGS says nothing of {', '.join(unknown)}")
+    lines = ["| option | default | meaning |", "|---|---|---|"]
+    for option in names:
+        defaults = {
+            BUNDLES[bundle]: _default(entries[option]) for bundle, entries in there.items() if option in entries
+        }
+        first, *others = defaults.items()
+        told = first[1] + "".join(f" ({bundle}: {default})" for bundle, default in others if default != first[1])
+        only = f" ({first[0]} alone)" if len(defaults) < len(there) else ""
+        lines.append(f"| `{option}` | {told} | {MEANINGS[option]}{only} |")
+    return "\n".join(lines)
+
+
+def chosen_by_user(config: Path) -> dict[str, Any]:
+    """The options of a configuration with their defaults: what stands at its upper level and is no component."""
+    if not config.is_file():
+        return {}
+    entries = json.loads(config.read_text(encoding="utf-8"))
+    return {
+        name: value
+        for name, value in entries.items()
+        if name not in WIRING and name.isidentifier() and (_is_plain(value) or name == "section")
+    }
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, (str, type(None))) and value in SAID:
+        return SAID[value]
+    if isinstance(value, str) and (path := re.fullmatch(r"\$@(\w+) \+ '(.+)'", value)):
+        return f"`{'' if path[1] == 'bundle_root' else path[1] + '/'}{path[2].lstrip('/')}`"
+    return f"`{' '.join(value) if isinstance(value, list) else value}`"
+
+
+def command_line() -> str:
+    """Every command of `fusion-nets` with its options, from the parser itself."""
+    from fusion_nets.cli import build_parser
+
+    parts = []
+    for name, command, about in _commands(build_parser()):
+        parts += [
+            f"## {name}",
+            "",
+            f"{about[0].upper()}{about[1:]}.",
+            "",
+            "| option | default | meaning |",
+            "|---|---|---|",
+        ]
+        parts += [_row(action) for action in command._actions if not isinstance(action, argparse._HelpAction)]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    for listed in commands._choices_actions:
+        yield listed.dest, commands.choices[listed.dest], listed.help or ""
+
+
+def _row(action: argparse.Action) -> str:
+    value = "" if action.nargs == 0 else _value(action)
+    name = action.option_strings[0] if action.option_strings else ""
+    needed = "required" if action.required and name else _told(action.default)
+    about = re.sub(r" \(default: %\(default\)s\)$|^default: %\(default\)s$|; default: .*$", "", action.help or "")
+    return f"| `{' '.join(filter(None, (name, value)))}` | {needed} | {about.replace('|', chr(92) + '|')} |"
+
+
+def _value(action: argparse.Action) -> str:
+    if action.choices:
+        return "{" + ",".join(map(str, action.choices)) + "}"
+    metavar = action.metavar or action.dest.upper()
+    if isinstance(metavar, tuple):
+        return " ".join(metavar)
+    return f"{metavar} ..." if action.nargs == "+" else metavar
+
+
+def _told(default: object) -> str:
+    if default is None or default is False:
+        return ""
+    return f"`{' '.join(default) if isinstance(default, (list, tuple)) else default}`"

@@ -1,0 +1,18 @@
+"""The OFA architecture, that of BiomedGPT; importing it makes the auto classes of `transformers` take it."""
+
+from .configuration import OFAConfig
+from .modeling import OFAForConditionalGeneration
+from .processing import OFAImageProcessor, OFAProcessor
+from .registration import register
+from .tokenization import OFATokenizer
+
+__all__ = [
+    "OFAConfig",
+    "OFAForConditionalGeneration",
+    "OFAImageProcessor",
+    "OFAProcessor",
+    "OFATokenizer",
+    "register",
+]
+
+register()

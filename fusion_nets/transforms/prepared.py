@@ -1,0 +1,74 @@
+"""Take an image that is prepared already in the place of a pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+from monai.config import KeysCollection
+from monai.transforms import Compose, MapTransform, Transform
+from monai.utils import TransformBackends, ensure_tuple
+
+from fusion_nets.clinical import ImageError
+
+__all__ = ["CheckLuminancesd", "WhereGivend"]
+
+
+class WhereGivend(Transform):
+    """Apply transforms to data that have all of some keys, and leave others as they are.
+
+    A bundle's inference so takes a pair, or an "image" that needs nothing of what a pair needs, as MONAI Label's app
+    for bundles gives it.
+
+    Args:
+        keys: what must be there.
+        transforms: applied one after another.
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(self, keys: KeysCollection, transforms: Sequence[Callable[..., Any]]) -> None:
+        self.keys = ensure_tuple(keys)
+        self.transform = Compose(transforms)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
+        """Transform, or not."""
+        return self.transform(data) if all(key in data for key in self.keys) else data
+
+
+class CheckLuminancesd(MapTransform):
+    """Refuse an image that is not what the network was trained on: two luminances, (2, H, W[, D]) in [0, 1].
+
+    Args:
+        keys: what to check.
+        smallest: number of pixels that a slice must have along both axes.
+        allow_missing_keys: check those that are there.
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(self, keys: KeysCollection = "image", smallest: int = 32, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.smallest = smallest
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Leave the data as they are.
+
+        Raises:
+            ImageError: for an image that cannot be used.
+        """
+        d = dict(data)
+        for key in self.key_iterator(d):
+            image = d[key]
+            where = getattr(image, "meta", {}).get("filename_or_obj", key)
+            if image.ndim not in (3, 4) or image.shape[0] != 2:
+                raise ImageError(f"{where}: shape {tuple(image.shape)}; two channels are accepted, anatomy and overlay")
+            if min(image.shape[1:3]) < self.smallest:
+                size = f"{self.smallest} x {self.smallest}"
+                raise ImageError(f"{where}: size {tuple(image.shape[1:])}; slices of {size} or more are accepted")
+            low, high = float(image.min()), float(image.max())
+            if not (low >= 0 and high <= 1):
+                raise ImageError(
+                    f"{where}: values from {low:g} to {high:g}; accepted are luminances from 0 (black) to 1 (white)"
+                )
+        return d

@@ -1,0 +1,293 @@
+"""Which cases of a datalist are done, and tables of all of them, whichever process or run did them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
+from glob import escape
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+from monai.handlers import write_metrics_reports
+from monai.metrics import CumulativeIterationMetric
+from monai.metrics.utils import do_metric_reduction
+
+import evaluation
+import fusion_nets
+from fusion_nets.clinical import remove_partials, whole_file
+
+__all__ = ["CaseMetrics", "CaseRecords", "gathered", "own_share"]
+
+_WITHOUT_EFFECT = ("R", "cache_dir", "device", "output_dir", "progress")
+"""Attributes that say where and how something is done, not what comes out."""
+
+_HEADERS = (".mhd", ".nhdr")
+"""Of images whose values lie in another file."""
+
+
+class CaseRecords:
+    """Records of the cases that are done, ``{output_dir}/.cases/{name}.json``, each written after all else of its case.
+
+    A case is done when its results are there, and its record was made by the same settings, by the same sources of this
+    library, from the same files (their names, sizes and times of change). Such a case is not done again: not by the
+    same command, nor by one for a longer datalist, in one process or any number of them on machines that share the
+    folder. The record of a case goes before anything of it is written anew. It holds no path and nothing of a patient
+    but the name that the datalist gives the case.
+
+    Handlers note their figures of a case, and find those of all cases, in the order of the datalist, when an epoch is
+    completed. Put this handler before them: an epoch is completed when all processes have come to its end.
+
+    Args:
+        output_dir: folder of the results.
+        pairs: the datalist, of all processes.
+        settings: what the results depend on besides the files: transforms, inferer, network, metrics; compared by
+            their attributes.
+        resume: pass over cases that are done. Otherwise all are done, and no record of them is left.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        pairs: Sequence[Mapping[str, Any]],
+        settings: Sequence[Any] = (),
+        resume: bool = True,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.folder = self.output_dir / ".cases"
+        self.pairs = {pair["name"]: pair for pair in pairs}
+        self.resume = resume
+        self.settings = _digest([_plain(settings), _library()])
+        self.done = 0
+        self._begun: dict[str, str] = {}
+        self._notes: dict[str, dict[str, Any]] = {}
+        self._finished: dict[str, Mapping[str, Any]] = {}
+        self._kept: dict[str, dict[str, Any]] = {}
+        remove_partials(self.folder)
+
+    def is_done(self, name: str) -> bool:
+        """Whether a case need not be done; one that is to be done loses its record."""
+        record, self._begun[name] = self._read(name), self._made_by(name)
+        if (
+            record is not None
+            and record["made_by"] == self._begun[name]
+            and all((self.output_dir / file).exists() for file in record["files"])
+        ):
+            self.done += 1
+            return True
+        self._path(name).unlink(missing_ok=True)
+        return False
+
+    def note(self, name: str, kind: str, figures: Mapping[str, float]) -> None:
+        """Keep the figures of a case; NaN is one."""
+        self._notes.setdefault(name, {})[kind] = dict(figures)
+
+    def noted(self, kind: str) -> dict[str, dict[str, float]]:
+        """The figures of this kind of all cases that are done, by name, in the order of the datalist."""
+        records = {name: self._read(name) for name in self.pairs}
+        return {name: record[kind] for name, record in records.items() if record is not None and kind in record}
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._finish)
+        # the first event after all other handlers of an iteration
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self._write)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._wait)
+
+    def _start(self) -> None:
+        self.done = 0
+        self._notes.clear()
+        self._finished.clear()
+        self._kept.clear()
+
+    def _finish(self, engine: Engine) -> None:
+        batch: Any = engine.state.batch
+        output: Any = engine.state.output
+        for given, made in zip(batch, output, strict=True):
+            self._finished[given["name"]] = made
+
+    def _write(self) -> None:
+        for name, made in self._finished.items():
+            files = list(made.get("saved", []))
+            record = {"made_by": self._begun.pop(name, ""), "files": files, **self._notes.pop(name, {})}
+            if self.resume:
+                with whole_file(self._path(name)) as partial:
+                    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            else:
+                self._kept[name] = record
+            self.done += 1
+        self._finished.clear()
+
+    def _wait(self) -> None:
+        if not self.resume:
+            self._kept = {name: record for kept in gathered(self._kept) for name, record in kept.items()}
+            return
+        done = sum(gathered(self.done))
+        here = sum(self._path(name).is_file() for name in self.pairs) if is_first_process() else done
+        if here < done:
+            raise RuntimeError(
+                f"{self.output_dir}: has {here} of {done} cases that are done; a folder that all machines share is "
+                "accepted"
+            )
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        if not self.resume:
+            return self._kept.get(name)
+        try:
+            record = json.loads(self._path(name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return record if isinstance(record, dict) and {"made_by", "files"} <= record.keys() else None
+
+    def _made_by(self, name: str) -> str:
+        pair = dict(self.pairs[name])
+        files = [_files(Path(pair.pop(key))) for key in ("anatomy", "overlay") if key in pair]
+        return _digest([self.settings, pair, files])
+
+
+class CaseMetrics:
+    """Measure every case of an evaluation run, and write the tables of MONAI's ``MetricsSaver`` over all cases.
+
+    These are ``metrics.csv``, and ``{metric}_raw.csv`` and ``{metric}_summary.csv`` for each metric. ``MetricsSaver``
+    knows the cases of one run, in the order of processes; here they are those of the datalist, in its order, whichever
+    process or earlier run did them, and the bytes are the same however they were done. The first process writes them,
+    and has the mean values in ``engine.state.metrics``.
+
+    The engine's items need "name", "image" (2, H, W[, D]) and "pred" (1, H, W[, D]).
+
+    Args:
+        output_dir: folder to write to.
+        records: of the cases; earlier among the handlers.
+        metrics: by the name that they have in the tables.
+        summary_ops: as for ``MetricsSaver``.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        records: CaseRecords,
+        metrics: Mapping[str, CumulativeIterationMetric],
+        summary_ops: Sequence[str] = ("mean", "std"),
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.records = records
+        self.metrics = dict(metrics)
+        self.summary_ops = summary_ops
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save_tables)
+
+    def __call__(self, engine: Engine) -> None:
+        """Measure the cases of a batch."""
+        batch: Any = engine.state.batch
+        output: Any = engine.state.output
+        for given, made in zip(batch, output, strict=True):
+            item = {**given, **made}
+            figures = {}
+            for name, metric in self.metrics.items():
+                figures[name] = float(metric([item["pred"]], [item["image"]]))  # type: ignore[arg-type]
+                metric.reset()
+            self.records.note(item["name"], "metrics", figures)
+
+    def save_tables(self, engine: Engine) -> None:
+        """Write the tables of all cases."""
+        rows = self.records.noted("metrics") if is_first_process() else {}
+        if not rows:
+            return
+        details: dict[str, Any] = {name: torch.tensor([[row[name]] for row in rows.values()]) for name in self.metrics}
+        means: dict[str, Any] = {
+            name: do_metric_reduction(values, "mean")[0].item() for name, values in details.items()
+        }
+        engine.state.metrics |= means
+        with tempfile.TemporaryDirectory() as folder:
+            write_metrics_reports(folder, list(rows), means, details, self.summary_ops)
+            for table in sorted(Path(folder).iterdir()):
+                with whole_file(self.output_dir / table.name) as partial:
+                    shutil.copyfile(table, partial)
+
+
+def own_share(pairs: Sequence[Any]) -> Sequence[Any]:
+    """What this process does of a datalist: every n-th of n processes, so that none does what another does."""
+    return pairs[dist.get_rank() :: dist.get_world_size()] if dist.is_initialized() else pairs
+
+
+def gathered(value: Any) -> list[Any]:
+    """The values of all processes, when all have come here; that of this one where there is no other."""
+    if not dist.is_initialized():
+        return [value]
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for all."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _files(path: Path) -> list[Any]:
+    """Name, size and time of change of an image's files; content would have to be read of every case at every start."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+    elif path.suffix.lower() in _HEADERS:
+        files = sorted(path.parent.glob(f"{escape(path.stem)}.*"))
+    else:
+        files = [path] if path.is_file() else []
+    return [(str(file.relative_to(path.parent)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
+@cache
+def _library() -> str:
+    """A digest of the sources of this library."""
+    rooms = [Path(room) for package in (evaluation, fusion_nets) for room in package.__path__]
+    return _digest([file.read_text(encoding="utf-8") for room in rooms for file in sorted(room.rglob("*.py"))])
+
+
+def _plain(value: Any, seen: dict[int, Any] | None = None) -> Any:
+    """What a part of a configuration is made of; MONAI's ``pickle_hashing`` would tell one device from another."""
+    seen = {} if seen is None else seen
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return [[str(key), _plain(one, seen)] for key, one in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [_plain(one, seen) for one in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(str, value))
+    if isinstance(value, (np.ndarray, torch.Tensor)):
+        return value.tolist()
+    if isinstance(value, torch.nn.Module):
+        return str(value)
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, FunctionType):
+        code = value.__code__
+        return [f"{value.__module__}.{value.__qualname__}", code.co_code.hex(), code.co_names, str(code.co_consts)]
+    if id(value) in seen:
+        return list(seen).index(id(value))
+    seen[id(value)] = value
+    if hasattr(value, "configuration"):  # a describer, which tells more than it holds: the digest of its model
+        return [_plain(type(value)), _plain(value.configuration, seen)]
+    if hasattr(value, "__dict__"):
+        made_of = {name: one for name, one in vars(value).items() if name not in _WITHOUT_EFFECT}
+        return [_plain(type(value)), _plain(made_of, seen)]
+    return str(value)

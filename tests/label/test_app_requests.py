@@ -1,0 +1,121 @@
+"""Good requests to the app, over HTTP."""
+
+import gzip
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import requests
+from asking import fused, infer, left_behind
+
+from fusion_nets.clinical import read_image
+from fusion_nets.workflows import fuse_pair
+
+
+def image_of(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    return read_image(path)
+
+
+def test_models_show_their_parameters(app_server):
+    models = requests.get(f"{app_server.url}/info/", timeout=30).json()["models"]
+    assert set(models) == {"dmfnet", "smfusion"}
+    config = models["dmfnet"]["config"]
+    assert config["registration"] == ["auto", "none", "rigid", "affine"]
+    assert config["result_extension"][0] == ".nii.gz"
+    assert "hot_iron" in config["overlay_palette"]
+    assert "describe" not in config
+    assert models["smfusion"]["config"]["describe"] is False
+    assert "UNet" in models["dmfnet"]["description"]
+
+
+@pytest.mark.parametrize(
+    ("model", "overlay", "extension"),
+    [("dmfnet", "head_pet", ".nii.gz"), ("smfusion", "", ".nrrd"), ("dmfnet", None, ".mha")],
+)
+def test_the_fused_image_lies_on_the_anatomys_grid(app_server, studies, tmp_path, model, overlay, extension):
+    asked = {"result_extension": extension} | ({} if overlay is None else {"overlay": overlay})
+    told, name, content = fused(app_server, "head_mri", asked, model)
+    assert name.endswith(extension)
+    image, anatomy = image_of(tmp_path, name, content), read_image(studies / "head_mri.nii.gz")
+    assert image.shape == (3, *anatomy.shape[1:])  # in colour, because the overlay is a PET
+    np.testing.assert_allclose(image.affine, anatomy.affine, atol=1e-4)
+    assert told["model"] == model
+    assert {key: source["id"] for key, source in told["sources"].items()} == {
+        "anatomy": "head_mri",
+        "overlay": "head_pet",
+    }
+
+
+@pytest.mark.parametrize("model", ["dmfnet", "smfusion"])
+def test_it_is_what_the_bundle_makes(app_server, studies, tmp_path, model):
+    asked = {"overlay_palette": "none", "anatomy_window": "0 900", "overlay_window": [0, 8]}
+    told, name, content = fused(app_server, "head_mri", asked, model)
+    own = {"overlay_palette": "none", "anatomy_window": [0, 900], "overlay_window": [0, 8]}
+    fuse_pair(
+        studies / "head_mri.nii.gz",
+        studies / "head_pet.nii.gz",
+        tmp_path,
+        method=model,
+        evaluate=True,
+        name="own",
+        **own,
+    )
+    assert content == (tmp_path / "own_fused.nii.gz").read_bytes()
+    assert image_of(tmp_path, name, content).shape[0] == 1  # grey, as asked
+    record = json.loads((tmp_path / "own_fused.json").read_text())
+    assert told["settings"] == {key: value for key, value in record.items() if key != "record"}
+    measured = dict(line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines())
+    assert told["metrics"] == {name: pytest.approx(float(measured[name])) for name in ("MI", "SSIM", "Qabf", "VIF")}
+
+
+def test_json_tells_how_it_was_made(app_server):
+    told = infer(app_server, "other_mri").json()
+    anatomy, overlay = (told["sources"][key] for key in ("anatomy", "overlay"))
+    assert anatomy["display"]["window"] == "percentiles"
+    assert overlay["modality"] == "CT"  # by its name
+    assert overlay["display"] == {"window": "brain", "range": [0, 80], "units": "stored"}
+    assert told["registration"]["reason"] == "both lie on one grid"
+    assert told["made_by"]["method"] == "DM-FNet"
+    assert set(told["metrics"]) == {"MI", "SSIM", "Qabf", "VIF"}
+    assert told["warnings"] == []
+
+
+def test_texts_have_an_influence_and_come_back(app_server):
+    alone = fused(app_server, "head_mri", {}, "smfusion")
+    text = fused(app_server, "head_mri", {"anatomy_text": "A dark mass.", "overlay_text": "A hot lesion."}, "smfusion")
+    described = fused(app_server, "head_mri", {"describe": "true"}, "smfusion")
+    assert len({alone[2], text[2], described[2]}) == 3
+    assert text[0]["report"]["anatomy_text"] != described[0]["report"]["anatomy_text"]
+
+
+def test_what_viewers_add_is_taken(app_server):
+    config = requests.get(f"{app_server.url}/info/", timeout=30).json()["models"]["dmfnet"]["config"]
+    slicer = {key: value[0] if isinstance(value, list) else value for key, value in config.items()}
+    ohif = {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False, "restore_label_idx": False}
+    _, name, _ = fused(app_server, "head_mri", {**slicer, **ohif, "client_id": "user-xyz"})
+    assert name.endswith(".nrrd")
+
+
+def test_pictures_are_fused_as_well(app_server, tmp_path):
+    told, name, content = fused(app_server, "picture_mri", {"result_extension": ".nii.gz"})
+    assert image_of(tmp_path, name, content).shape[1:] == (48, 64)
+    assert told["sources"]["overlay"]["id"] == "picture_ct"
+
+
+def test_a_result_is_saved_as_a_label_when_asked(app_server, studies):
+    assert not (studies / "labels" / "mine").exists()
+    told, _, content = fused(app_server, "head_mri", {"save_label": True, "label_tag": "mine"})
+    assert told["saved"] == {"label": "head_mri", "tag": "mine", "file": "head_mri.nii.gz"}
+    answer = requests.get(f"{app_server.url}/datastore/label", params={"label": "head_mri", "tag": "mine"}, timeout=30)
+    assert answer.content == content
+    assert nib.Nifti1Image.from_bytes(gzip.decompress(content)).shape == (48, 60, 2)
+    assert "saved" not in infer(app_server, "head_mri").json()
+
+
+def test_nothing_stays_behind_and_no_text_is_logged(app_server):
+    fused(app_server, "head_mri", {"anatomy_text": "Jane Roe, born 1970."}, "smfusion")
+    assert left_behind(app_server) == []
+    assert "Jane" not in app_server.log.read_text()

@@ -1,0 +1,63 @@
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Lambdad
+
+from fusion_nets.clinical import ImageError
+from fusion_nets.transforms import CheckLuminancesd, WhereGivend
+
+
+def test_transforms_what_has_all_keys():
+    add = WhereGivend(
+        ("anatomy", "overlay"), [Lambdad("anatomy", lambda x: x + 1), Lambdad("overlay", lambda x: x * 2)]
+    )
+    assert add({"anatomy": 1, "overlay": 3, "name": "a"}) == {"anatomy": 2, "overlay": 6, "name": "a"}
+
+
+@pytest.mark.parametrize("data", [{"image": 5}, {"anatomy": 1}, {}])
+def test_leaves_others_as_they_are(data):
+    assert WhereGivend(("anatomy", "overlay"), [Lambdad("anatomy", lambda x: x + 1)])(data) == data
+
+
+def test_an_error_inside_keeps_its_cause():
+    def refuse(_):
+        raise ImageError("a reason")
+
+    with pytest.raises(RuntimeError) as caught:
+        WhereGivend("image", [refuse])({"image": 1})
+    assert isinstance(caught.value.__cause__, ImageError)
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 40), (2, 40, 32, 1)])
+def test_two_luminances_pass_unchanged(shape):
+    image = torch.rand(shape)
+    assert torch.equal(CheckLuminancesd()({"image": image})["image"], image)
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (torch.zeros(1, 32, 32), r"shape \(1, 32, 32\); two channels"),
+        (torch.zeros(2, 32), "two channels"),
+        (torch.zeros(2, 32, 31, 9), "slices of 32 x 32 or more"),
+        (torch.full((2, 32, 32), 1.5), "values from 1.5 to 1.5; accepted are luminances from 0"),
+        (torch.full((2, 32, 32), -0.1), "accepted are luminances"),
+        (torch.full((2, 32, 32), torch.nan), "accepted are luminances"),
+    ],
+)
+def test_others_are_refused(image, reason):
+    with pytest.raises(ImageError, match=reason):
+        CheckLuminancesd()({"image": image})
+
+
+def test_refusal_names_the_file():
+    image = MetaTensor(torch.zeros(3, 32, 32), meta={"filename_or_obj": "there.nii.gz"})
+    with pytest.raises(ImageError, match=r"there\.nii\.gz"):
+        CheckLuminancesd()({"image": image})
+
+
+def test_smaller_slices_where_the_network_takes_them_and_missing_keys():
+    CheckLuminancesd(smallest=8)({"image": torch.zeros(2, 8, 8)})
+    assert CheckLuminancesd(allow_missing_keys=True)({}) == {}
+    with pytest.raises(KeyError):
+        CheckLuminancesd()({})
