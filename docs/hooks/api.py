@@ -10,7 +10,14 @@ import griffe
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = [
     *("fusion_nets.clinical", "fusion_nets.clinical.dicom", "fusion_nets.transforms", "fusion_nets.workflows"),
-    *("fusion_nets.networks", "fusion_nets.losses", "fusion_nets.text", "evaluation", "evaluation.report"),
+    *(
+        "fusion_nets.networks",
+        "fusion_nets.losses",
+        "fusion_nets.text",
+        "fusion_nets.text.ofa",
+        "evaluation",
+        "evaluation.report",
+    ),
 ]
 """What has a page of its own."""
 
