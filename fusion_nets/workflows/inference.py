@@ -51,8 +51,8 @@ class PairStream(IterableDataset):
         if get_worker_info() is not None:
             raise RuntimeError("a PairStream cannot count failures in worker processes; use num_workers=0")
         self.failures.clear()
-        done = 0
-        for pair in own_share(self.data):
+        share, done = own_share(self.data), 0
+        for pair in share:
             if self.records is not None and self.records.is_done(pair["name"]):
                 done += 1
                 continue
@@ -67,7 +67,7 @@ class PairStream(IterableDataset):
                 continue
             yield prepared
         if done:
-            logging.getLogger(__name__).info("%d pairs were done before", done)
+            logging.getLogger(__name__).info("%d of %d pairs were done before", done, len(share))
         failed = sum(gathered(len(self.failures)))
         self.failed = failed if is_first_process() else 0
 

@@ -173,7 +173,7 @@ def test_trailing_axes_of_one_are_dropped(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["i2", "u1", "i4", "f8"])
 def test_stored_numbers(tmp_path, dtype):
-    values = VOLUME.clip(0 if dtype == "u1" else None).astype(dtype)
+    values = (VOLUME.clip(0) if dtype == "u1" else VOLUME).astype(dtype)
     assert_read(nifti(tmp_path / "a.nii.gz", values), values[None].astype(np.float32))
 
 

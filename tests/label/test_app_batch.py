@@ -95,6 +95,10 @@ def test_a_batch_goes_on_where_its_server_was_killed(label_server, datastore, sa
     few_slices(sample_study["pet"], datastore / "b_pet.nii.gz", SLICES["other"])
     for name in ("mri", "ct"):
         few_slices(sample_study[name], datastore / f"new_{name}.nii.gz", SLICES["other"])
+    until = time.monotonic() + LIMIT
+    while "new_ct" not in requests.get(f"{server.url}/datastore/?output=all", timeout=60).text:
+        assert time.monotonic() < until  # MONAI Label sees files when it is told of them
+        time.sleep(0.1)
     result = begin(server, run_sync=True, registration="none")
     assert {name: result[name]["status"] for name in (*PAIRS, "new_mri")} == {
         "a_mri": "was done",

@@ -90,7 +90,7 @@ def test_what_is_done_is_not_done_again(pairs, tmp_path, caplog):
         (out / table).unlink()
     with caplog.at_level("INFO"):
         assert run(pairs, out) == 0
-    assert "3 pairs were done before" in caplog.text
+    assert "3 of 3 pairs were done before" in caplog.text
     assert tables(out) == first
     shutil.move(out, tmp_path / "elsewhere")
     assert run(pairs, tmp_path / "elsewhere") == 0
