@@ -19,7 +19,7 @@ REPORTS = $(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(
 FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --format dicom,nifti,png --evaluate --name head
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test label test-label lint bench scores reports bundles wheel test-travel docs test-docs clean
+.PHONY: demo test label test-label lint bench scores reports export bundles wheel test-travel docs test-docs clean
 
 demo: $(READY)
 	$(BIN)/fusion-nets sample --format dicom --spacing 1.5 --output_dir demo
@@ -66,6 +66,10 @@ reports: $(READY)
 	$(REPORTS) --encoder
 	$(REPORTS) --specific
 	$(BIN)/python tests/benchmarks/text_matters.py --dataset_dir $(DATASET) --section published
+
+# both networks in TorchScript and ONNX, in dist/, held against the networks themselves; takes minutes
+export: $(READY)
+	$(BIN)/python tests/benchmarks/export.py --dataset_dir $(DATASET) --newer
 
 # what is handed out, in dist/: made of the commit that is checked out
 bundles wheel: $(READY)
