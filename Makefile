@@ -19,7 +19,7 @@ REPORTS = $(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(
 FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --format dicom,nifti,png --evaluate --name head
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test label test-label lint bench scores reports describer bundles wheel test-travel docs test-docs clean
+.PHONY: demo test label test-label lint bench scores reports describer export bundles wheel test-travel docs test-docs clean
 
 demo: $(READY)
 	$(BIN)/fusion-nets sample --format dicom --spacing 1.5 --output_dir demo
@@ -81,6 +81,10 @@ describer: $(READY)
 	$(BUNDLE) --config_file $(CONFIGS)/inference.json --datalist runs/describer/test.json --register none --output_dir runs/describer/smfusion
 	$(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(DATASET) --describer $(DESCRIBER) \
 	    --method SMFusion=runs/describer/smfusion --example PET-MRI_25015
+
+# both networks in TorchScript and ONNX, in dist/, held against the networks themselves; takes minutes
+export: $(READY)
+	$(BIN)/python tests/benchmarks/export.py --dataset_dir $(DATASET) --newer
 
 # what is handed out, in dist/: made of the commit that is checked out
 bundles wheel: $(READY)
