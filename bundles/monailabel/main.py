@@ -46,7 +46,7 @@ class FusionApp(MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self._bundles = Path(conf.get("bundles") or Path(app_dir).resolve().parent)
         self._turns = Turns(int(conf.get("waiting", WAITING)))
-        for name in ("ignite", "dicomweb_client"):  # which tell of every run, and name studies
+        for name in ("ignite", "dicomweb_client", "highdicom"):  # they name studies and instances
             logging.getLogger(name).setLevel(logging.WARNING)
         super().__init__(
             app_dir,

@@ -3,7 +3,9 @@
 import pytest
 from pages import HERE, LANGUAGES, ROOT, Newcomer, blocks, pages
 
-FOLLOWED = [page for page in pages() if any(block.language in LANGUAGES for block in blocks(page))]
+FOLLOWED = [
+    page for page in pages() if any(block.runner == HERE for block in blocks(page) if block.language in LANGUAGES)
+]
 
 
 @pytest.mark.parametrize("page", FOLLOWED, ids=lambda page: str(page.relative_to(ROOT)))

@@ -64,6 +64,8 @@ def test_a_series_is_fused_and_sent_back(server, archive, dicom_study, uid, tmp_
     again, _, same = fused(server, uid["mri"], {"save_label": True})
     assert same == content
     assert again["saved"] == told["saved"]
+    batch = requests.post(f"{server.url}/batch/infer/dmfnet?run_sync=true", timeout=300)
+    assert batch.json() == {uid["mri"]: {"status": "was done", "overlay": uid["pet"]}}
     assert archive.instances() == count
     assert left_behind(server) == []
 
