@@ -19,7 +19,7 @@ REPORTS = $(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(
 FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --format dicom,nifti,png --evaluate --name head
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test label test-label lint bench scores reports bundles wheel test-travel docs test-docs clean
+.PHONY: demo test label test-label lint bench scores reports describer export bundles wheel test-travel docs test-docs clean
 
 demo: $(READY)
 	$(BIN)/fusion-nets sample --format dicom --spacing 1.5 --output_dir demo
@@ -66,6 +66,25 @@ reports: $(READY)
 	$(REPORTS) --encoder
 	$(REPORTS) --specific
 	$(BIN)/python tests/benchmarks/text_matters.py --dataset_dir $(DATASET) --section published
+
+# a describer from scratch, against the measured texts it learns; SMFusion on its texts, and reported by it; takes hours
+DESCRIBER = runs/describer/describer
+CONFIGS = bundles/smfusion/configs
+BUNDLE = $(BIN)/python -m monai.bundle run --bundle_root bundles/smfusion
+describer: $(READY)
+	$(BIN)/fusion-nets describe --dataset_dir $(DATASET) --section train val --output runs/describer/texts.json
+	$(BUNDLE) --config_file "['$(CONFIGS)/train_describer.json', '$(CONFIGS)/reduced_describer.json']" --dataset_dir $(DATASET) \
+	    --texts runs/describer/texts.json --output_dir runs/describer
+	$(BIN)/python tests/benchmarks/describer.py --dataset_dir $(DATASET) --texts runs/describer/texts.json --model $(DESCRIBER)
+	$(BUNDLE) --config_file $(CONFIGS)/describe.json --dataset_dir $(DATASET) --section test --output runs/describer/test.json --images_at_once 16 \
+	    --describer "{'_target_': 'fusion_nets.text.GeneratedText', 'model': '$(DESCRIBER)', 'batch_size': 16}"
+	$(BUNDLE) --config_file $(CONFIGS)/inference.json --datalist runs/describer/test.json --register none --output_dir runs/describer/smfusion
+	$(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(DATASET) --describer $(DESCRIBER) \
+	    --method SMFusion=runs/describer/smfusion --example PET-MRI_25015
+
+# both networks in TorchScript and ONNX, in dist/, held against the networks themselves; takes minutes
+export: $(READY)
+	$(BIN)/python tests/benchmarks/export.py --dataset_dir $(DATASET) --newer
 
 # what is handed out, in dist/: made of the commit that is checked out
 bundles wheel: $(READY)

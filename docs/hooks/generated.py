@@ -12,7 +12,7 @@ MARK = re.compile(r"^<!-- generated: (command line|options (\w+\.json)) -->$", r
 
 BUNDLES = {"dmfnet": "DM-FNet", "smfusion": "SMFusion"}
 
-WIRING = {"network", "pairs", "key_metric", "additional_metrics", "bundle_root"}
+WIRING = {"network", "network_def", "tokenizer", "pairs", "key_metric", "additional_metrics", "bundle_root"}
 """Entries of the upper level that no user sets; `bundle_root` is told once for all configurations."""
 
 SAID = {
@@ -31,6 +31,7 @@ MEANINGS = {
     "anatomy_window": '`"[low, high]"` in HU, SUV or as stored, or `brain`, `subdural`, `bone`, `soft_tissue` (CT), '
     "`header`, `percentiles`; by default by modality",
     "batch_size": "pairs (of the first stage: images) in a step",
+    "checkpoint": "folder to start from, such as one of BiomedGPT; none trains from scratch",
     "critic_weights": "what `train_critic.json` wrote",
     "crop_size": "side of the squares that are cut out of a slice, in pixels; smaller slices are padded with black",
     "datalist": "JSON list of pairs, see [datalists](../concepts.md#datalists); paths start from its folder",
@@ -44,7 +45,7 @@ MEANINGS = {
     "epoch_iterations": "steps in an epoch",
     "fresh_pairs": "pairs loaded at each step; the rest of a batch comes from the pool",
     "images_at_once": "images given to the describer together",
-    "learning_rate": "at the start; it falls to 0 along a cosine",
+    "learning_rate": "at the start, or after `warmup_iterations`; it falls to 0 along a cosine",
     "max_epochs": "epochs in all",
     "monitoring": "progress bar, log lines and TensorBoard",
     "output": "datalist to write",
@@ -59,8 +60,10 @@ MEANINGS = {
     "overlay_window": "as of the anatomy",
     "overwrite": "describe images that have a text, too",
     "per": "`series` for one text an image, `slice` for one text a slice",
+    "pieces": "the most pieces that a new describer's vocabulary may have",
     "pool_size": "pairs whose features are kept and used again",
     "progress": "show a progress bar",
+    "prompt": "what the describer is asked",
     "register": "`auto` (rigid, unless both lie on one grid or share a frame of reference), `none`, `rigid`, `affine`",
     "register_fallback": "where registration fails, warn and go on without it, instead of refusing the pair",
     "resume": "pass over cases whose results are there, made by the same settings, weights and version from the same "
@@ -74,8 +77,13 @@ MEANINGS = {
     "texts": "datalist with a text on each image, as `fusion-nets describe` writes it",
     "transform": "a registration made before, `.tfm`",
     "unet_weights": "what `train_diffusion.json` wrote",
+    "val_batch_size": "images described together in validation",
+    "val_datalist": "as `datalist`, for validation",
     "val_interval": "epochs between validations",
-    "weights": "the network's weights; training writes the best here",
+    "warmup_iterations": "steps over which the learning rate rises",
+    "weight_decay": "of AdamW",
+    "weights": "the network's weights; training writes the best here, of a describer a checkpoint folder",
+    "workers": "processes beside the one that trains, which load and change images",
 }
 
 

@@ -9,6 +9,7 @@ from .datalist import (
     balanced_weights,
     load_pairs,
     single_images,
+    single_sources,
     with_texts,
 )
 from .errors import ImageError
@@ -57,6 +58,7 @@ __all__ = [
     "resample_onto",
     "similarity",
     "single_images",
+    "single_sources",
     "whole_file",
     "whole_folder",
     "with_texts",

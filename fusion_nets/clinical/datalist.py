@@ -20,6 +20,7 @@ __all__ = [
     "balanced_weights",
     "load_pairs",
     "single_images",
+    "single_sources",
     "with_texts",
 ]
 
@@ -95,6 +96,32 @@ def single_images(datalist: Sequence[Mapping[str, Any]], described: bool = False
         for key, text in texts.items()
         if pair.get(text) or not described
     ]
+
+
+def single_sources(datalist: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every source of every pair that has a text, on its own under its role, as :func:`load_pairs` gives the pairs.
+
+    Each is {"anatomy" or "overlay", and of the same role "anatomy_text", "anatomy_modality"?, "anatomy_series_uid"?;
+    "name", "pair"?, "kind"}; "kind" is the modality, or the role where that is unknown.
+
+    Raises:
+        ValueError: if there is none, or naming the first pair with a text for each slice.
+    """
+    sources = []
+    for pair in datalist:
+        for role in ("anatomy", "overlay"):
+            text = pair.get(f"{role}_text")
+            if isinstance(text, list):
+                raise ValueError(
+                    f"{pair['name']}: {role}_text is a list of texts; one text is accepted here, as `fusion-nets "
+                    "describe --per series` writes it"
+                )
+            if text:
+                own = {key: value for key, value in pair.items() if key in ("name", "pair") or key.startswith(role)}
+                sources.append({**own, "kind": pair.get(f"{role}_modality", role)})
+    if not sources:
+        raise ValueError("no image has a text; `fusion-nets describe` writes them")
+    return sources
 
 
 def balanced_weights(

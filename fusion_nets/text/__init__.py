@@ -7,6 +7,7 @@ from .findings import Finding, parse_findings, write_findings
 from .generated import GeneratedText
 from .given import GivenText
 from .measured import MeasuredText
+from .pictures import displayed
 
 __all__ = [
     "Describer",
@@ -17,6 +18,7 @@ __all__ = [
     "MeasuredText",
     "PretrainedCritic",
     "TextEncoder",
+    "displayed",
     "parse_findings",
     "write_findings",
 ]

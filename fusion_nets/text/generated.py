@@ -10,21 +10,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel as nib
-import numpy as np
 import torch
 from monai.data import MetaTensor
-from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from PIL import Image
 
 from . import biomedgpt
 from .checkpoints import folder_sha256
+from .pictures import displayed
 
 __all__ = ["GeneratedText"]
 
 _MODALITIES = {"MR": "MRI", "CT": "CT", "PT": "PET", "NM": "SPECT", "fused": "fused"}
-_DISPLAY_AXES = {"S": "PL", "I": "PL", "A": "IL", "P": "IL", "L": "IP", "R": "IP"}
-"""Where rows and columns of a slice point on a screen, by where its normal points (radiological)."""
 
 
 class GeneratedText:
@@ -127,7 +123,7 @@ class GeneratedText:
             FileNotFoundError: if the checkpoint is not there; the message says how to get it.
             ValueError: if it is no image-to-text model, or a chat model without a prompt.
         """
-        pictures = [_picture(image) for image in images]
+        pictures = [displayed(image) for image in images]
         prompts = [self._prompt(image) for image in images]
         size = 1 if self.generation["do_sample"] else self.batch_size
         texts: dict[int, str] = {}
@@ -261,15 +257,3 @@ class _LengthAsked:
         if self.length is None:
             self.length = input_ids.shape[1]
         return scores
-
-
-def _picture(image: MetaTensor) -> Image.Image:
-    """RGB picture of a (1 | 3, H, W[, D]) image in [0, 1], as it is shown on a screen."""
-    values = image.as_tensor().detach().float().cpu()
-    if values.ndim == 4:
-        values = values[..., int(values.sum(dim=(0, 1, 2), dtype=torch.float64).argmax())]
-    affine = np.asarray(image.affine, dtype=np.float64)
-    normal = nib.aff2axcodes(affine)[2]
-    turn = ornt_transform(io_orientation(affine), axcodes2ornt((*_DISPLAY_AXES[normal], normal)))
-    array = (values.clamp(0, 1) * 255).round().to(torch.uint8).expand(3, -1, -1).movedim(0, -1)
-    return Image.fromarray(np.ascontiguousarray(apply_orientation(array.numpy()[:, :, None], turn)[:, :, 0]))

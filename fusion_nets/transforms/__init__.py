@@ -16,6 +16,7 @@ from .encoding import EncodeText, EncodeTextd, RandForgetTextd, RandMirrord, swa
 from .loading import CheckSourcesd, LoadStudyImage, LoadStudyImaged
 from .prepared import CheckLuminancesd, WhereGivend
 from .recording import RecordChoicesd
+from .redescribing import RandRedescribed, TakeSourced
 from .saving import SaveFusedd
 from .text import Describe, Described
 
@@ -37,12 +38,14 @@ __all__ = [
     "MergeChromad",
     "RandForgetTextd",
     "RandMirrord",
+    "RandRedescribed",
     "RecordChoicesd",
     "SaveFusedd",
     "ScaleToDisplayRange",
     "ScaleToDisplayRanged",
     "SplitLuminance",
     "SplitLuminanced",
+    "TakeSourced",
     "WhereGivend",
     "luminance",
     "palette_colours",

@@ -1,5 +1,6 @@
 """What MONAI's engines, inferers and handlers lack for fusion, and the making of image-text datalists."""
 
+from .captions import BestDescriber, CaptionBatch, GeneratingInferer, TextScore
 from .cases import CaseMetrics, CaseRecords
 from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint, load_weights
 from .described import CriticBatch, DescribedBatch
@@ -14,12 +15,15 @@ from .slicing import slice_pairs
 
 __all__ = [
     "BestCheckpoint",
+    "BestDescriber",
+    "CaptionBatch",
     "CaseMetrics",
     "CaseRecords",
     "CriticBatch",
     "DescribedBatch",
     "EpochSeed",
     "FeatureReplay",
+    "GeneratingInferer",
     "NoisyBatch",
     "PairBatch",
     "PairReport",
@@ -28,6 +32,7 @@ __all__ = [
     "ReportSaver",
     "RunningCheckpoint",
     "SlicewiseInferer",
+    "TextScore",
     "describe_pairs",
     "evaluate_methods",
     "find_bundle",

@@ -98,9 +98,13 @@ class BestCheckpoint:
             return
         self.best = value
         if is_first_process():
-            with whole_file(self.path) as partial:
-                torch.save(self.network.state_dict(), partial)
+            self.write()
             engine.logger.info(f"Best {self.metric} so far, {value:.4f}: saved {self.path}")
+
+    def write(self) -> None:
+        """Save the network's weights."""
+        with whole_file(self.path) as partial:
+            torch.save(self.network.state_dict(), partial)
 
     def state_dict(self) -> dict[str, float | None]:
         """The best value."""

@@ -1,10 +1,11 @@
 """How much of the sources' reports the fused images keep, one row per fusion method.
 
     python tests/benchmarks/report_preservation.py --dataset_dir AANLIB [--published_dir IMAGES]
-        [--method NAME=FOLDER ...] [--encoder [FOLDER]] [--specific]
+        [--method NAME=FOLDER ...] [--encoder [FOLDER]] [--specific] [--describer FOLDER] [--example NAME]
 
 A method's folder holds its fused pictures as the bundles write them, PET-MRI_25015_fused.png, or as PET-MRI/25015.jpg.
-Both sources and every fused image are described by `fusion_nets.text.MeasuredText`. Prints Markdown: over the pairs of
+Both sources and every fused image are described by `fusion_nets.text.MeasuredText`, or with --describer by the
+image-to-text checkpoint in a folder. Prints Markdown: over the pairs of
 the section that every method has, and over those of them for which the authors of DM-FNet published fused images; and
 whether the claim holds that a method keeps at least 15 % more findings than the pointwise mean. With --specific only
 findings count that say where or how large: others, such as the mean level, stand in every report and cannot be lost.
@@ -23,7 +24,7 @@ from scipy.stats import wilcoxon
 
 from evaluation.functional import quantise
 from fusion_nets.clinical import AANLIB_PAIRS, aanlib_pairs, read_image
-from fusion_nets.text import Finding, MeasuredText, parse_findings
+from fusion_nets.text import Describer, Finding, GeneratedText, MeasuredText, parse_findings
 from fusion_nets.text.encoder import TextEncoder
 from fusion_nets.transforms import luminance
 from fusion_nets.workflows import ReportPreservation
@@ -59,16 +60,34 @@ def pictures(folder: str | Path, pairs: Sequence[Pair]) -> dict[str, Path]:
 
 def score(preservation: ReportPreservation, pairs: Sequence[Pair], methods: Mapping[str, Mapping[str, Path]]) -> Scores:
     """Every score of the pointwise mean and maximum, and of each method where it has the pair."""
-    scores: Scores = {row: {} for row in (MEAN, MAXIMUM, *methods)}
+    texts = reports(preservation.describer, pairs, methods)
+    return {
+        row: {
+            name: preservation.compare(text, texts["anatomy"][name], texts["overlay"][name])
+            for name, text in texts[row].items()
+        }
+        for row in (MEAN, MAXIMUM, *methods)
+    }
+
+
+def reports(
+    describer: Describer, pairs: Sequence[Pair], methods: Mapping[str, Mapping[str, Path]]
+) -> dict[str, dict[str, str]]:
+    """The reports of "anatomy", "overlay", the pointwise mean and maximum, and each method, of every pair there is."""
+    images: dict[tuple[str, str], MetaTensor] = {}
     for pair in pairs:
         name = pair["name"]
         anatomy, overlay = (grey(pair[key], pair[f"{key}_modality"]) for key in ("anatomy", "overlay"))
-        texts = preservation.report(anatomy), preservation.report(overlay)
+        images |= {("anatomy", name): anatomy, ("overlay", name): overlay}
         fused = {MEAN: quantise((anatomy + overlay) / 2) / 255, MAXIMUM: torch.maximum(anatomy, overlay)}
         fused |= {row: grey(found[name], "fused") for row, found in methods.items() if name in found}
         for row, image in fused.items():
-            scores[row][name] = preservation(image, anatomy, overlay, *texts).scores
-    return scores
+            known = {"affine": anatomy.affine, "meta": {"modality": "fused"}}
+            images[row, name] = MetaTensor(image.as_subclass(torch.Tensor), **known)
+    texts: dict[str, dict[str, str]] = {row: {} for row, _ in images}
+    for (row, name), text in zip(images, describer(list(images.values())), strict=True):
+        texts[row][name] = text
+    return texts
 
 
 def specific(findings: Sequence[Finding]) -> list[Finding]:
@@ -148,6 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--method", action="append", default=[], metavar="NAME=FOLDER", help="may be given repeatedly")
     parser.add_argument("--encoder", nargs="?", const="", help="folder of a text encoder, the default one if bare")
     parser.add_argument("--specific", action="store_true", help="count only findings that say where or how large")
+    parser.add_argument("--describer", help="folder of an image-to-text checkpoint that writes the reports")
+    parser.add_argument("--example", help="name of a pair whose reports are printed, too")
     given = parser.parse_args(arguments)
 
     methods = {}
@@ -159,7 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         methods[name] = pictures(folder, pairs)
     encoder = None if given.encoder is None else TextEncoder(given.encoder or None)
     parse = (lambda text: specific(parse_findings(text))) if given.specific else parse_findings
-    preservation = ReportPreservation(MeasuredText(), encoder, parse)
+    describer: Describer = GeneratedText(given.describer, batch_size=16) if given.describer else MeasuredText()
+    preservation = ReportPreservation(describer, encoder, parse)
     published = {PUBLISHED: pictures(given.published_dir, pairs)} if given.published_dir else {}
 
     scores = score(preservation, pairs, methods | published)
@@ -172,6 +194,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{title}: {len(names)} pairs (of {len(pairs)}) that every method has\n")
         lines = [*table(rows, names), "", *verdicts(rows, names, [row for row in rows if row not in (MEAN, MAXIMUM)])]
         print(*lines, sep="\n", end="\n\n")
+    for pair in pairs:
+        if pair["name"] == given.example:
+            of_pair = {row: {pair["name"]: found[pair["name"]]} for row, found in methods.items()}
+            for row, texts in reports(describer, [pair], of_pair).items():
+                print(f"{row}: {texts[pair['name']]}")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_in_out
-from monai.data import load_net_with_metadata
+from monai.bundle import ConfigParser, verify_metadata, verify_net_in_out
 
-from .conftest import DMFNET, EVERY, SMFUSION, stir
+from .conftest import DMFNET, EVERY, SMFUSION
 
 SCHEMA = str(Path(__file__).parent / "metadata_schema.json")
 SHIPPED = [bundle for bundle in (DMFNET, SMFUSION) if (bundle.root / "models/model.pt").is_file()]
@@ -52,34 +51,6 @@ def test_network_takes_and_gives_what_the_metadata_says(bundle, size):
         device="cpu",
         **size,
     )
-
-
-@EVERY
-def test_exported_network_gives_the_same(bundle, tmp_path):
-    weights, exported = tmp_path / "model.pt", tmp_path / "model.ts"
-    torch.manual_seed(0)
-    network = configured(bundle)
-    stir(network)
-    torch.save(network.state_dict(), weights)
-    ckpt_export(
-        net_id="network_def",
-        filepath=str(exported),
-        ckpt_file=str(weights),
-        meta_file=str(bundle.configs / "metadata.json"),
-        config_file=str(bundle.configs / "inference.json"),
-    )
-    scripted, metadata, _ = load_net_with_metadata(str(exported), more_extra_files=("inference.json",))
-    assert metadata["version"] == read(bundle, "metadata.json")["version"]
-    image = torch.rand(2, 2, 64, 72)
-    given = [(image,)]
-    if bundle is SMFUSION:
-        mask = torch.tensor([[[True] * 5, [False] * 5], [[True, True, False, False, False], [True] * 5]])
-        given.append((image, torch.randn(2, 2, 5, network.text_width), mask))
-    with torch.no_grad():
-        results = [network(*arguments) for arguments in given]
-        for arguments, result in zip(given, results, strict=True):
-            torch.testing.assert_close(scripted(*arguments), result, atol=1e-5, rtol=0)
-    assert not torch.allclose(results[0], results[-1]) or bundle is DMFNET
 
 
 @EVERY

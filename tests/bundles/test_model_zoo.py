@@ -36,7 +36,7 @@ TRAINING_KEYS += ["train#preprocessing", "train#inferer"]
 TRAINING_KEYS += [f"validate#{key}" for key in ("evaluator", "handlers", "dataset", "dataset#data")]
 TRAINING_KEYS += [f"validate#{key}" for key in ("preprocessing", "inferer", "key_metric")]
 TRAININGS = [(DMFNET, "train_diffusion.json"), (DMFNET, "train.json")]
-TRAININGS += [(SMFUSION, "train_critic.json"), (SMFUSION, "train.json")]
+TRAININGS += [(SMFUSION, "train_critic.json"), (SMFUSION, "train.json"), (SMFUSION, "train_describer.json")]
 
 
 def metadata_of(root):

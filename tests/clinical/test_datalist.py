@@ -4,7 +4,15 @@ from collections import Counter
 
 import pytest
 
-from fusion_nets.clinical import AANLIB_PAIRS, aanlib_pairs, balanced_weights, load_pairs, single_images, with_texts
+from fusion_nets.clinical import (
+    AANLIB_PAIRS,
+    aanlib_pairs,
+    balanced_weights,
+    load_pairs,
+    single_images,
+    single_sources,
+    with_texts,
+)
 
 PAIR = {"anatomy": "a.png", "overlay": "b.png"}
 
@@ -340,3 +348,27 @@ def test_balanced_weights():
 def test_balanced_weights_with_emphasis():
     items = [{"pair": pair} for pair in "aaab"]
     assert balanced_weights(items, emphasis={"a": 2}) == pytest.approx([2 / 3] * 3 + [1])
+
+
+# one source at a time, under its role
+
+
+def test_sources_with_a_text_stand_alone():
+    pairs = load_pairs(
+        [
+            {**PAIR, "name": "one", "anatomy_text": "MR", "anatomy_modality": "MR", "overlay_modality": "CT"},
+            {**PAIR, "name": "two", "pair": "PET-MRI", "anatomy_text": "MR", "overlay_text": "PET"},
+        ]
+    )
+    assert single_sources(pairs) == [
+        {"anatomy": "a.png", "anatomy_text": "MR", "anatomy_modality": "MR", "name": "one", "kind": "MR"},
+        {"anatomy": "a.png", "anatomy_text": "MR", "name": "two", "pair": "PET-MRI", "kind": "anatomy"},
+        {"overlay": "b.png", "overlay_text": "PET", "name": "two", "pair": "PET-MRI", "kind": "overlay"},
+    ]
+
+
+def test_sources_without_one_text_each_are_refused():
+    with pytest.raises(ValueError, match="no image has a text; `fusion-nets describe` writes them"):
+        single_sources(load_pairs([PAIR]))
+    with pytest.raises(ValueError, match="a: overlay_text is a list of texts; one text is accepted here"):
+        single_sources(load_pairs([{**PAIR, "overlay_text": ["a", "b"]}]))

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 
 import nibabel as nib
 import numpy as np
@@ -47,6 +48,13 @@ def test_the_fused_image_lies_on_the_anatomys_grid(app_server, studies, tmp_path
         "anatomy": "head_mri",
         "overlay": "head_pet",
     }
+
+
+def test_the_image_alone_is_answered_when_asked(app_server):
+    _, _, content = fused(app_server, "head_mri")
+    answer = infer(app_server, "head_mri", output="image")
+    assert answer.content == content
+    assert re.fullmatch(r'attachment; filename="dmfnet_\w+\.nii\.gz"', answer.headers["Content-Disposition"])
 
 
 @pytest.mark.parametrize("model", ["dmfnet", "smfusion"])

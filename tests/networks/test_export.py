@@ -1,4 +1,4 @@
-"""Both networks, reduced, as ONNX graphs of free size in onnxruntime."""
+"""Both networks, reduced, as ONNX graphs of free size in onnxruntime, and traced."""
 
 import pytest
 import torch
@@ -37,6 +37,13 @@ def exported(network, *inputs):
 
 
 @pytest.fixture(scope="module")
+def dmfnet():
+    torch.manual_seed(0)
+    how = {"width": 8, "multipliers": (1, 1, 2), "blocks": 1, "norm_groups": 4, "head_width": 4}
+    return DMFNet(**how, noise_pixels=128 * 160).eval()
+
+
+@pytest.fixture(scope="module")
 def smfusion():
     torch.manual_seed(0)
     network = SMFusion(widths=(8, 16, 24), blocks=(1, 1, 1), heads=(1, 2, 4), refinement_blocks=1, text_width=12).eval()
@@ -47,15 +54,11 @@ def smfusion():
 
 
 @torch.no_grad()
-def test_dmfnet():
-    torch.manual_seed(0)
-    network = DMFNet(
-        width=8, multipliers=(1, 1, 2), blocks=1, norm_groups=4, head_width=4, noise_pixels=128 * 160
-    ).eval()
-    fuse = exported(network, torch.rand(2, 2, 64, 96))
+def test_dmfnet(dmfnet):
+    fuse = exported(dmfnet, torch.rand(2, 2, 64, 96))
     for batch, *size in SIZES:
         image = torch.rand(batch, 2, *size)
-        expected = network(image)
+        expected = dmfnet(image)
         assert expected.std() > 1e-3
         torch.testing.assert_close(fuse(image), expected, atol=1e-5, rtol=0)
     with pytest.raises(Exception, match="reshaped"):
@@ -86,3 +89,13 @@ def test_smfusion_with_texts(smfusion):
             torch.testing.assert_close(expected, smfusion(image), atol=1e-5, rtol=0)
         elif length == 9:
             assert (expected - smfusion(image)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("which", ["dmfnet", "smfusion"])
+@torch.no_grad()
+def test_trace(which, request):
+    network = request.getfixturevalue(which)
+    traced = torch.jit.trace(network, torch.rand(2, 2, 64, 96), check_trace=False)
+    for batch, *size in SIZES:
+        image = torch.rand(batch, 2, *size)
+        torch.testing.assert_close(traced(image), network(image), atol=1e-5, rtol=0)

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, Request, UploadFile
+from fastapi import APIRouter, Depends, File, Form, HTTPException, Request, Response, UploadFile
 from monailabel.config import settings
 from monailabel.endpoints import batch_infer
-from monailabel.endpoints.infer import ResultType, send_response
+from monailabel.endpoints.infer import ResultType
 from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
+from monailabel.utils.others.generic import get_mime_type
+from requests_toolbelt import MultipartEncoder
 
 from lib.parameters import FROM_BATCHES, read_parameters
 
@@ -61,7 +64,6 @@ def answer_requests(app: FusionApp) -> None:
 
     @router.post("/infer/{model}", summary="Fuse two images of the datastore", dependencies=[user, Depends(check_form)])
     def infer(
-        background_tasks: BackgroundTasks,
         model: str,
         image: str = "",
         session_id: str = "",
@@ -77,7 +79,11 @@ def answer_requests(app: FusionApp) -> None:
         if output == ResultType.dicom_seg:
             raise HTTPException(422, "a fused image is no segmentation; image, json or all is accepted as output")
         result = app.infer({**_params(params), "model": model, "image": image})
-        return send_response(app.datastore(), result, output, background_tasks)
+        file = Path(result["file"])
+        try:
+            return _answer(file, result["params"], output)
+        finally:
+            file.unlink()
 
     @router.post(
         "/batch/infer/{model}", summary="Fuse all pairs of the datastore", dependencies=[admin, Depends(check_json)]
@@ -109,6 +115,21 @@ def _replace(routes: list[Any], ours: list[Any]) -> None:
         if not any((getattr(route, "path", ""), method) in requests for method in getattr(route, "methods", None) or ())
     ]
     routes[:] = [*ours, *others]
+
+
+def _answer(file: Path, params: Mapping[str, Any], output: ResultType | None) -> Any:
+    """As MONAI Label answers, but that nothing is left to be removed when the client has gone."""
+    if output == ResultType.json:
+        return params
+    content, kind = file.read_bytes(), get_mime_type(file.name)
+    if output == ResultType.image:
+        return Response(content, 200, {"Content-Disposition": f'attachment; filename="{file.name}"'}, kind)
+    fields = {
+        "params": (None, json.dumps(params), "application/json"),
+        "image": (file.name, content, kind),
+    }
+    form = MultipartEncoder(fields=fields)
+    return Response(form.to_string(), media_type=form.content_type)
 
 
 def _params(text: str) -> Mapping[str, Any]:

@@ -1,17 +1,20 @@
 """The OFA architecture, that of BiomedGPT; importing it makes the auto classes of `transformers` take it."""
 
 from .configuration import OFAConfig
+from .learning import LearningDescriber, learn_tokenizer
 from .modeling import OFAForConditionalGeneration
 from .processing import OFAImageProcessor, OFAProcessor
 from .registration import register
 from .tokenization import OFATokenizer
 
 __all__ = [
+    "LearningDescriber",
     "OFAConfig",
     "OFAForConditionalGeneration",
     "OFAImageProcessor",
     "OFAProcessor",
     "OFATokenizer",
+    "learn_tokenizer",
     "register",
 ]
 

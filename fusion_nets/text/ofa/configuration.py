@@ -8,8 +8,14 @@ from transformers import PreTrainedConfig
 
 __all__ = ["OFAConfig"]
 
-TRUNKS = {"resnet50": (3, 4, 6), "resnet101": (3, 4, 23), "resnet152": (3, 8, 36)}
-"""Bottleneck blocks of the image trunk's three stages."""
+TRUNKS = {
+    "resnet14": (1, 1, 1),
+    "resnet26": (2, 2, 2),
+    "resnet50": (3, 4, 6),
+    "resnet101": (3, 4, 23),
+    "resnet152": (3, 8, 36),
+}
+"""Bottleneck blocks of the image trunk's three stages; checkpoints of BiomedGPT have one of the last three."""
 
 
 class OFAConfig(PreTrainedConfig):
@@ -27,7 +33,8 @@ class OFAConfig(PreTrainedConfig):
         decoder_attention_heads: heads in each layer of the decoder.
         encoder_ffn_dim: width inside the encoder's feed-forward blocks.
         decoder_ffn_dim: width inside the decoder's feed-forward blocks.
-        resnet_type: image trunk, "resnet50", "resnet101" or "resnet152".
+        resnet_type: image trunk, "resnet50", "resnet101" or "resnet152"; "resnet14" and "resnet26" are
+            shallower ones for training from scratch.
         image_size: side in pixels of the square that images are brought to.
         token_bucket_size: distances of tokens are told apart exactly up to half of it.
         image_bucket_size: side of the largest grid of patches, of 16 pixels each.

@@ -21,6 +21,8 @@ class OFATokenizer(BartTokenizer):
     Args:
         vocab: the file ``vocab.json``, or what is in it.
         merges: the file ``merges.txt``, or what is in it.
+        codes: how many pieces for image codes to add.
+        bins: how many pieces for places to add.
         **kwargs: of ``BartTokenizer``.
 
     Source: Lewis et al., BART, ACL 2020; the added pieces, Wang et al., OFA, ICML 2022.
@@ -30,9 +32,11 @@ class OFATokenizer(BartTokenizer):
         self,
         vocab: str | dict[str, int] | None = None,
         merges: str | list[str] | None = None,
+        codes: int = CODES,
+        bins: int = BINS,
         **kwargs: Any,
     ) -> None:
-        super().__init__(vocab, merges, **kwargs)
-        pieces = [f"<code_{i}>" for i in range(CODES)] + [f"<bin_{i}>" for i in range(BINS)]
+        super().__init__(vocab, merges, codes=codes, bins=bins, **kwargs)
+        pieces = [f"<code_{i}>" for i in range(codes)] + [f"<bin_{i}>" for i in range(bins)]
         known = self.get_added_vocab()
         self.add_tokens([AddedToken(piece, normalized=False) for piece in pieces if piece not in known])
