@@ -34,7 +34,7 @@ class Environment:
         """Run a script of bash that ends at its first error."""
         variables = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
         variables |= {"PATH": f"{self.python.parent}:{os.environ['PATH']}", "TORCH_HOME": str(self.folder / "torch")}
-        variables |= {"PIP_CONSTRAINT": str(BUNDLES.parent / "constraints.txt"), "OMP_NUM_THREADS": "1"}
+        variables |= {"PIP_CONSTRAINT": str(BUNDLES.parent / "constraints.txt")}
         variables |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(self.folder / "huggingface")}
         command = ["bash", "-euo", "pipefail", "-c", script]
         return subprocess.run(command, cwd=cwd or self.folder, env=variables, capture_output=True, text=True)

@@ -106,3 +106,4 @@ def test_a_batch_goes_on_where_its_server_was_killed(label_server, datastore, sa
         "c_ct": "was done",
         "new_mri": "fused",
     }
+    server.stop()

@@ -24,7 +24,9 @@ def archive(orthanc, dicom_study):
 def server(label_server, archive):
     import label_server as real
 
-    return label_server(real.ROOT / "bundles" / "monailabel", archive.dicomweb_url, {"models": "dmfnet"})
+    server = label_server(real.ROOT / "bundles" / "monailabel", archive.dicomweb_url, {"models": "dmfnet"})
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,7 @@ def presentation_state(
         SoftcopyVOILUTTransformation,
     )
 
+    logging.getLogger("highdicom").setLevel(logging.WARNING)  # below that it names the images
     if palette not in PALETTES:
         raise ValueError(f"palette is {palette!r}; accepted are {', '.join(PALETTES)}")
     if not 0 <= opacity <= 1:

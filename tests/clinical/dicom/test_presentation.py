@@ -170,3 +170,10 @@ def test_refuses_what_cannot_be_shown():
     del overlay[0].FrameOfReferenceUID
     with pytest.raises(ValueError, match="Frame of Reference"):
         spatial_registration(anatomy, overlay, motion())
+
+
+def test_says_no_uid(caplog):
+    anatomy, overlay = pair()
+    with caplog.at_level("DEBUG"):
+        presentation_state(anatomy, overlay, **WINDOWS)
+    assert not [image.SOPInstanceUID for image in (*anatomy, *overlay) if image.SOPInstanceUID in caplog.text]
