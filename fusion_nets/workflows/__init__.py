@@ -11,6 +11,7 @@ from .fusing import find_bundle, fuse_pair, kept_network
 from .fusion import FeatureReplay, PairBatch
 from .inference import PairStream, SlicewiseInferer
 from .preservation import PairReport, ReportPreservation, ReportSaver
+from .processes import leave_process_group
 from .slicing import slice_pairs
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "find_bundle",
     "fuse_pair",
     "kept_network",
+    "leave_process_group",
     "load_weights",
     "slice_pairs",
 ]

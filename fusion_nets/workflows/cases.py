@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from ignite.engine import Engine, Events
 from monai.handlers import write_metrics_reports
 from monai.metrics import CumulativeIterationMetric
@@ -26,7 +25,9 @@ import evaluation
 import fusion_nets
 from fusion_nets.clinical import remove_partials, whole_file
 
-__all__ = ["CaseMetrics", "CaseRecords", "gathered", "own_share"]
+from .processes import gathered, is_first_process
+
+__all__ = ["CaseMetrics", "CaseRecords"]
 
 _WITHOUT_EFFECT = ("R", "cache_dir", "device", "output_dir", "progress")
 """Attributes that say where and how something is done, not what comes out."""
@@ -219,25 +220,6 @@ class CaseMetrics:
             for table in sorted(Path(folder).iterdir()):
                 with whole_file(self.output_dir / table.name) as partial:
                     shutil.copyfile(table, partial)
-
-
-def own_share(pairs: Sequence[Any]) -> Sequence[Any]:
-    """What this process does of a datalist: every n-th of n processes, so that none does what another does."""
-    return pairs[dist.get_rank() :: dist.get_world_size()] if dist.is_initialized() else pairs
-
-
-def gathered(value: Any) -> list[Any]:
-    """The values of all processes, when all have come here; that of this one where there is no other."""
-    if not dist.is_initialized():
-        return [value]
-    values = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values
-
-
-def is_first_process() -> bool:
-    """Whether this process speaks for all."""
-    return not dist.is_initialized() or dist.get_rank() == 0
 
 
 def _digest(value: Any) -> str:

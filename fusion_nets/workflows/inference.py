@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from fusion_nets.clinical import ImageError
 
-from .cases import CaseRecords, gathered, is_first_process, own_share
+from .cases import CaseRecords
+from .processes import gathered, is_first_process, own_share
 
 __all__ = ["PairStream", "SlicewiseInferer"]
 

@@ -258,18 +258,6 @@ def test_a_folder_that_the_machines_do_not_share(pairs, tmp_path, monkeypatch):
         run(pairs, tmp_path / "out")
 
 
-@pytest.mark.parametrize("processes", [1, 2, 3, 5])
-def test_shares(monkeypatch, processes):
-    monkeypatch.setattr(cases.dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(cases.dist, "get_world_size", lambda: processes)
-    shares = []
-    for rank in range(processes):
-        monkeypatch.setattr(cases.dist, "get_rank", lambda rank=rank: rank)
-        shares.append(list(cases.own_share(NAMES)))
-    assert sorted(name for share in shares for name in share) == sorted(NAMES)
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-
-
 def digest(*settings):
     return CaseRecords("nowhere", [], settings).settings
 
