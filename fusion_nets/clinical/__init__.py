@@ -1,5 +1,7 @@
 """Clinical forms in and out: DICOM, NIfTI, NRRD/MHA, pictures."""
 
+from fusion_nets.moved import tell_moved
+
 from .converting import UNITS, convert_image
 from .errors import ImageError
 from .grids import check_same_grid, is_picture
@@ -20,3 +22,5 @@ __all__ = [
     "write_image",
     "write_slices",
 ]
+
+tell_moved(__name__)
