@@ -1,5 +1,7 @@
-"""Images of a head whose truth is known: the sample study to try things on."""
+"""Heads, scanners and lesions whose truth is known: training pairs without end, and the sample study to try things on."""
 
+from .pairs import SimulatedPair, simulate_pair
 from .sample_study import write_sample_study
+from .simulated_pairs import SimulatedPairs
 
-__all__ = ["write_sample_study"]
+__all__ = ["SimulatedPair", "SimulatedPairs", "simulate_pair", "write_sample_study"]
