@@ -1,5 +1,7 @@
 """Transforms that MONAI lacks for fusion: loading pairs, display range, colour, words."""
 
+from fusion_nets.moved import tell_moved
+
 from .colour import (
     MergeChroma,
     MergeChromad,
@@ -51,3 +53,5 @@ __all__ = [
     "palette_colours",
     "swap_sides",
 ]
+
+tell_moved(__name__)
