@@ -14,12 +14,12 @@ PUBLISHED ?= ../shared/data/published/dmfnet
 SCOREBOARD ?= ../shared/reference/metrics/scoreboard.json
 SCORES = $(BIN)/python tests/benchmarks/scores.py --dataset_dir $(DATASET) --published_dir $(PUBLISHED) --scoreboard $(SCOREBOARD)
 FUSE_TEST = $(BIN)/python -m monai.bundle run --dataset_dir $(DATASET) --section test
-REPORTS = $(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(DATASET) --published_dir $(PUBLISHED) \
-    --method SMFusion=runs/reports/smfusion --method DM-FNet=runs/reports/dmfnet
+DESCRIPTIONS = $(BIN)/python tests/benchmarks/description_preservation.py --dataset_dir $(DATASET) --published_dir $(PUBLISHED) \
+    --method SMFusion=runs/descriptions/smfusion --method DM-FNet=runs/descriptions/dmfnet
 FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --format dicom,nifti,png --evaluate --name head
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test label test-label lint bench scores reports describer export bundles wheel test-travel docs test-docs clean
+.PHONY: demo test label test-label lint bench scores descriptions describer export bundles wheel test-travel docs test-docs clean
 
 demo: $(READY)
 	$(BIN)/fusion-nets sample --format dicom --spacing 1.5 --output_dir demo
@@ -27,7 +27,7 @@ demo: $(READY)
 	$(FUSE_SAMPLE) --output_dir demo/smfusion --method smfusion --describe --settings demo/dmfnet/head_fused.json
 	$(BIN)/fusion-nets montage --anatomy demo/mri --overlay demo/pet --transform demo/dmfnet/head_registration.tfm \
 	    --fused demo/dmfnet/head_fused.nii.gz demo/smfusion/head_fused.nii.gz --slices 6 \
-	    --titles MRI FDG-PET DM-FNet SMFusion --report demo/smfusion/head_report.json --output demo/montage.png
+	    --titles MRI FDG-PET DM-FNet SMFusion --description demo/smfusion/head_description.json --output demo/montage.png
 	@echo; echo "The sample study, two DICOM series registered and fused by both methods:"; ls -1d demo/*/head_* demo/*/metrics.csv \
 	    demo/montage.png
 
@@ -57,17 +57,17 @@ scores: $(READY)
 	$(SCORES) --bundle bundles/dmfnet
 	$(SCORES) --bundle bundles/smfusion --option describe=True
 
-# what reports of fused images keep of reports of their sources, and whether SMFusion's texts matter
-reports: $(READY)
-	$(FUSE_TEST) --bundle_root bundles/dmfnet --output_dir runs/reports/dmfnet \
+# what descriptions of fused images keep of descriptions of their sources, and whether SMFusion's texts matter
+descriptions: $(READY)
+	$(FUSE_TEST) --bundle_root bundles/dmfnet --output_dir runs/descriptions/dmfnet \
 	    --config_file "['bundles/dmfnet/configs/inference.json', 'bundles/dmfnet/configs/evaluate.json']"
-	$(FUSE_TEST) --bundle_root bundles/smfusion --output_dir runs/reports/smfusion --describe True \
+	$(FUSE_TEST) --bundle_root bundles/smfusion --output_dir runs/descriptions/smfusion --describe True \
 	    --config_file "['bundles/smfusion/configs/inference.json', 'bundles/smfusion/configs/evaluate.json']"
-	$(REPORTS) --encoder
-	$(REPORTS) --specific
+	$(DESCRIPTIONS) --encoder
+	$(DESCRIPTIONS) --specific
 	$(BIN)/python tests/benchmarks/text_matters.py --dataset_dir $(DATASET) --section published
 
-# a describer from scratch, against the measured texts it learns; SMFusion on its texts, and reported by it; takes hours
+# a describer from scratch, against the measured texts it learns; SMFusion on its texts, and described by it; takes hours
 DESCRIBER = runs/describer/describer
 CONFIGS = bundles/smfusion/configs
 BUNDLE = $(BIN)/python -m monai.bundle run --bundle_root bundles/smfusion
@@ -79,7 +79,7 @@ describer: $(READY)
 	$(BUNDLE) --config_file $(CONFIGS)/describe.json --dataset_dir $(DATASET) --section test --output runs/describer/test.json --images_at_once 16 \
 	    --describer "{'_target_': 'fusion_nets.text.GeneratedText', 'model': '$(DESCRIBER)', 'batch_size': 16}"
 	$(BUNDLE) --config_file $(CONFIGS)/inference.json --datalist runs/describer/test.json --register none --output_dir runs/describer/smfusion
-	$(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(DATASET) --describer $(DESCRIBER) \
+	$(BIN)/python tests/benchmarks/description_preservation.py --dataset_dir $(DATASET) --describer $(DESCRIBER) \
 	    --method SMFusion=runs/describer/smfusion --example PET-MRI_25015
 
 # both networks in TorchScript and ONNX, in dist/, held against the networks themselves; takes minutes

@@ -114,7 +114,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="TITLE",
         help="what the rows are called",
     )
-    command.add_argument("--report", metavar="JSON", help="report of the last fused image, to be written below")
+    command.add_argument(
+        "--description", metavar="JSON", help="description of the last fused image, to be written below"
+    )
     command.add_argument("--slices", type=int, default=5, help="number of axial slices (default: %(default)s)")
     command.add_argument("--overlay_cmap", default="gray", help="matplotlib colour map of a grey overlay")
     command.set_defaults(run=_montage)
@@ -281,10 +283,10 @@ def _montage(arguments: argparse.Namespace) -> None:
     if arguments.transform:
         images[1].affine = torch.linalg.inv(torch.from_numpy(read_transform(arguments.transform))) @ images[1].affine
     notes = []
-    if arguments.report:
-        report = json.loads(Path(arguments.report).read_text(encoding="utf-8"))
+    if arguments.description:
+        description = json.loads(Path(arguments.description).read_text(encoding="utf-8"))
         titles = {"anatomy": arguments.titles[0], "overlay": arguments.titles[1], "fused": arguments.titles[-1]}
-        notes = [f"{title}: {report[f'{image}_text']}" for image, title in titles.items()]
+        notes = [f"{title}: {description[f'{image}_text']}" for image, title in titles.items()]
     written = write_montage(
         arguments.output,
         anatomy=images[0],
