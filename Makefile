@@ -51,7 +51,7 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/dmfnet_speed.py
 	$(BIN)/python tests/benchmarks/smfusion_speed.py
 	$(BIN)/python tests/benchmarks/metrics_speed.py
-	$(BIN)/python tests/benchmarks/registration.py
+	$(BIN)/python tests/benchmarks/registration_accuracy.py
 
 scores: $(READY)
 	$(SCORES) --bundle bundles/dmfnet

@@ -1,3 +1,5 @@
 """Multimodal medical image fusion for MONAI: what the bundles' configurations name."""
 
+from . import moved as moved
+
 __version__ = "0.1.0"

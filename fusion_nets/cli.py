@@ -196,7 +196,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _sample(arguments: argparse.Namespace) -> None:
-    from fusion_nets.clinical import write_sample_study
+    from fusion_nets.simulation import write_sample_study
 
     written = write_sample_study(arguments.output_dir, arguments.seed, arguments.spacing, arguments.format)
     for path in written.values():
@@ -264,7 +264,9 @@ def _montage(arguments: argparse.Namespace) -> None:
 
     import torch
 
-    from fusion_nets.clinical import RASTER_SUFFIXES, read_image, read_transform, write_montage
+    from fusion_nets.clinical import RASTER_SUFFIXES, read_image
+    from fusion_nets.drawing import write_montage
+    from fusion_nets.registration import read_transform
 
     images, windows = [], []
     names = ["anatomy", "overlay", *["fused"] * len(arguments.fused)]
@@ -298,7 +300,7 @@ def _montage(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from fusion_nets.clinical import aanlib_pairs, load_pairs
+    from fusion_nets.datalists import aanlib_pairs, load_pairs
     from fusion_nets.workflows import evaluate_methods
 
     methods: dict[str, str] = {}
@@ -327,7 +329,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _slices(arguments: argparse.Namespace) -> None:
-    from fusion_nets.clinical import load_pairs
+    from fusion_nets.datalists import load_pairs
     from fusion_nets.workflows import slice_pairs
 
     windows = {key: _window(getattr(arguments, f"{key}_window")) for key in ("anatomy", "overlay")}
@@ -338,7 +340,7 @@ def _slices(arguments: argparse.Namespace) -> None:
 def _import_weights(arguments: argparse.Namespace) -> None:
     import torch
 
-    from fusion_nets.clinical import whole_file
+    from fusion_nets.files import whole_file
     from fusion_nets.networks import DMFNet
 
     network = DMFNet.load_released(arguments.stage1, arguments.stage2)
@@ -351,7 +353,7 @@ def _describe(arguments: argparse.Namespace) -> None:
     import os
 
     from fusion_nets import text
-    from fusion_nets.clinical import aanlib_pairs, load_pairs
+    from fusion_nets.datalists import aanlib_pairs, load_pairs
     from fusion_nets.workflows import describe_pairs
 
     if arguments.describer == "generated" and not arguments.model:

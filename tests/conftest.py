@@ -21,7 +21,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def dicom_study(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The sample study as DICOM, coarse: folders "mri", "pet" and "ct"; not to be changed."""
-    from fusion_nets.clinical import write_sample_study
+    from fusion_nets.simulation import write_sample_study
 
     return write_sample_study(tmp_path_factory.mktemp("study"), spacing=4, form="dicom")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fusion_nets import cli, clinical, text
+from fusion_nets import cli, datalists, drawing, text
 from fusion_nets.networks import DMFNet
 
 
@@ -74,7 +74,7 @@ def test_montage_of_pictures(tmp_path):
 def test_what_the_montage_gets(tmp_path, monkeypatch):
     """Pictures with the range of their pixels and no affine, slices as volumes of one slice."""
     got = {}
-    monkeypatch.setattr(clinical, "write_montage", lambda path, **how: got.update(how))
+    monkeypatch.setattr(drawing, "write_montage", lambda path, **how: got.update(how))
     deep, grey, single = (str(tmp_path / name) for name in ("deep.png", "grey.png", "single.nii"))
     values = np.arange(600, dtype=np.uint8).reshape(20, 30)
     Image.fromarray(values.astype(np.uint16) * 100).save(deep)
@@ -241,7 +241,7 @@ def test_describe_a_datalist(tmp_path, capsys, describers):
         "overlay_text": "PT (1, 16, 16, 8)",
     }
     assert cli.main(["describe", "--datalist", pairs, "--output", str(output), "--per", "slice"]) == 0
-    (pair,) = clinical.load_pairs(output)
+    (pair,) = datalists.load_pairs(output)
     assert pair["overlay_text"] == ["PT (1, 16, 16)"] * 8
 
 
@@ -276,7 +276,7 @@ def test_describe_by_what_is_given(tmp_path, capsys):
 
 def test_describe_aanlib(tmp_path, describers):
     splits = {}
-    for pair in clinical.AANLIB_PAIRS:
+    for pair in datalists.AANLIB_PAIRS:
         splits[pair] = {section: [f"{section}.png"] for section in ("train", "val", "test")}
         for modality in ("MRI", pair.split("-")[0]):
             (tmp_path / "aanlib" / pair / modality).mkdir(parents=True)
@@ -286,11 +286,11 @@ def test_describe_aanlib(tmp_path, describers):
     (tmp_path / "aanlib" / "splits.json").write_text(json.dumps(splits))
     arguments = ["describe", "--dataset_dir", str(tmp_path / "aanlib"), "--output", str(tmp_path / "texts.json")]
     assert cli.main([*arguments, "--section", "train", "test"]) == 0
-    texts = {pair["name"]: pair["overlay_text"] for pair in clinical.load_pairs(tmp_path / "texts.json")}
+    texts = {pair["name"]: pair["overlay_text"] for pair in datalists.load_pairs(tmp_path / "texts.json")}
     assert len(texts) == 6
     assert texts["SPECT-MRI_test"] == "NM (1, 8, 8)"
     assert cli.main(arguments) == 0
-    assert len(clinical.load_pairs(tmp_path / "texts.json")) == 3
+    assert len(datalists.load_pairs(tmp_path / "texts.json")) == 3
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_runs_as_module_and_help_imports_nothing_heavy():
 
 def test_montage_with_the_overlay_where_a_registration_puts_it(tmp_path):
     """An overlay that was moved, and its registration, give the picture of the one that was not."""
-    from fusion_nets.clinical import Registration, write_transform
+    from fusion_nets.registration import Registration, write_transform
 
     arguments = montage_arguments(tmp_path)
     assert cli.main(arguments) == 0

@@ -21,8 +21,8 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.app import MONAILabelApp
 
 from fusion_nets import __version__
-from fusion_nets.clinical import file_sha256, whole_file
 from fusion_nets.clinical.dicom import check_pair, pick_series
+from fusion_nets.files import file_sha256, whole_file
 
 logger = logging.getLogger(__name__)
 

@@ -9,15 +9,10 @@ import griffe
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = [
-    *("fusion_nets.clinical", "fusion_nets.clinical.dicom", "fusion_nets.transforms", "fusion_nets.workflows"),
-    *(
-        "fusion_nets.networks",
-        "fusion_nets.losses",
-        "fusion_nets.text",
-        "fusion_nets.text.ofa",
-        "evaluation",
-        "evaluation.report",
-    ),
+    *("fusion_nets.clinical", "fusion_nets.clinical.dicom", "fusion_nets.datalists", "fusion_nets.registration"),
+    *("fusion_nets.simulation", "fusion_nets.drawing", "fusion_nets.transforms", "fusion_nets.workflows"),
+    *("fusion_nets.networks", "fusion_nets.losses", "fusion_nets.text", "fusion_nets.text.ofa", "fusion_nets.files"),
+    *("evaluation", "evaluation.report"),
 ]
 """What has a page of its own."""
 
@@ -64,8 +59,10 @@ class Roles(griffe.Extension):
 
 
 def public_names(package: str) -> list[str]:
-    """What a package has in its ``__all__``."""
-    tree = ast.parse((ROOT / package.replace(".", "/") / "__init__.py").read_text(encoding="utf-8"))
+    """What a package or module has in its ``__all__``."""
+    path = ROOT / package.replace(".", "/")
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    tree = ast.parse(file.read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return ast.literal_eval(node.value)

@@ -12,7 +12,7 @@ import numpy as np
 from monai.data import MetaTensor
 
 from .reading import ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES, read_image
-from .volumes import VOLUME_SUFFIXES, save_volume
+from .volume_files import VOLUME_SUFFIXES, save_volume
 from .writing import PICTURE_SUFFIXES, write_image, write_slices
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from monai.data import MetaTensor
 from .errors import ImageError
 from .itk_files import ITK_SUFFIXES, read_itk
 from .nifti import NIFTI_SUFFIXES, read_nifti
-from .pictures import RASTER_AFFINE, RASTER_SUFFIXES, read_picture
-from .volumes import read_note
+from .raster import RASTER_AFFINE, RASTER_SUFFIXES, read_picture
+from .volume_files import read_note
 
 __all__ = ["ITK_SUFFIXES", "NIFTI_SUFFIXES", "RASTER_AFFINE", "RASTER_SUFFIXES", "read_image"]
 

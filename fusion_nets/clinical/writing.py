@@ -12,10 +12,11 @@ from nibabel.orientations import aff2axcodes, apply_orientation, axcodes2ornt, i
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from .geometry import radiological_view
+from fusion_nets.files import SIGNATURE, whole_file, whole_folder
+
+from .grids import radiological_view
 from .reading import RASTER_AFFINE, RASTER_SUFFIXES
-from .volumes import VOLUME_SUFFIXES, save_volume
-from .whole_files import SIGNATURE, whole_file, whole_folder
+from .volume_files import VOLUME_SUFFIXES, save_volume
 
 __all__ = ["OUTPUT_SUFFIXES", "PICTURE_SUFFIXES", "write_image", "write_slices"]
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .fusion import plain
+from .image_losses import plain
 
 __all__ = ["ContrastiveLoss", "SMFusionLoss", "SemanticLoss"]
 

@@ -1,9 +1,9 @@
 """Networks: DM-FNet and its diffusion UNet, SMFusion and its critic."""
 
 from .attention_fusion import FusionDecoder
-from .critic import ImageTextCritic
 from .diffusion_unet import DiffusionUNet
 from .dmfnet import DMFNet
+from .image_text_critic import ImageTextCritic
 from .released import load_released
 from .schedules import cosine_alpha_bar, linear_alpha_bar, noise_level_range
 from .smfusion import SMFusion

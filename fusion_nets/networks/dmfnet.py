@@ -12,6 +12,7 @@ from torch import nn
 from .attention_fusion import FusionDecoder
 from .diffusion_unet import DiffusionUNet
 from .noise import normal_from_uniform
+from .released import load_released
 from .schedules import linear_alpha_bar, noise_level_range
 
 __all__ = ["DMFNet"]
@@ -82,8 +83,6 @@ class DMFNet(nn.Module):
     @classmethod
     def load_released(cls, stage1: str | os.PathLike[str], stage2: str | os.PathLike[str]) -> DMFNet:
         """The published network with the authors' released weights, see :func:`fusion_nets.networks.load_released`."""
-        from .released import load_released
-
         return load_released(cls(), stage1, stage2)
 
     def train(self, mode: bool = True) -> DMFNet:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 import torch
-
-from .dmfnet import DMFNet
+from torch import nn
 
 __all__ = ["load_released"]
+
+Network = TypeVar("Network", bound=nn.Module)
 
 _RESIDUAL = {
     "norm1": "block1.block.0",
@@ -21,11 +23,11 @@ _RESIDUAL = {
 }
 
 
-def load_released(network: DMFNet, stage1: str | os.PathLike[str], stage2: str | os.PathLike[str]) -> DMFNet:
+def load_released(network: Network, stage1: str | os.PathLike[str], stage2: str | os.PathLike[str]) -> Network:
     """Load the authors' weights into a network of the published size, in place.
 
     Args:
-        network: a :class:`DMFNet` with the default arguments.
+        network: a :class:`fusion_nets.networks.DMFNet` with the default arguments.
         stage1: state dict of the diffusion wrapper; its UNet stands under ``denoise_fn.``, the rest is not needed.
         stage2: state dict of the fusion network.
 
@@ -44,7 +46,7 @@ def load_released(network: DMFNet, stage1: str | os.PathLike[str], stage2: str |
     return network
 
 
-def _unet_names(network: DMFNet) -> Iterator[tuple[str, str]]:
+def _unet_names(network: nn.Module) -> Iterator[tuple[str, str]]:
     """Pairs of a module's name here and in the released file."""
     unet = network.unet
     yield "noise_embedding.expand", "denoise_fn.noise_level_mlp.1"
@@ -80,7 +82,7 @@ def _residual(here: str, there: str) -> Iterator[tuple[str, str]]:
         yield f"{here}.{part}", f"{there}.res_block.{released}"
 
 
-def _fusion_names(network: DMFNet) -> Iterator[tuple[str, str]]:
+def _fusion_names(network: nn.Module) -> Iterator[tuple[str, str]]:
     for level in range(len(network.fusion.levels)):
         aggregate, fuse = f"decoder.{2 * level}", f"decoder.{2 * level + 1}"
         for conv in (0, 2):

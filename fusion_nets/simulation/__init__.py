@@ -1,6 +1,7 @@
-"""Simulated images whose truth is known."""
+"""Heads, scanners and lesions whose truth is known: training pairs without end, and the sample study to try things on."""
 
 from .pairs import SimulatedPair, simulate_pair
+from .sample_study import write_sample_study
 from .simulated_pairs import SimulatedPairs
 
-__all__ = ["SimulatedPair", "SimulatedPairs", "simulate_pair"]
+__all__ = ["SimulatedPair", "SimulatedPairs", "simulate_pair", "write_sample_study"]

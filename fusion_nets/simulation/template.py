@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fusion_nets.clinical.whole_files import whole_file
+from fusion_nets.files import whole_file
 
 __all__ = ["CHANNELS", "LABELS", "PackedHead", "packed_head"]
 
@@ -99,7 +99,7 @@ def packed_head() -> PackedHead:
 
 
 def _grid(spacing: float = _SPACING):  # type: ignore[no-untyped-def]
-    from fusion_nets.clinical.head_model import Grid
+    from .head_model import Grid
 
     return Grid.covering(_BOX, spacing)
 

@@ -1,13 +1,13 @@
 """Images in words: describers, findings, and the encoder that makes vectors of text."""
 
-from .critic import PretrainedCritic
-from .describers import Describer
-from .encoder import EncodedText, TextEncoder
 from .findings import Finding, parse_findings, write_findings
 from .generated import GeneratedText
 from .given import GivenText
 from .measured import MeasuredText
-from .pictures import displayed
+from .pretrained_critic import PretrainedCritic
+from .protocol import Describer
+from .screen import displayed
+from .text_encoder import EncodedText, TextEncoder
 
 __all__ = [
     "Describer",

@@ -15,8 +15,8 @@ from monai.data import MetaTensor
 from PIL import Image
 
 from . import biomedgpt
-from .checkpoints import folder_sha256
-from .pictures import displayed
+from .model_folders import folder_sha256
+from .screen import displayed
 
 __all__ = ["GeneratedText"]
 

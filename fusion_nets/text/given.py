@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 
 from fusion_nets.clinical import ImageError
 
-from .describers import Describer
+from .protocol import Describer
 
 __all__ = ["GivenText"]
 

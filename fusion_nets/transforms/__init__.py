@@ -16,9 +16,9 @@ from .encoding import EncodeText, EncodeTextd, RandForgetTextd, RandMirrord, swa
 from .loading import CheckSourcesd, LoadStudyImage, LoadStudyImaged
 from .prepared import CheckLuminancesd, WhereGivend
 from .recording import RecordChoicesd
-from .redescribing import RandRedescribed, TakeSourced
 from .saving import SaveFusedd
-from .text import Describe, Described
+from .source_texts import Describe, Described
+from .training_texts import RandRedescribed, TakeSourced
 
 __all__ = [
     "CheckLuminancesd",

@@ -14,17 +14,16 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
 
-from fusion_nets.clinical import (
+from fusion_nets.clinical import check_same_grid, is_picture
+from fusion_nets.drawing import write_checkerboard
+from fusion_nets.registration import (
     Registration,
     RegistrationMode,
-    check_same_grid,
     foreground,
-    is_picture,
     read_transform,
     register,
     resample_onto,
     similarity,
-    write_checkerboard,
     write_transform,
 )
 
@@ -36,9 +35,9 @@ __all__ = ["CommonGrid", "CommonGridd"]
 class CommonGrid(Transform):
     """Register an image to a reference if asked, and resample it onto the reference's grid.
 
-    See :func:`fusion_nets.clinical.register` and :func:`fusion_nets.clinical.resample_onto`; of coloured images,
-    luminance is registered and the three channels are resampled. Pictures have no place in a patient: they must be of
-    one size, and lie alike with what they are fused with.
+    See :func:`fusion_nets.registration.register` and :func:`fusion_nets.registration.resample_onto`; of coloured
+    images, luminance is registered and the three channels are resampled. Pictures have no place in a patient: they
+    must be of one size, and lie alike with what they are fused with.
 
     Args:
         register: "none", "rigid", "affine" or "auto".
@@ -74,7 +73,7 @@ class CommonGrid(Transform):
 
         Returns:
             (1 | 3, H, W[, D]) float32 with the affine of ``ref`` and the other metadata of ``img``, and in
-            ``meta["registration"]`` what was done, as :meth:`fusion_nets.clinical.Registration.as_dict` tells it.
+            ``meta["registration"]`` what was done, as :meth:`fusion_nets.registration.Registration.as_dict` tells it.
 
         Raises:
             ImageError: for a picture of another size or place than the reference, or the other way round.
@@ -105,8 +104,8 @@ class CommonGridd(MapTransform):
     """Dictionary twin of :class:`CommonGrid`: every key comes onto the grid of ``ref_key``.
 
     What was registered leaves the transform, ``{name}_registration.tfm``, and a picture to judge it by,
-    ``{name}_checkerboard.png``, in a folder; see :func:`fusion_nets.clinical.write_transform` and
-    :func:`fusion_nets.clinical.write_checkerboard`.
+    ``{name}_checkerboard.png``, in a folder; see :func:`fusion_nets.registration.write_transform` and
+    :func:`fusion_nets.drawing.write_checkerboard`.
 
     Args:
         keys: what to bring onto the grid.

@@ -11,7 +11,8 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple
 from scipy import ndimage
 
-from fusion_nets.clinical import ImageError, foreground
+from fusion_nets.clinical import ImageError
+from fusion_nets.registration import foreground
 
 __all__ = ["CT_WINDOWS", "ScaleToDisplayRange", "ScaleToDisplayRanged", "Window"]
 

@@ -13,16 +13,10 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import TransformBackends, ensure_tuple
 
-from fusion_nets.clinical import (
-    MODALITY_NAMES,
-    OUTPUT_SUFFIXES,
-    RASTER_SUFFIXES,
-    remove_partials,
-    whole_file,
-    write_image,
-    write_montage,
-    write_slices,
-)
+from fusion_nets.clinical import OUTPUT_SUFFIXES, RASTER_SUFFIXES, write_image, write_slices
+from fusion_nets.datalists import MODALITY_NAMES
+from fusion_nets.drawing import write_montage
+from fusion_nets.files import remove_partials, whole_file
 
 from .colour import MergeChroma
 from .loading import source_series

@@ -1,14 +1,12 @@
 """What MONAI's engines, inferers and handlers lack for fusion, and the making of image-text datalists."""
 
+from .batches import CriticBatch, DescribedBatch, FeatureReplay, NoisyBatch, PairBatch
 from .captions import BestDescriber, CaptionBatch, GeneratingInferer, TextScore
 from .cases import CaseMetrics, CaseRecords
 from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint, load_weights
-from .described import CriticBatch, DescribedBatch
 from .describing import describe_pairs
-from .diffusion import NoisyBatch
 from .evaluating import evaluate_methods
 from .fusing import find_bundle, fuse_pair, kept_network
-from .fusion import FeatureReplay, PairBatch
 from .inference import PairStream, SlicewiseInferer
 from .preservation import PairReport, ReportPreservation, ReportSaver
 from .processes import leave_process_group

@@ -23,7 +23,7 @@ from monai.metrics.utils import do_metric_reduction
 
 import evaluation
 import fusion_nets
-from fusion_nets.clinical import remove_partials, whole_file
+from fusion_nets.files import remove_partials, whole_file
 
 from .processes import gathered, is_first_process
 

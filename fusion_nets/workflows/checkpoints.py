@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 from monai.handlers import CheckpointLoader
 from monai.transforms import Randomizable
 
-from fusion_nets.clinical import whole_file
+from fusion_nets.files import whole_file
 
 from .cases import is_first_process
 

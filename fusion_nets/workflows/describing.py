@@ -16,7 +16,9 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from fusion_nets import __version__
-from fusion_nets.clinical import ImageError, file_sha256, load_pairs, whole_file
+from fusion_nets.clinical import ImageError
+from fusion_nets.datalists import load_pairs
+from fusion_nets.files import file_sha256, whole_file
 from fusion_nets.text import Describer
 from fusion_nets.transforms import Describe, LoadStudyImage, ScaleToDisplayRange
 from fusion_nets.transforms.display import Window
@@ -42,7 +44,7 @@ def describe_pairs(
     """Describe both images of every pair, and write a datalist that has the texts.
 
     The datalist is a JSON object in MONAI's decathlon layout: "description" says what described the images, "pairs"
-    holds the pairs with their "anatomy_text" and "overlay_text"; :func:`fusion_nets.clinical.load_pairs` and
+    holds the pairs with their "anatomy_text" and "overlay_text"; :func:`fusion_nets.datalists.load_pairs` and
     :func:`monai.data.load_decathlon_datalist` (``data_list_key="pairs"``) read it. Relative paths are written so that
     they start from its folder. The same input gives the same bytes.
 
@@ -50,7 +52,7 @@ def describe_pairs(
     the same file, in the same modality and display range, is not asked again. The journal is removed at the end.
 
     Args:
-        pairs: as :func:`fusion_nets.clinical.load_pairs` takes and gives them; "anatomy_modality" and
+        pairs: as :func:`fusion_nets.datalists.load_pairs` takes and gives them; "anatomy_modality" and
             "overlay_modality" are told to the describer.
         describer: puts images into words; its configuration is written down.
         output: the datalist to write.

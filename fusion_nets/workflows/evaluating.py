@@ -21,7 +21,10 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from evaluation import report
 from evaluation.functional import FUSION_METRICS, fusion_metrics
-from fusion_nets.clinical import ImageError, RegistrationMode, check_same_grid, load_pairs, read_image, whole_file
+from fusion_nets.clinical import ImageError, check_same_grid, read_image
+from fusion_nets.datalists import load_pairs
+from fusion_nets.files import whole_file
+from fusion_nets.registration import RegistrationMode
 from fusion_nets.transforms import (
     CommonGridd,
     LoadStudyImaged,
@@ -66,14 +69,14 @@ def evaluate_methods(
     gives the same bytes.
 
     Args:
-        pairs: as :func:`fusion_nets.clinical.load_pairs` takes and gives them; those with a "pair" (such as "PET-MRI")
+        pairs: as :func:`fusion_nets.datalists.load_pairs` takes and gives them; those with a "pair" (such as "PET-MRI")
             are also summarised by it.
         methods: folder of each method's fused images, found as :class:`FusedImages` says; the others are tested against
             the first.
         output_dir: folder to write into.
         windows: display range by "anatomy" and "overlay", (low, high) in stored units or a name, see
             :class:`fusion_nets.transforms.ScaleToDisplayRange`; that under which the methods fused.
-        register: how the overlays are brought onto the anatomies, see :func:`fusion_nets.clinical.register`.
+        register: how the overlays are brought onto the anatomies, see :func:`fusion_nets.registration.register`.
         metrics: which, of ``evaluation.FUSION_METRICS``; by default all.
         device: where the metrics are computed.
         progress: show a progress bar.

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 import fusion_nets
-from fusion_nets.clinical import ImageError, load_pairs
+from fusion_nets.clinical import ImageError
+from fusion_nets.datalists import load_pairs
 
 __all__ = ["find_bundle", "fuse_pair", "kept_network"]
 

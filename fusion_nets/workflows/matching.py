@@ -29,7 +29,7 @@ class FusedImages:
 
     Args:
         folder: where they lie.
-        pairs: as :func:`fusion_nets.clinical.load_pairs` gives them.
+        pairs: as :func:`fusion_nets.datalists.load_pairs` gives them.
 
     Raises:
         ValueError: if there is no such folder.

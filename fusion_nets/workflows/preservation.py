@@ -16,7 +16,7 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
 from evaluation.functional import finding_precision, finding_recall, rouge_l, text_similarity
-from fusion_nets.clinical import whole_file
+from fusion_nets.files import whole_file
 from fusion_nets.text import Describer, Finding, parse_findings
 from fusion_nets.transforms import luminance
 

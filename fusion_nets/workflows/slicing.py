@@ -16,14 +16,10 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from evaluation.functional import FUSION_METRICS
-from fusion_nets.clinical import (
-    MODALITY_NAMES,
-    ImageError,
-    RegistrationMode,
-    load_pairs,
-    whole_file,
-    write_image,
-)
+from fusion_nets.clinical import ImageError, write_image
+from fusion_nets.datalists import MODALITY_NAMES, load_pairs
+from fusion_nets.files import whole_file
+from fusion_nets.registration import RegistrationMode
 from fusion_nets.transforms import CommonGridd, LoadStudyImaged, ScaleToDisplayRanged, SplitLuminanced
 from fusion_nets.transforms.display import Window
 
@@ -48,7 +44,7 @@ def slice_pairs(
     """Write the slices of pairs as pictures of 8 bit, and note them in a section of the folder's ``splits.json``.
 
     The folder is one that the training configurations take as ``dataset_dir``, and
-    :func:`fusion_nets.clinical.aanlib_pairs` reads: ``{kind}/{MRI | CT | PET | SPECT}/{name}_{slice}.png`` with equal
+    :func:`fusion_nets.datalists.aanlib_pairs` reads: ``{kind}/{MRI | CT | PET | SPECT}/{name}_{slice}.png`` with equal
     names for anatomy and overlay. The kind of a pair is its "pair", or its modalities, such as "PET-MRI", the overlay
     first. Sources are prepared as the bundles do: overlay on the anatomy's grid, both over their display range, of
     colours the luminance. Left out are slices of which less than 5 % of the anatomy is brighter than a tenth of its
@@ -58,12 +54,12 @@ def slice_pairs(
     run that was stopped goes on.
 
     Args:
-        pairs: as :func:`fusion_nets.clinical.load_pairs` takes and gives them.
+        pairs: as :func:`fusion_nets.datalists.load_pairs` takes and gives them.
         dataset_dir: the folder; made if it is missing, added to if it is there.
         section: "train", "val" or another.
         windows: display range by "anatomy" and "overlay", (low, high) in stored units or a name, see
             :class:`fusion_nets.transforms.ScaleToDisplayRange`.
-        register: how the overlays are brought onto the anatomies, see :func:`fusion_nets.clinical.register`.
+        register: how the overlays are brought onto the anatomies, see :func:`fusion_nets.registration.register`.
         progress: show a progress bar.
 
     Returns:

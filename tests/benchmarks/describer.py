@@ -27,7 +27,7 @@ import numpy as np
 from report_preservation import mean, specific
 
 from evaluation.functional import finding_precision, finding_recall, rouge_l
-from fusion_nets.clinical import aanlib_pairs, load_pairs, with_texts
+from fusion_nets.datalists import aanlib_pairs, load_pairs, with_texts
 from fusion_nets.text import Describer, GeneratedText, MeasuredText, parse_findings
 from fusion_nets.workflows import describe_pairs
 

@@ -23,9 +23,10 @@ from monai.data import MetaTensor
 from scipy.stats import wilcoxon
 
 from evaluation.functional import quantise
-from fusion_nets.clinical import AANLIB_PAIRS, aanlib_pairs, read_image
+from fusion_nets.clinical import read_image
+from fusion_nets.datalists import AANLIB_PAIRS, aanlib_pairs
 from fusion_nets.text import Describer, Finding, GeneratedText, MeasuredText, parse_findings
-from fusion_nets.text.encoder import TextEncoder
+from fusion_nets.text.text_encoder import TextEncoder
 from fusion_nets.transforms import luminance
 from fusion_nets.workflows import ReportPreservation
 

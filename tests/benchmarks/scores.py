@@ -22,7 +22,8 @@ import torch
 from monai.bundle import run
 
 from evaluation.functional import fusion_metrics, quantise
-from fusion_nets.clinical import AANLIB_PAIRS, aanlib_pairs, read_image
+from fusion_nets.clinical import read_image
+from fusion_nets.datalists import AANLIB_PAIRS, aanlib_pairs
 from fusion_nets.transforms import luminance
 
 METRICS = ("MI", "SSIM", "Qabf", "VIF")

@@ -19,7 +19,7 @@ from typing import Any
 from report_preservation import TITLES, grey, mean, pictures, score, values
 from scores import means_of, print_table, run_bundle
 
-from fusion_nets.clinical import aanlib_pairs, with_texts
+from fusion_nets.datalists import aanlib_pairs, with_texts
 from fusion_nets.text import MeasuredText, TextEncoder
 from fusion_nets.workflows import ReportPreservation, describe_pairs
 

@@ -6,7 +6,7 @@ from monai.bundle import run
 from PIL import Image
 
 from fusion_nets import text
-from fusion_nets.clinical import load_pairs, with_texts
+from fusion_nets.datalists import load_pairs, with_texts
 
 from .conftest import BUNDLES
 

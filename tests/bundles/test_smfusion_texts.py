@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fusion_nets.clinical import read_image
-from fusion_nets.text import MeasuredText, TextEncoder, checkpoints
+from fusion_nets.text import MeasuredText, TextEncoder, model_folders
 from fusion_nets.transforms import Describe, EncodeText, ScaleToDisplayRange
 
 from .conftest import SMFUSION, blobs, causes, picture
@@ -99,7 +99,7 @@ def test_described_on_the_fly_where_there_is_no_text(fuse, expected, files, tmp_
 
 
 def test_no_encoder_is_needed_where_there_are_no_texts(tiny_weights, files, monkeypatch, tmp_path):
-    monkeypatch.setattr(checkpoints, "_DEFAULT_PACKAGE", "not_installed")
+    monkeypatch.setattr(model_folders, "_DEFAULT_PACKAGE", "not_installed")
     SMFUSION.fuse(tiny_weights, tmp_path, **files)
     assert (tmp_path / "3_fused.png").is_file()
     with pytest.raises(RuntimeError) as end:

@@ -10,7 +10,7 @@ from monai.bundle import run
 from monai.data import MetaTensor
 from safetensors.torch import load_file
 
-from fusion_nets.clinical import load_pairs
+from fusion_nets.datalists import load_pairs
 from fusion_nets.text import GeneratedText
 
 from .conftest import SMFUSION, causes

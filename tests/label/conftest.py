@@ -6,7 +6,7 @@ import pytest
 @pytest.fixture(scope="session")
 def sample_study(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The sample study as NIfTI, coarse: files "mri", "pet" and "ct" of one folder; not to be changed."""
-    from fusion_nets.clinical import write_sample_study
+    from fusion_nets.simulation import write_sample_study
 
     return write_sample_study(tmp_path_factory.mktemp("sample"), spacing=4)
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from fusion_nets.clinical import aanlib_pairs, read_image
+from fusion_nets.clinical import read_image
+from fusion_nets.datalists import aanlib_pairs
 from fusion_nets.text import MeasuredText, parse_findings
 
 PICTURE = np.array([[0.0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])

@@ -14,6 +14,7 @@ from fusion_nets.text.ofa.positions import patch_buckets, patch_positions, token
 PROMPTS = torch.tensor([[0, 40, 41, 42, 43, 44, 2], [0, 50, 51, 2, 1, 1, 1], [0, 60, 61, 62, 63, 2, 1]])
 LENGTHS = [7, 4, 6]
 ANSWERS = torch.tensor([[0, 9, 30, 31, 7], [0, 80, 81, 9, 9], [0, 12, 13, 12, 14]])
+CACHES = {"cache", "past_key_values"}
 BEAMS = {"num_beams": 5, "no_repeat_ngram_size": 3, "min_new_tokens": 10, "max_new_tokens": 20}
 
 
@@ -114,12 +115,14 @@ def test_padding_of_the_answer_can_be_masked(network, images):
 # decoding
 
 
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
 @torch.no_grad()
-def test_a_cache_changes_nothing(network, images):
+def test_a_cache_changes_nothing(network, images, name):
+    """By the name it has since transformers 5.24, and by the one before."""
     answers = torch.randint(4, 200, (3, 30), generator=torch.Generator().manual_seed(2))
     inputs = {"input_ids": PROMPTS, "pixel_values": images}
     whole = network(**inputs, decoder_input_ids=answers, use_cache=False)
-    assert whole.past_key_values is None
+    assert CACHES.isdisjoint(whole.keys())
     memory = network.encoder(**inputs)
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
     steps = []
@@ -127,9 +130,10 @@ def test_a_cache_changes_nothing(network, images):
         step = network(
             encoder_outputs=memory,
             decoder_input_ids=answers[:, start:stop],
-            past_key_values=cache,
+            **{name: cache},
         )
         steps.append(step.logits)
+        assert [step[given] for given in CACHES & step.keys()] == [cache]
     assert cache.get_seq_length() == 30
     torch.testing.assert_close(torch.cat(steps, dim=1), whole.logits, atol=1e-5, rtol=0)
 
@@ -196,15 +200,15 @@ def test_loss(network, images):
         likelihood = network(**inputs, decoder_input_ids=moved).logits.log_softmax(-1)
         expected = -likelihood.gather(2, labels.clamp(min=0)[:, :, None])[..., 0][labels != -100].mean()
         torch.testing.assert_close(outputs.loss, expected)
-        assert outputs.past_key_values is None
+        assert CACHES.isdisjoint(outputs.keys())
         smoothed = tiny_network(label_smoothing=0.2)(**inputs, labels=labels).loss
         uniform = -likelihood.mean(-1)[labels != -100].mean()
         torch.testing.assert_close(smoothed, 0.8 * expected + 0.2 * uniform)
 
 
-def gradients(network, images, labels=ANSWERS):
+def gradients(network, images, labels=ANSWERS, **how):
     network.zero_grad()
-    network(input_ids=PROMPTS, pixel_values=images, labels=labels).loss.backward()
+    network(input_ids=PROMPTS, pixel_values=images, labels=labels, **how).loss.backward()
     return {name: value.grad.clone() for name, value in network.named_parameters() if value.requires_grad}
 
 
@@ -214,12 +218,13 @@ def frozen_norms(network):
     return network
 
 
-def test_gradient_checkpointing_changes_nothing(images):
+@pytest.mark.parametrize("use_cache", [False, True])
+def test_gradient_checkpointing_changes_nothing(images, use_cache):
     network = frozen_norms(tiny_network())
     expected = gradients(network, images)
     network.gradient_checkpointing_enable()
     assert all(layer.gradient_checkpointing for layer in [*network.encoder.layers, *network.decoder.layers])
-    found = gradients(network, images)
+    found = gradients(network, images, use_cache=use_cache)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, atol=1e-6, rtol=1e-4)
@@ -331,6 +336,11 @@ def test_what_a_checkpoint_leaves_open(checkpoint, tmp_path):
 def test_malformed_configurations(how, words):
     with pytest.raises(ValueError, match=words):
         OFAConfig(**how)
+
+
+def test_an_argument_that_is_not_known_is_not_ignored(network):
+    with pytest.raises(TypeError, match="memories"):
+        network(input_ids=PROMPTS, decoder_input_ids=ANSWERS, memories=None)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from fusion_nets.clinical import aanlib_pairs
+from fusion_nets.datalists import aanlib_pairs
 from fusion_nets.transforms import (
     LoadStudyImage,
     MergeChroma,

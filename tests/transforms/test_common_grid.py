@@ -8,15 +8,8 @@ import torch
 from monai.data import MetaTensor, decollate_batch, list_data_collate
 from PIL import Image
 
-from fusion_nets.clinical import (
-    ImageError,
-    Registration,
-    RegistrationError,
-    read_image,
-    read_transform,
-    resample_onto,
-    write_transform,
-)
+from fusion_nets.clinical import ImageError, read_image
+from fusion_nets.registration import Registration, RegistrationError, read_transform, resample_onto, write_transform
 from fusion_nets.transforms import CommonGrid, CommonGridd, LoadStudyImaged
 
 AFFINE = nib.affines.from_matvec([[-0.9, 0.2, 0.1], [0.1, 1.4, -0.3], [0.1, 0.4, 2.9]], (12, -7, 33))
@@ -203,7 +196,7 @@ def test_colours_are_registered_by_their_luminance(apart):
 def test_what_gets_worse_is_refused_and_the_flag_goes_on(apart, monkeypatch, caplog, tmp_path):
     wrong = np.eye(4)
     wrong[:3, 3] = (-30, 0, 0)
-    monkeypatch.setattr("fusion_nets.clinical.registration.align", lambda *_: wrong)
+    monkeypatch.setattr("fusion_nets.registration.search.align", lambda *_: wrong)
     anatomy, overlay = apart
     data = {"anatomy": anatomy, "overlay": overlay, "name": "case"}
     with pytest.raises(

@@ -85,7 +85,7 @@ def test_what_a_killed_run_left_is_removed(tmp_path):
         [
             sys.executable,
             "-c",
-            "import os, sys; from fusion_nets.clinical import whole_file\n"
+            "import os, sys; from fusion_nets.files import whole_file\n"
             "with whole_file(sys.argv[1]) as p: p.touch(); os._exit(1)",
             str(tmp_path / "a.nii"),
         ]

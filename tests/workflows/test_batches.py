@@ -1,9 +1,41 @@
 import pytest
 import torch
-from monai.data import MetaTensor
+from monai.data import DataLoader, MetaTensor, pad_list_data_collate
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from torch import nn
 
-from fusion_nets.networks import DMFNet
-from fusion_nets.workflows import FeatureReplay, NoisyBatch, PairBatch
+from fusion_nets.losses import ContrastiveLoss, FusionLoss, SemanticLoss, SMFusionLoss
+from fusion_nets.networks import DMFNet, ImageTextCritic, SMFusion
+from fusion_nets.workflows import CriticBatch, DescribedBatch, FeatureReplay, NoisyBatch, PairBatch, SlicewiseInferer
+
+TEXT_WIDTH = 6
+
+
+def tiny():
+    """No text is without effect."""
+    torch.manual_seed(0)
+    how = {"widths": (8, 8), "blocks": (1, 1), "heads": (1, 2), "refinement_blocks": 1, "text_width": TEXT_WIDTH}
+    network = SMFusion(**how).eval()
+    for parameter in (network.head, *(level.injection.modulation for level in (network.bottom, *network.decoder))):
+        nn.init.normal_(parameter.weight, std=0.1)
+    return network
+
+
+def an_item(number, length, size=(16, 16)):
+    generator = torch.Generator().manual_seed(number)
+    mask = torch.zeros(2, length, dtype=torch.bool)
+    mask[0] = True
+    mask[1, : length // 2] = True
+    return {
+        "image": MetaTensor(0.3 + 0.4 * torch.rand(2, *size, generator=generator)),
+        "pair": f"kind {number % 2}",
+        "text": torch.randn(2, length, TEXT_WIDTH, generator=generator) * mask[..., None],
+        "text_mask": mask,
+        "text_vector": torch.randn(2, TEXT_WIDTH, generator=generator),
+    }
+
+
+LENGTHS = [3, 8, 1, 0]
 
 
 def test_noisy_batch_mixes_image_and_noise_by_the_level():
@@ -54,3 +86,130 @@ def test_feature_replay_gives_every_pair_its_own_features():
 def test_a_pool_smaller_than_a_batch_is_refused():
     with pytest.raises(ValueError, match="pool_size"):
         FeatureReplay(torch.nn.Identity(), batch_size=4, pool_size=2)
+
+
+def test_what_network_and_loss_get():
+    batch = next(iter(DataLoader([an_item(0, 3), an_item(1, 3)], batch_size=2)))
+    image, target, arguments, texts = DescribedBatch()(batch)
+    assert torch.equal(image, batch["image"])
+    assert arguments == ()
+    assert set(texts) == {"text", "text_mask"}
+    assert set(target) == {"image", "vector", "pair"}
+    assert torch.equal(target["image"], image)
+    assert torch.equal(target["vector"], batch["text_vector"])
+    assert list(target["pair"]) == ["kind 0", "kind 1"]
+    for name in texts:
+        assert torch.equal(texts[name], batch[name])
+
+
+def test_vectors_of_a_critic_with_an_encoder_of_its_own():
+    item = {**an_item(0, 3), "said_vector": torch.rand(2, 9)}
+    batch = next(iter(DataLoader([item], batch_size=1)))
+    assert torch.equal(DescribedBatch(vector_key="said_vector")(batch)[1]["vector"], item["said_vector"][None])
+
+
+def test_batch_without_texts():
+    image = torch.rand(2, 2, 8, 8)
+    assert DescribedBatch()({"image": image})[2:] == ((), {})
+    assert set(DescribedBatch()({"image": image})[1]) == {"image"}
+    assert DescribedBatch()({"image": image, "pair": ["x", "y"]})[1]["pair"] == ["x", "y"]
+
+
+def test_batch_is_brought_to_the_device():
+    batch = next(iter(DataLoader([an_item(0, 3)], batch_size=1)))
+    image, target, _, texts = DescribedBatch()(batch, device=torch.device("meta"), non_blocking=True)
+    assert {part.device.type for part in (image, target["image"], target["vector"], *texts.values())} == {"meta"}
+    pictures = {"image": torch.rand(2, 1, 8, 8), "text_vector": torch.rand(2, 1, 6)}
+    assert {part.device.type for part in CriticBatch()(pictures, device=torch.device("meta"))[:2]} == {"meta"}
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float16])
+def test_only_the_image_changes_its_type(precision):
+    batch = next(iter(DataLoader([an_item(0, 3)], batch_size=1)))
+    image, _, _, texts = DescribedBatch()(batch, dtype=precision)
+    assert image.dtype == precision
+    assert (texts["text"].dtype, texts["text_mask"].dtype) == (torch.float32, torch.bool)
+
+
+@torch.no_grad()
+def test_texts_of_different_lengths_in_one_batch():
+    """As train.json collates them: the masks stay masks, and each pair is fused as it would be alone."""
+    items = [an_item(number, length) for number, length in enumerate(LENGTHS)]
+    batch = next(iter(DataLoader(items, batch_size=len(items), collate_fn=pad_list_data_collate)))
+    assert batch["text"].shape == (4, 2, 8, TEXT_WIDTH)
+    assert batch["text_mask"].shape == (4, 2, 8)
+    assert batch["text_mask"].dtype == torch.bool
+    assert batch["text_mask"].sum(2).tolist() == [[length, length // 2] for length in LENGTHS]
+    for row, item in enumerate(items):
+        for source in range(2):
+            mask = batch["text_mask"][row, source]
+            assert torch.equal(batch["text"][row, source][mask], item["text"][source][item["text_mask"][source]])
+            assert not batch["text"][row, source][~mask].any()
+
+    network = tiny()
+    image, _, _, texts = DescribedBatch()(batch)
+    fused = network(image, **texts)
+    for row, item in enumerate(items):
+        alone = network(item["image"][None], item["text"][None], item["text_mask"][None])
+        torch.testing.assert_close(fused[row : row + 1], alone, atol=1e-5, rtol=0)
+    assert (fused - network(image)).abs().amax(dim=(1, 2, 3))[:3].min() > 1e-3
+
+
+def test_a_training_step_of_the_whole():
+    items = [an_item(number, length, (48, 48)) for number, length in enumerate(LENGTHS)]
+    loader = DataLoader(items, batch_size=4, collate_fn=pad_list_data_collate)
+    network = tiny().train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    semantic = SemanticLoss(ImageTextCritic(text_width=TEXT_WIDTH, feature_width=4, widths=(8, 8)))
+    SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=loader,
+        network=network,
+        inferer=SlicewiseInferer(slice_arguments=["text", "text_mask"]),
+        optimizer=torch.optim.SGD(network.parameters(), lr=0.1),
+        loss_function=SMFusionLoss({"kind 0": FusionLoss(), "kind 1": FusionLoss(2.0)}, semantic),
+        prepare_batch=DescribedBatch(),
+        decollate=False,
+    ).run()
+    changed = [name for name, value in network.state_dict().items() if not torch.equal(value, before[name])]
+    assert any("embedding" in name for name in changed)
+    assert "anatomy_interaction.no_description" in changed
+    assert all(value.isfinite().all() for value in network.state_dict().values())
+
+
+@torch.no_grad()
+def test_evaluation_of_a_volume():
+    """As inference.json has it: each slice is fused under its own text."""
+    slices = [an_item(number, 4) for number in range(3)]
+    item = {"image": MetaTensor(torch.stack([one["image"].as_tensor() for one in slices], dim=-1))}
+    item |= {name: torch.stack([one[name] for one in slices]) for name in ("text", "text_mask", "text_vector")}
+    network = tiny()
+    engine = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader([item], batch_size=1),
+        network=network,
+        inferer=SlicewiseInferer(sw_batch_size=2, slice_arguments=["text", "text_mask"]),
+        prepare_batch=DescribedBatch(),
+    )
+    engine.run()
+    fused = engine.state.output[0]["pred"]
+    assert fused.shape == (1, 16, 16, 3)
+    for number, one in enumerate(slices):
+        expected = network(one["image"].as_tensor()[None], one["text"][None], one["text_mask"][None])[0]
+        torch.testing.assert_close(torch.as_tensor(fused[..., number]), expected, atol=1e-5, rtol=0, check_device=False)
+
+
+# the critic's
+
+
+def test_what_the_critic_gets():
+    batch = {"image": torch.rand(3, 1, 32, 32), "text_vector": torch.rand(3, 1, TEXT_WIDTH)}
+    image, vector, arguments, named = CriticBatch()(batch)
+    assert torch.equal(image, batch["image"])
+    assert vector.shape == (3, TEXT_WIDTH)
+    assert len(arguments) == 1
+    assert arguments[0] is vector
+    assert named == {}
+    critic = ImageTextCritic(text_width=TEXT_WIDTH, feature_width=4, widths=(8, 8))
+    assert ContrastiveLoss()(critic(image, *arguments), vector).isfinite()

@@ -16,7 +16,7 @@ from monai.transforms import Compose, ConcatItemsd, CopyItemsd, Lambdad
 from PIL import Image
 
 from evaluation import FusionSlicesMetric, FusionSSIMMetric
-from fusion_nets.clinical import load_pairs
+from fusion_nets.datalists import load_pairs
 from fusion_nets.transforms import LoadStudyImaged, SaveFusedd, ScaleToDisplayRanged
 from fusion_nets.workflows import CaseMetrics, CaseRecords, PairBatch, PairStream, SlicewiseInferer, cases
 

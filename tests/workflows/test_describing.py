@@ -8,7 +8,8 @@ import pytest
 from monai.data import load_decathlon_datalist
 from PIL import Image
 
-from fusion_nets.clinical import ImageError, load_pairs
+from fusion_nets.clinical import ImageError
+from fusion_nets.datalists import load_pairs
 from fusion_nets.workflows import describe_pairs
 
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 from evaluation.functional import FUSION_METRICS, fusion_metrics
 from fusion_nets.cli import main
-from fusion_nets.clinical import ImageError, aanlib_pairs, read_image, write_image
+from fusion_nets.clinical import ImageError, read_image, write_image
+from fusion_nets.datalists import aanlib_pairs
 from fusion_nets.workflows import evaluate_methods
 from fusion_nets.workflows.evaluating import read_fused
 

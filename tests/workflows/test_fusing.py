@@ -111,7 +111,7 @@ def test_record_repeats_the_result(fused, dicom_study, tiny, tmp_path):
 
 
 def test_registration_finds_the_head(fused):
-    from fusion_nets.clinical.sample_scan import HEAD_IN_PET_CT
+    from fusion_nets.simulation.sample_scans import HEAD_IN_PET_CT
 
     folder, _ = fused
     found = np.array(json.loads((folder / "case_fused.json").read_text())["transform"])

@@ -9,7 +9,8 @@ from monai.engines import SupervisedEvaluator
 from monai.transforms import Compose, ConcatItemsd
 from PIL import Image
 
-from fusion_nets.clinical import ImageError, load_pairs
+from fusion_nets.clinical import ImageError
+from fusion_nets.datalists import load_pairs
 from fusion_nets.transforms import (
     CommonGridd,
     LoadStudyImaged,

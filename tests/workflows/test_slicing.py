@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from fusion_nets.cli import main
-from fusion_nets.clinical import ImageError, aanlib_pairs, balanced_weights, read_image
+from fusion_nets.clinical import ImageError, read_image
+from fusion_nets.datalists import aanlib_pairs, balanced_weights
 from fusion_nets.workflows import slice_pairs
 
 MODALITIES = {"anatomy_modality": "MR", "overlay_modality": "PT"}

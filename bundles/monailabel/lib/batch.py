@@ -7,16 +7,14 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import HTTPException
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType, BatchInferTask
 
+from lib.fuser import Fuser
 from lib.images import Image
 from lib.parameters import FROM_BATCHES
-
-if TYPE_CHECKING:
-    from main import FusionApp
 
 __all__ = ["FusionBatch", "pairs_of"]
 
@@ -60,7 +58,7 @@ class FusionBatch(BatchInferTask):
         app: whose datastore and models these are.
     """
 
-    def __init__(self, app: FusionApp) -> None:
+    def __init__(self, app: Fuser) -> None:
         self.app = app
 
     def __call__(self, request: Mapping[str, Any], datastore: Any, infer: Any) -> dict[str, dict[str, Any]]:

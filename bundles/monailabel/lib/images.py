@@ -18,9 +18,10 @@ from monailabel.datastore.local import LocalDatastore
 from monailabel.datastore.utils.dicom import dicom_web_download_series
 from pydicom import Dataset, dcmread
 
-from fusion_nets.clinical import RASTER_SUFFIXES, file_sha256, whole_folder
+from fusion_nets.clinical import RASTER_SUFFIXES
 from fusion_nets.clinical.dicom import FUSED_BY
-from fusion_nets.clinical.volumes import read_note
+from fusion_nets.clinical.volume_files import read_note
+from fusion_nets.files import file_sha256, whole_folder
 
 __all__ = ["ArchiveImages", "FolderImages", "Image"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, File, Form, HTTPException, Request, Response, UploadFile
 from monailabel.config import settings
@@ -21,10 +21,8 @@ from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.utils.others.generic import get_mime_type
 from requests_toolbelt import MultipartEncoder
 
+from lib.fuser import Fuser
 from lib.parameters import FROM_BATCHES, read_parameters
-
-if TYPE_CHECKING:
-    from main import FusionApp
 
 __all__ = ["answer_requests"]
 
@@ -54,7 +52,7 @@ async def check_json(request: Request) -> None:
         raise HTTPException(400, "the body is not JSON; a JSON object of parameters is accepted") from error
 
 
-def answer_requests(app: FusionApp) -> None:
+def answer_requests(app: Fuser) -> None:
     """Put the app's answers into the place of MONAI Label's."""
     from monailabel.app import app as server
 

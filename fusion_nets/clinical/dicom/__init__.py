@@ -6,7 +6,7 @@ from .fused_study import FUSED_BY, fused_study
 from .identity import derived_uid, fingerprint
 from .new_series import new_series, new_study, place_slice, radiological, store_values, write_instances
 from .presentation import PALETTES, presentation_state
-from .registration import spatial_registration
+from .registration_object import spatial_registration
 from .series import Series, check_pair, find_series, pick_series
 from .volume import read_series
 

@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 
 from .derived import derived_series
 from .presentation import PALETTES, presentation_state
-from .registration import spatial_registration
+from .registration_object import spatial_registration
 from .series import Series
 
 if TYPE_CHECKING:

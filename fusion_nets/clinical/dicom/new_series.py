@@ -19,15 +19,15 @@ from nibabel.orientations import (
     ornt_transform,
 )
 
-from ..geometry import radiological_view
-from ..whole_files import SIGNATURE, whole_folder
+from fusion_nets.files import SIGNATURE, whole_folder
+
+from ..grids import RAS_TO_LPS, radiological_view
 from .identity import derived_uid
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 __all__ = [
-    "RAS_TO_LPS",
     "captured",
     "new_instance",
     "new_series",
@@ -39,8 +39,6 @@ __all__ = [
     "write_file",
     "write_instances",
 ]
-
-RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
 SOP_CLASSES = {
     "MR": "1.2.840.10008.5.1.4.1.1.4",

@@ -13,8 +13,8 @@ from monai.data import MetaTensor
 from nibabel.affines import apply_affine
 from nibabel.orientations import apply_orientation, io_orientation
 
+from ..grids import RAS_TO_LPS
 from .frames import frames_of, normal_of
-from .new_series import RAS_TO_LPS
 
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset

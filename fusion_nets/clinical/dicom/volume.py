@@ -10,11 +10,11 @@ from monai.data import MetaTensor
 
 from ..errors import ImageError, check_affine, check_voxels
 from .frames import Frame
-from .geometry import Stack, place, straighten
 from .identity import fingerprint
 from .parsing import parsing
 from .pixels import check_photometric, decode, padding, white_of
 from .series import Series
+from .stacking import Stack, place, straighten
 from .units import Measure, measure_of
 
 __all__ = ["read_series"]

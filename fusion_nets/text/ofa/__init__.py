@@ -1,10 +1,10 @@
 """The OFA architecture, that of BiomedGPT; importing it makes the auto classes of `transformers` take it."""
 
+from .auto_classes import register
 from .configuration import OFAConfig
 from .learning import LearningDescriber, learn_tokenizer
 from .modeling import OFAForConditionalGeneration
 from .processing import OFAImageProcessor, OFAProcessor
-from .registration import register
 from .tokenization import OFATokenizer
 
 __all__ = [

@@ -61,7 +61,7 @@ class OFAConfig(PreTrainedConfig):
     """
 
     model_type = "ofa"
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference = ["past_key_values", "cache"]
     attribute_map = {
         "hidden_size": "d_model",
         "num_attention_heads": "encoder_attention_heads",

@@ -66,7 +66,7 @@ class OFADecoder(nn.Module):
         input_ids: torch.Tensor,
         memory: OFAEncoderOutput,
         attention_mask: torch.Tensor | None = None,
-        past_key_values: EncoderDecoderCache | None = None,
+        cache: EncoderDecoderCache | None = None,
     ) -> torch.Tensor:
         """States of the tokens behind those in the cache.
 
@@ -75,7 +75,7 @@ class OFADecoder(nn.Module):
             memory: of the encoder, S long.
             attention_mask: (B, P + T) of the text so far, P of it in the cache, 0 where there is padding; None for
                 none.
-            past_key_values: keys and values of P tokens; grows by T.
+            cache: keys and values of P tokens; grows by T.
 
         Returns:
             (B, T, D).
@@ -84,7 +84,7 @@ class OFADecoder(nn.Module):
             ValueError: for a text that is too long.
         """
         config = self.config
-        past = 0 if past_key_values is None else int(past_key_values.get_seq_length())
+        past = 0 if cache is None else int(cache.get_seq_length())
         total = past + input_ids.shape[1]
         if total > config.max_position_embeddings:
             raise ValueError(f"a text of {total} tokens; up to {config.max_position_embeddings} are accepted")
@@ -108,5 +108,5 @@ class OFADecoder(nn.Module):
         for layer, table in zip(self.layers, self.token_rel_pos_table_list, strict=True):
             bias = absolute + relative_bias(table, buckets)
             bias = bias.masked_fill(hidden, torch.finfo(bias.dtype).min)
-            states = layer(states, bias, memory.last_hidden_state, crossing, past_key_values=past_key_values)
+            states = layer(states, bias, memory.last_hidden_state, crossing, cache=cache)
         return self.layer_norm(states)

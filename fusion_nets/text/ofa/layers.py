@@ -146,9 +146,9 @@ class OFADecoderLayer(_Layer):
         bias: torch.Tensor,
         memory: torch.Tensor,
         memory_bias: torch.Tensor,
-        past_key_values: EncoderDecoderCache | None = None,
+        cache: EncoderDecoderCache | None = None,
     ) -> torch.Tensor:
         """States (B, T, D) and the encoder's (B, S, D), under biases (B or 1, H, T, K) and (B or 1, H, T, S)."""
-        states = self.attend(states, bias, cache=past_key_values)
-        attended = self.cross_attn(self.cross_attn_layer_norm(states), memory_bias, memory, past_key_values)
+        states = self.attend(states, bias, cache=cache)
+        attended = self.cross_attn(self.cross_attn_layer_norm(states), memory_bias, memory, cache)
         return self.feed(self.add(states, self.cross_attn_mid_layer_norm(attended)))

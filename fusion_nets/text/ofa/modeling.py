@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ _DEPTH = re.compile(r"\b(layers|layer\d|\w+_table_list)\.\d+\.")
 _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _NAMED = 5
 """Tensors that an error names."""
+_CACHE = "cache" if "cache" in {field.name for field in fields(Seq2SeqLMOutput)} else "past_key_values"
+"""What `transformers` calls the cache, given and handed back: the first since its 5.24, the second before."""
 
 
 class OFAForConditionalGeneration(PreTrainedModel, GenerationMixin):
@@ -50,7 +53,7 @@ class OFAForConditionalGeneration(PreTrainedModel, GenerationMixin):
     input_modalities = ["image", "text"]
     supports_gradient_checkpointing = True
     _no_split_modules = ["OFAEncoderLayer", "OFADecoderLayer"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = ["past_key_values", "cache"]
     _tied_weights_keys = {
         "decoder.embed_tokens.weight": "encoder.embed_tokens.weight",
         "decoder.output_projection.weight": "encoder.embed_tokens.weight",
@@ -110,7 +113,7 @@ class OFAForConditionalGeneration(PreTrainedModel, GenerationMixin):
         past_key_values: EncoderDecoderCache | None = None,
         labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
-        **_: Any,
+        cache: EncoderDecoderCache | None = None,
     ) -> Seq2SeqLMOutput:
         """Logits of the next token at every place, and their loss.
 
@@ -122,9 +125,11 @@ class OFAForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 by one place behind the start token.
             decoder_attention_mask: of the whole answer so far, 0 where there is padding; None for none.
             encoder_outputs: what the encoder gave for this prompt; None computes it.
-            past_key_values: keys and values of the answer so far.
+            past_key_values: the cache, by the name it had before `transformers` 5.24.
             labels: the wanted answer, (B, T), end token included, -100 where it does not count.
             use_cache: hand back a cache; by default as configured, and not with labels.
+            cache: keys and values of the answer so far. None are kept while gradients are checkpointed, as layers that
+                run twice would keep them twice.
 
         Returns:
             Logits (B, T, vocabulary); the mean cross entropy, with ``config.label_smoothing``, where there are labels;
@@ -132,6 +137,8 @@ class OFAForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
         Raises:
             ValueError: for inputs that are too long, or if there is nothing to decode.
+            TypeError: for an argument of another name. What `transformers` hands over in decoding is never ignored: a
+                cache that went by a name unknown here would be lost, and the answer be another.
         """
         if encoder_outputs is None:
             if input_ids is None:
@@ -143,20 +150,22 @@ class OFAForConditionalGeneration(PreTrainedModel, GenerationMixin):
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         if use_cache is None:
             use_cache = self.config.use_cache and labels is None and not self.training
-        if use_cache and past_key_values is None:
-            past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        states = self.decoder(decoder_input_ids, encoder_outputs, decoder_attention_mask, past_key_values)
+        cache = past_key_values if cache is None else cache
+        layer: Any = self.decoder.layers[0]
+        if layer.gradient_checkpointing and self.training and torch.is_grad_enabled():
+            cache = None
+        elif use_cache and cache is None:
+            cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        states = self.decoder(decoder_input_ids, encoder_outputs, decoder_attention_mask, cache)
         logits = self.decoder.output_projection(states)
         loss = None
         if labels is not None:
             loss = F.cross_entropy(
                 logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=self.config.label_smoothing
             )
+        kept: dict[str, Any] = {_CACHE: cache}
         return Seq2SeqLMOutput(
-            loss=loss,
-            logits=logits,
-            past_key_values=past_key_values,
-            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+            loss=loss, logits=logits, encoder_last_hidden_state=encoder_outputs.last_hidden_state, **kept
         )
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:

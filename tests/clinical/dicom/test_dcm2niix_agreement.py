@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from dicom_phantoms import assert_same_image, canonical, dcm2niix, instances, sagittal, save, tilted
 
-from fusion_nets.clinical import write_sample_study
 from fusion_nets.clinical.dicom import pick_series, read_series
-from fusion_nets.clinical.sample_scan import ACTIVITY_PER_SUV
+from fusion_nets.simulation import write_sample_study
+from fusion_nets.simulation.sample_scans import ACTIVITY_PER_SUV
 
 
 @pytest.fixture(scope="module")

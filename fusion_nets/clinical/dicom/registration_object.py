@@ -1,0 +1,107 @@
+"""Write a registration as a DICOM object, which viewers need to lay one series over another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..grids import RAS_TO_LPS
+from .derived import code, this_equipment
+from .identity import derived_uid
+from .new_series import new_instance
+from .sources import body_part, common_study, own_moment, referenced_series
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+__all__ = ["spatial_registration"]
+
+SPATIAL_REGISTRATION = "1.2.840.10008.5.1.4.1.1.66.1"
+
+
+def spatial_registration(
+    anatomy: Sequence[Dataset],
+    overlay: Sequence[Dataset],
+    anatomy_to_overlay: np.ndarray,
+    *,
+    description: str = "Registration",
+    number: int | None = None,
+) -> Dataset:
+    """A linear registration as a Spatial Registration object (PS3.3 A.39.1, C.20.2) in the anatomy's study.
+
+    The registered frame of reference is the anatomy's. The matrix of each series takes points from its own coordinates
+    there, so the anatomy's is the identity and the overlay's the inverse of the one given here.
+
+    Args:
+        anatomy: the instances of the series that stayed where it was; pixels are not needed.
+        overlay: the instances of the series that was brought onto it.
+        anatomy_to_overlay: (4, 4), RAS in mm: where a point of the anatomy was found in the overlay.
+        description: of the series.
+        number: of the series; by default made of the anatomy's, 303 of 3.
+
+    Returns:
+        The instance, for :func:`write_instances`. The same registration is the same object.
+
+    Raises:
+        ValueError: if a series has no frame of reference, or the matrix cannot be inverted.
+    """
+    from pydicom import Dataset
+    from pydicom.valuerep import format_number_as_ds
+
+    matrix = np.asarray(anatomy_to_overlay, dtype=np.float64)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-6:
+        raise ValueError("anatomy_to_overlay must be a (4, 4) matrix that can be inverted")
+    first = anatomy[0]
+    if not (first.get("FrameOfReferenceUID") and overlay[0].get("FrameOfReferenceUID")):
+        raise ValueError("a registration needs series with a Frame of Reference UID")
+    instance_uid = derived_uid(
+        "registration", *(image.SOPInstanceUID for image in (*anatomy, *overlay)), matrix.tolist(), description, number
+    )
+    instance = new_instance(SPATIAL_REGISTRATION, instance_uid)
+    instance.update(common_study(first))
+    instance.Modality = "REG"
+    instance.SeriesInstanceUID, instance.SeriesDescription = derived_uid("series", instance_uid), description
+    instance.SeriesNumber = number or int(first.get("SeriesNumber") or 0) * 100 + 3
+    instance.InstanceNumber = 1
+    body_part(instance, first)
+    instance.FrameOfReferenceUID, instance.PositionReferenceIndicator = first.FrameOfReferenceUID, ""
+    instance.ContentDate, instance.ContentTime = own_moment(first)
+    instance.ContentLabel, instance.ContentDescription = "REGISTRATION", description
+    registrations = []
+    for series, to_anatomy in ((anatomy, np.eye(4)), (overlay, np.linalg.inv(_to_lps(matrix)))):
+        transformed, step, item = Dataset(), Dataset(), Dataset()
+        transformed.FrameOfReferenceTransformationMatrix = [format_number_as_ds(x + 0.0) for x in to_anatomy.ravel()]
+        transformed.FrameOfReferenceTransformationMatrixType = _kind(to_anatomy)
+        step.MatrixSequence = [transformed]
+        step.RegistrationTypeCodeSequence = [code("125024", "DCM", "Image Content-based Alignment")]
+        item.FrameOfReferenceUID, item.MatrixRegistrationSequence = series[0].FrameOfReferenceUID, [step]
+        item.ReferencedImageSequence = [_reference(image) for image in series]
+        registrations.append(item)
+    instance.RegistrationSequence = registrations
+    referenced_series(instance, [*anatomy, *overlay])
+    instance.ContributingEquipmentSequence = [this_equipment()]
+    return instance
+
+
+def _to_lps(matrix: np.ndarray) -> np.ndarray:
+    turn = np.eye(4)
+    turn[:3, :3] = RAS_TO_LPS
+    return turn @ matrix @ turn
+
+
+def _kind(matrix: np.ndarray) -> str:
+    """What the standard calls such a matrix, PS3.3 C.20.2.1.2."""
+    axes = matrix[:3, :3].T @ matrix[:3, :3]
+    if np.abs(axes - np.eye(3)).max() < 1e-5:
+        return "RIGID"
+    return "RIGID_SCALE" if np.abs(axes - np.diag(np.diag(axes))).max() < 1e-5 else "AFFINE"
+
+
+def _reference(image: Dataset) -> Dataset:
+    from pydicom import Dataset
+
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
+    return item

@@ -1,0 +1,263 @@
+"""Datalists: which images belong together."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fusion_nets.clinical import ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES
+
+__all__ = [
+    "AANLIB_PAIRS",
+    "MODALITY_NAMES",
+    "aanlib_pairs",
+    "balanced_weights",
+    "load_pairs",
+    "single_images",
+    "single_sources",
+    "with_texts",
+]
+
+AANLIB_PAIRS = ("CT-MRI", "PET-MRI", "SPECT-MRI")
+"""The kinds of pair of the Whole Brain Atlas, overlay first."""
+MODALITY_NAMES = {"MR": "MRI", "CT": "CT", "PT": "PET", "NM": "SPECT"}
+"""What people call the modalities, by DICOM's code."""
+_CODES = {name: code for code, name in MODALITY_NAMES.items()}
+
+
+def aanlib_pairs(
+    dataset_dir: str | os.PathLike[str], section: str | Sequence[str], pairs: Sequence[str] | None = None
+) -> list[dict[str, str]]:
+    """Pairs of one section of an AANLIB folder, or of several.
+
+    The folder holds ``{pair}/MRI`` and ``{pair}/{CT | PET | SPECT}`` with equally named slices, and ``splits.json``,
+    which names the slices of each section. :func:`fusion_nets.workflows.slice_pairs` makes one of other studies.
+
+    Args:
+        dataset_dir: the folder.
+        section: "train", "val", "test", or another that ``splits.json`` has; or a list of them.
+        pairs: which kinds of pair, named after overlay and anatomy; by default all that have such a section.
+
+    Returns:
+        A datalist with keys "anatomy", "overlay", "name", "pair", "anatomy_modality" ("MR"), and "overlay_modality"
+        ("CT", "PT", or "NM", as DICOM calls them).
+
+    Raises:
+        FileNotFoundError: if the folder has no ``splits.json``.
+        ValueError: if a section or pair is not in it.
+    """
+    root = Path(dataset_dir)
+    splits = root / "splits.json"
+    if not splits.is_file():
+        raise FileNotFoundError(f"{splits}: no such file; dataset_dir must be an AANLIB folder, see the model card")
+    names = json.loads(splits.read_text())
+    sections = [section] if isinstance(section, str) else section
+    for pair in pairs or ():
+        if pair not in names:
+            raise ValueError(f"{splits}: has no pairs {pair!r}; it has {', '.join(names)}")
+    kinds = list(names) if pairs is None else pairs
+    for one in sections:
+        if not any(one in names[pair] for pair in kinds):
+            known = dict.fromkeys(known for pair in kinds for known in names[pair])
+            raise ValueError(f"{splits}: has no section {one!r} of {', '.join(kinds)}; it has {', '.join(known)}")
+    images = {pair: pair.split("-") for pair in kinds}
+    return [
+        {
+            "anatomy": str(root / pair / anatomy / name),
+            "overlay": str(root / pair / overlay / name),
+            "name": f"{pair}_{Path(name).stem}",
+            "pair": pair,
+            "anatomy_modality": _CODES.get(anatomy, anatomy),
+            "overlay_modality": _CODES.get(overlay, overlay),
+        }
+        for one in sections
+        for pair, (overlay, anatomy) in images.items()
+        for name in names[pair].get(one, ())
+    ]
+
+
+def single_images(datalist: Sequence[Mapping[str, Any]], described: bool = False) -> list[dict[str, Any]]:
+    """Both sources of every pair on their own, as "image" and, where there is one, its "text".
+
+    Args:
+        datalist: the pairs.
+        described: leave out sources without a text.
+    """
+    texts = {"anatomy": "anatomy_text", "overlay": "overlay_text"}
+    return [
+        {"image": pair[key], "pair": pair["pair"], **({"text": pair[text]} if text in pair else {})}
+        for pair in datalist
+        for key, text in texts.items()
+        if pair.get(text) or not described
+    ]
+
+
+def single_sources(datalist: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every source of every pair that has a text, on its own under its role, as :func:`load_pairs` gives the pairs.
+
+    Each is {"anatomy" or "overlay", and of the same role "anatomy_text", "anatomy_modality"?, "anatomy_series_uid"?;
+    "name", "pair"?, "kind"}; "kind" is the modality, or the role where that is unknown.
+
+    Raises:
+        ValueError: if there is none, or naming the first pair with a text for each slice.
+    """
+    sources = []
+    for pair in datalist:
+        for role in ("anatomy", "overlay"):
+            text = pair.get(f"{role}_text")
+            if isinstance(text, list):
+                raise ValueError(
+                    f"{pair['name']}: {role}_text is a list of texts; one text is accepted here, as `fusion-nets "
+                    "describe --per series` writes it"
+                )
+            if text:
+                own = {key: value for key, value in pair.items() if key in ("name", "pair") or key.startswith(role)}
+                sources.append({**own, "kind": pair.get(f"{role}_modality", role)})
+    if not sources:
+        raise ValueError("no image has a text; `fusion-nets describe` writes them")
+    return sources
+
+
+def balanced_weights(
+    datalist: Sequence[dict[str, str]], key: str = "pair", emphasis: Mapping[str, float] | None = None
+) -> list[float]:
+    """Sampling weight of every item, so that each value of ``key`` is drawn equally often.
+
+    Args:
+        datalist: the items.
+        key: what to balance.
+        emphasis: how many times as often as the others a value is drawn.
+    """
+    counts = Counter(item[key] for item in datalist)
+    return [(emphasis or {}).get(item[key], 1) / counts[item[key]] for item in datalist]
+
+
+_TEXT_KEYS = ("anatomy_text", "overlay_text")
+_PAIR_KEYS = {
+    *("anatomy", "overlay", "name", "pair", "anatomy_modality", "overlay_modality"),
+    *("anatomy_series_uid", "overlay_series_uid", *_TEXT_KEYS),
+}
+
+
+def load_pairs(
+    datalist: str | os.PathLike[str] | Sequence[dict[str, Any]] | Mapping[str, Any] | None = None,
+    anatomy: str | os.PathLike[str] | None = None,
+    overlay: str | os.PathLike[str] | None = None,
+    **details: Any,
+) -> list[dict[str, Any]]:
+    """The pairs a user asks for: a datalist, or a single pair.
+
+    Args:
+        datalist: a JSON file, or what is in one: a list of {"anatomy", "overlay", "name"?, "pair"?,
+            "anatomy_modality"?, "overlay_modality"?, "anatomy_series_uid"?, "overlay_series_uid"?, "anatomy_text"?,
+            "overlay_text"?}, or an object that has this list under "pairs", as ``fusion-nets describe`` writes it.
+            Modalities are DICOM codes ("MR", "CT", "PT", "NM"), and pick among several series in a folder, as a series
+            UID or its fingerprint does; a text may be a list of texts, one per slice. Relative paths in a file start
+            from its folder.
+        anatomy: the anatomical image of a single pair, instead of a datalist.
+        overlay: its overlay.
+        details: what else is known of the single pair, such as ``overlay_modality="PT"``; None counts as unknown.
+
+    Returns:
+        The pairs, each with a name of its own: by default that of the anatomy's file, or "pair1" and so on for DICOM,
+        whose folders and files are often named after the patient.
+
+    Raises:
+        ValueError: naming the datalist, the entry, and what would be accepted.
+    """
+    entries: object
+    if datalist is None or (isinstance(datalist, str) and not datalist):
+        if not (anatomy and overlay):
+            raise ValueError("give a datalist, or both an anatomy and an overlay")
+        known = {key: value for key, value in details.items() if value is not None}
+        where, folder = "the command", Path()
+        entries = [{"anatomy": str(anatomy), "overlay": str(overlay), **known}]
+    elif anatomy or overlay or any(value is not None for value in details.values()):
+        raise ValueError("give either a datalist or an anatomy and an overlay, not both")
+    elif isinstance(datalist, (str, os.PathLike)):
+        where, folder = str(datalist), Path(datalist).parent
+        try:
+            entries = json.loads(Path(datalist).read_text(encoding="utf-8-sig"))
+        except OSError as error:
+            raise ValueError(f"{where}: cannot be read ({error.strerror}); a JSON file is accepted") from error
+        except ValueError as error:
+            raise ValueError(f"{where}: not JSON ({error})") from error
+    else:
+        where, folder, entries = "datalist", Path(), datalist
+    if isinstance(entries, Mapping) and "pairs" in entries:
+        entries = entries["pairs"]
+    if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
+        raise ValueError(
+            f'{where}: expected a list of at least one {{"anatomy", "overlay", "name"?}}, '
+            'or an object with this list under "pairs"'
+        )
+    pairs = [
+        _checked(entry, f"{where}, entry {number}", folder, number) for number, entry in enumerate(entries, start=1)
+    ]
+    for name, count in Counter(pair["name"] for pair in pairs).items():
+        if count > 1:
+            raise ValueError(f"{where}: {count} entries would be called {name!r}; give each a name of its own")
+    return pairs
+
+
+def _checked(entry: object, where: str, folder: Path, number: int) -> dict[str, Any]:
+    if not isinstance(entry, dict):
+        raise ValueError(f'{where}: expected {{"anatomy", "overlay", "name"?}}, got {type(entry).__name__}')
+    unknown = sorted(str(key) for key in set(entry) - _PAIR_KEYS)
+    if unknown:
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}; accepted are {', '.join(sorted(_PAIR_KEYS))}")
+    for key in ("anatomy", "overlay"):
+        if entry.get(key) in (None, ""):
+            raise ValueError(f"{where}: {key!r} is missing")
+    for key, value in entry.items():
+        if key in _TEXT_KEYS and isinstance(value, list):
+            if not value or not all(isinstance(text, str) for text in value):
+                raise ValueError(f"{where}: {key!r} must be a text or a list of texts, one per slice")
+        elif not isinstance(value, str):
+            raise ValueError(f"{where}: {key!r} must be a text, got {type(value).__name__}")
+    name = entry.get("name") or _default_name(folder / entry["anatomy"], number)
+    if name != Path(name).name or name in ("", ".", ".."):
+        raise ValueError(f"{where}: the name {name!r} must be a plain file name, without folders")
+    return {**entry, "anatomy": str(folder / entry["anatomy"]), "overlay": str(folder / entry["overlay"]), "name": name}
+
+
+def _default_name(path: Path, number: int) -> str:
+    endings = (*RASTER_SUFFIXES, *NIFTI_SUFFIXES, *ITK_SUFFIXES)
+    if not path.name.lower().endswith(endings) or os.path.isdir(path):
+        return f"pair{number}"
+    return Path(path.stem).stem if path.name.lower().endswith(".nii.gz") else path.stem
+
+
+def with_texts(
+    pairs: Sequence[dict[str, Any]],
+    datalist: str | os.PathLike[str] | Sequence[dict[str, Any]] | None,
+    required: bool = False,
+) -> list[dict[str, Any]]:
+    """The pairs, with the texts that a datalist has under the same names.
+
+    Args:
+        pairs: what to put the texts to, such as :func:`aanlib_pairs`.
+        datalist: as :func:`load_pairs` takes it, with texts; it may hold other pairs too. None or "" leaves the pairs
+            as they are.
+        required: refuse that.
+
+    Raises:
+        FileNotFoundError: if there is no such datalist.
+        ValueError: if one is required, or naming the first pair for which it has no text.
+    """
+    if not datalist:
+        if required:
+            raise ValueError("texts are needed: a datalist with descriptions, as `fusion-nets describe` writes it")
+        return list(pairs)
+    if isinstance(datalist, (str, os.PathLike)) and not Path(datalist).is_file():
+        raise FileNotFoundError(f"{datalist}: no such datalist of texts; `fusion-nets describe` writes one")
+    described = {pair["name"]: {key: pair[key] for key in _TEXT_KEYS if pair.get(key)} for pair in load_pairs(datalist)}
+    for pair in pairs:
+        if not described.get(pair["name"]):
+            where = datalist if isinstance(datalist, (str, os.PathLike)) else "datalist"
+            raise ValueError(f"{where}: has no text for {pair['name']!r}; `fusion-nets describe` writes them")
+    return [{**pair, **described[pair["name"]]} for pair in pairs]

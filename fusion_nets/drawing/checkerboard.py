@@ -1,0 +1,145 @@
+"""A picture to judge a registration by: two images in alternating fields."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from monai.data import MetaTensor
+from nibabel.affines import voxel_sizes
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from PIL import Image, ImageDraw
+
+from fusion_nets.clinical.grids import affine_of, as_volume, check_same_grid
+from fusion_nets.files import whole_file
+from fusion_nets.registration import foreground
+
+__all__ = ["write_checkerboard"]
+
+HEIGHT = 480
+"""Of the tallest plane, in pixels."""
+
+FIELDS = 8
+"""Along the longest edge of the planes."""
+
+MARGIN = 10.0
+"""Around the patient, in mm."""
+
+TINT = np.array([1.0, 0.8, 0.5], dtype=np.float32)
+"""Of the overlay, so that the fields tell which image they show."""
+
+PERCENTILES = (1, 99)
+"""Inside the patient, shown black and white."""
+
+PLANES = (
+    ((0, 1, 2), (False, True), "RLAP"),  # axial: patient's right on the left, anterior on top
+    ((0, 2, 1), (False, True), "RLSI"),  # coronal
+    ((1, 2, 0), (True, True), "APSI"),  # sagittal: anterior on the left
+)
+"""Axis to the right, axis up and axis through, of a volume whose axes run to L, A and S; which of the first two run
+against their axis on the picture; and what is on its left, right, top and bottom."""
+
+
+def write_checkerboard(path: str | os.PathLike[str], anatomy: MetaTensor, overlay: MetaTensor) -> Path:
+    """Draw axial, coronal and sagittal plane through the middle of the patient, fields of both images in turn.
+
+    Grey fields show the anatomy, yellowish ones the overlay: where the images fit, contours run on from field to field.
+    Radiological display, whatever the order of the voxels; where they are oblique, the nearest. A single slice
+    has one plane.
+
+    Args:
+        path: the PNG to write; a file of this name is replaced.
+        anatomy: (1, H, W[, D]).
+        overlay: likewise, on the same grid.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if the path does not end in .png, or an image has colours.
+        ImageError: if the images do not lie on one grid.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path}: unknown ending; .png is accepted")
+    if anatomy.shape[0] != 1 or overlay.shape[0] != 1:
+        raise ValueError(f"images of {anatomy.shape[0]} and {overlay.shape[0]} channels; grey images are accepted")
+    check_same_grid(overlay, anatomy)
+    affine = affine_of(anatomy)
+    turn = ornt_transform(io_orientation(affine), axcodes2ornt(("L", "A", "S")))
+    content = as_volume(anatomy).new_tensor(foreground(anatomy)).numpy().reshape(as_volume(anatomy).shape[1:])
+    volumes = [
+        apply_orientation(part, turn)
+        for part in (_shown(as_volume(anatomy), content), _shown(as_volume(overlay), content), content)
+    ]
+    spacing = voxel_sizes(affine @ inv_ornt_aff(turn, content.shape))
+    box, middle = _box(volumes[2] > 0, spacing)
+    extent = np.array([part.stop - part.start for part in box]) * spacing
+    pixels_per_mm = HEIGHT / extent.max()
+    pictures = [
+        _plane(volumes[0], volumes[1], box, middle, spacing * pixels_per_mm, *plane)
+        for plane in PLANES
+        if min(extent[list(plane[0][:2])] / spacing[list(plane[0][:2])]) > 1
+    ]
+    sheet = Image.new("RGB", (sum(p.width for p in pictures), max(p.height for p in pictures)))
+    left = 0
+    for picture in pictures:
+        sheet.paste(picture, (left, (sheet.height - picture.height) // 2))
+        left += picture.width
+    with whole_file(path) as partial:
+        sheet.save(partial)
+    return path
+
+
+def _shown(volume: MetaTensor, content: np.ndarray) -> np.ndarray:
+    values = volume[0].numpy()
+    inside = values[content > 0] if content.any() else values
+    low, high = np.percentile(inside, PERCENTILES)
+    return ((values - low) / max(high - low, np.finfo(np.float32).tiny)).clip(0, 1)
+
+
+def _box(content: np.ndarray, spacing: np.ndarray) -> tuple[tuple[slice, ...], np.ndarray]:
+    """What of the volume is shown, and the voxel in the middle of the patient."""
+    if not content.any():
+        return tuple(slice(0, n) for n in content.shape), np.array(content.shape) // 2
+    index = np.argwhere(content)
+    margin = np.ceil(MARGIN / spacing).astype(int)
+    low, high = np.maximum(index.min(0) - margin, 0), np.minimum(index.max(0) + margin + 1, content.shape)
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)), np.rint(index.mean(0)).astype(int)
+
+
+def _plane(
+    anatomy: np.ndarray,
+    overlay: np.ndarray,
+    box: tuple[slice, ...],
+    middle: np.ndarray,
+    scale: np.ndarray,
+    axes: tuple[int, int, int],
+    against: tuple[bool, bool],
+    sides: str,
+) -> Image.Image:
+    right, up, through = axes
+    both = []
+    for volume in (anatomy, overlay):
+        plane = np.moveaxis(volume, through, 2)[box[min(right, up)], box[max(right, up)], middle[through]]
+        plane = plane if right < up else plane.T
+        plane = plane[:: -1 if against[0] else 1, :: -1 if against[1] else 1].T
+        size = [max(round(n * scale[axis]), 1) for n, axis in zip(plane.shape[::-1], (right, up), strict=True)]
+        picture = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
+        both.append(np.asarray(picture.resize(size, Image.Resampling.BILINEAR)))
+    rows, columns = np.ogrid[tuple(slice(n) for n in both[0].shape)]
+    field = HEIGHT / FIELDS
+    odd = (rows // field + columns // field) % 2 == 1
+    mixed = np.where(odd[..., None], both[1][..., None] * TINT, both[0][..., None])
+    picture = Image.fromarray(np.rint(mixed * 255).astype(np.uint8))
+    draw = ImageDraw.Draw(picture)
+    ends = (("lm", 4, 0.5), ("rm", -4, 0.5), ("mt", 0.5, 4), ("mb", 0.5, -4))
+    for side, (anchor, x, y) in zip(sides, ends, strict=True):
+        place = (_at(x, picture.width), _at(y, picture.height))
+        draw.text(place, side, fill=(255, 255, 0), anchor=anchor, font_size=16)
+    return picture
+
+
+def _at(where: float, size: int) -> int:
+    return size // 2 if where == 0.5 else int(where) % size

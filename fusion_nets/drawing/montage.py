@@ -1,0 +1,282 @@
+"""A picture of a fusion: anatomy, overlay and fused image one below the other, slice by slice."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+from nibabel.affines import apply_affine, voxel_sizes
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+
+from fusion_nets.files import whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["write_montage"]
+
+Window = tuple[float, float]
+
+PANEL_HEIGHT = 2.4
+"""Height of one slice in inches."""
+
+LINE_HEIGHT, CHARACTERS_PER_INCH = 0.17, 14
+"""Of the notes below the images, in inches and for letters of 9 points."""
+
+DISPLAY_AXES = ("L", "A", "S")
+"""Where the axes of a volume point on the picture: right, up, towards the viewer's next slice (radiological)."""
+
+ROWS_AND_COLUMNS = np.array([[1, -1], [0, 1], [2, 1]])
+"""How the axes of a 2-D image come to lie likewise: rows run down, columns to the right."""
+
+
+class _Image(NamedTuple):
+    """Values (X, Y, Z), with three colours (X, Y, Z, 3); the affine, `None` where it is unknown."""
+
+    values: np.ndarray
+    affine: np.ndarray | None
+
+
+def write_montage(
+    path: str | os.PathLike[str],
+    anatomy: Any,
+    overlay: Any,
+    fused: Any,
+    names: Sequence[str] = ("Anatomy", "Overlay", "Fused"),
+    slices: int = 5,
+    title: str | None = None,
+    windows: Sequence[Window | None] | None = None,
+    overlay_cmap: str = "gray",
+    notes: Sequence[str] = (),
+    dpi: int = 150,
+) -> Path:
+    """Draw the images one below the other as a PNG: evenly spaced axial slices, radiological display.
+
+    Patient right is on the left of the picture and anterior is up, whatever the order of the voxels: the affine
+    decides. An overlay or a fused image on another grid is interpolated onto the anatomy's. A 2-D image is shown as
+    it is.
+
+    Args:
+        path: the PNG to write; a file of this name is replaced.
+        anatomy: the structural image: MetaTensor, tensor or array (1 | 3, H, W[, D]) or (H, W), nibabel image, or a
+            pair (array, affine). A volume without an affine has voxels of 1 mm along the axes RAS. 2-D: rows, then
+            columns.
+        overlay: the image that was brought onto it, likewise; without an affine it lies on the anatomy's grid.
+        fused: the result, likewise; or a list of several, a row each.
+        names: what the rows are called.
+        slices: how many slices to show at most; they divide the part of the anatomy that is not background evenly.
+        title: heading; by default made of `names`.
+        windows: (low, high) values shown black and white, per row. `None` shows 8 bit images and values within [0, 1]
+            as they are, and any other image from its minimum to the 99.9th percentile of what is brighter. `None` for
+            all of them shows every row in that way.
+        overlay_cmap: matplotlib colour map for an overlay of one channel.
+        notes: paragraphs to write below the images, such as what is reported of them.
+        dpi: dots per inch; one slice is 2.4 inches high.
+
+    Returns:
+        The file written.
+
+    Raises:
+        ValueError: `path` does not end in .png, or an image is not 2-D or 3-D with one or three channels, is not
+            finite, or does not fit the anatomy.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path} must end in .png")
+    given = [anatomy, overlay, *(fused if isinstance(fused, list) else [fused])]
+    windows = [None] * len(given) if windows is None else windows
+    if not len(names) == len(windows) == len(given):
+        raise ValueError(
+            f"{len(given)} images need as many names and windows, got {len(names)} and {len(windows)} of them"
+        )
+    if slices < 1:
+        raise ValueError(f"slices is {slices}; it must be 1 or more")
+
+    images = [_read(image, name) for image, name in zip(given, names, strict=True)]
+    grid = images[0]
+    flat = grid.affine is None and grid.values.shape[2] == 1
+    affine = np.eye(4) if grid.affine is None else grid.affine
+    turn = ROWS_AND_COLUMNS if flat else ornt_transform(io_orientation(affine), axcodes2ornt(DISPLAY_AXES))
+    rows = [
+        apply_orientation(_display_range(_onto(grid, image, name), window, name), turn)
+        for image, name, window in zip(images, names, windows, strict=True)
+    ]
+    affine = affine @ inv_ornt_aff(turn, grid.values.shape[:3])
+
+    shown = rows[0] > 0.05
+    shown = shown.any(axis=-1) if shown.ndim == 4 else shown
+    chosen = _slices_with_content(shown, slices)
+    frame = (slice(None),) * 2 if flat else _frame(shown[:, :, chosen])
+    middle = [(n - 1) / 2 for n in shown.shape[:2]]
+    captions = [None if flat else f"z = {apply_affine(affine, [*middle, k])[2]:+.0f} mm" for k in chosen]
+    figure = _draw(
+        [[row[:, :, k][frame] for k in chosen] for row in rows],
+        names=names,
+        captions=captions,
+        title=f"{names[0]} and {names[1]}, fused" if title is None else title,
+        aspect=voxel_sizes(affine)[1] / voxel_sizes(affine)[0],
+        cmaps=["gray", overlay_cmap, *["gray"] * (len(given) - 2)],
+        sides=not flat,
+        notes=notes,
+    )
+    with whole_file(path) as partial:
+        figure.savefig(partial, format="png", dpi=dpi, facecolor=figure.get_facecolor())
+    return path
+
+
+def _read(image: Any, name: str) -> _Image:
+    """The image with its channels last and its affine, if that says something about a patient."""
+    affine = None
+    if isinstance(image, tuple):
+        image, affine = image
+    shape = tuple(image.shape)
+    if isinstance(image, nib.spatialimages.SpatialImage):
+        values, affine = np.asanyarray(image.dataobj), image.affine
+        if values.dtype.names:  # NIfTI's RGB24 and RGBA32
+            values = np.stack([values[channel] for channel in values.dtype.names[:3]], axis=-1)
+        values = values.reshape(shape[0], shape[1], -1, *(n for n in values.shape[3:] if n > 1))
+        fits = values.ndim == 3 or values.shape[3:] == (3,)
+    else:
+        affine = getattr(image, "affine", None) if affine is None else affine
+        values = _to_numpy(image)
+        values = values[None] if values.ndim == 2 else values
+        if values.ndim == 3:  # the affine that MONAI gives to a picture is none of a patient's
+            values, affine = values[..., None], None
+        fits = values.ndim == 4 and values.shape[0] in (1, 3)
+        values = np.moveaxis(values, 0, -1)
+        values = values[..., 0] if values.shape[-1] == 1 else values
+    if not fits or not values.size:
+        raise ValueError(f"{name} has shape {shape}; a 2-D or 3-D image of one or three channels is accepted")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} holds NaN or infinity")
+    return _Image(values, None if affine is None else np.asarray(affine, dtype=np.float64))
+
+
+def _to_numpy(image: Any) -> np.ndarray:
+    if hasattr(image, "detach"):
+        image = image.detach().cpu()
+        image = (image.float() if image.is_floating_point() else image).numpy()
+    return np.asarray(image)
+
+
+def _onto(grid: _Image, image: _Image, name: str) -> np.ndarray:
+    """The image's values on the grid: interpolated linearly where the grids differ, its minimum outside of it."""
+    shape = grid.values.shape[:3]
+    same_shape = image.values.shape[:3] == shape
+    if image.affine is None or grid.affine is None:
+        if not same_shape:
+            there, here = (" x ".join(map(str, size)) for size in (shape, image.values.shape[:3]))
+            raise ValueError(
+                f"{name} has {here} voxels, the anatomy {there}; without an affine on both, they must agree"
+            )
+        return image.values
+    if same_shape and np.allclose(image.affine, grid.affine, atol=1e-3):
+        return image.values
+    from scipy import ndimage
+
+    channels = image.values.reshape(*image.values.shape[:3], -1).astype(np.float32)
+    between, outside = np.linalg.inv(image.affine) @ grid.affine, float(image.values.min())
+    moved = [
+        ndimage.affine_transform(channel, between, output_shape=shape, order=1, cval=outside)
+        for channel in np.moveaxis(channels, -1, 0)
+    ]
+    return np.stack(moved, axis=-1).reshape(*shape, *image.values.shape[3:])
+
+
+def _display_range(values: np.ndarray, window: Window | None, name: str) -> np.ndarray:
+    """Values brought to [0, 1]."""
+    if window is None:
+        low, high = float(values.min()), float(values.max())
+        if low >= 0 and high <= 1 and values.dtype != np.uint8:
+            window = (0, 1)
+        elif values.dtype == np.uint8 or values.ndim == 4:
+            window = (0, 255)
+        else:
+            above = values[values > low]
+            window = (low, float(np.percentile(above, 99.9)) if above.size else low + 1)
+    low, high = window
+    if not low < high:
+        raise ValueError(f"the window of {name} is ({low:g}, {high:g}); its first value must be below the second")
+    return np.clip((values.astype(np.float32) - low) / (high - low), 0, 1)
+
+
+def _slices_with_content(shown: np.ndarray, count: int) -> list[int]:
+    """Evenly spaced slices, `count` or as many as there are, from the stretch that shows a fair part of the image."""
+    area = shown.sum(axis=(0, 1))
+    wanted = np.flatnonzero(area >= 0.2 * area.max())
+    first, last = wanted[0], wanted[-1] + 1
+    return sorted({int(k) for k in first + (np.arange(count) + 0.5) * (last - first) / count})
+
+
+def _frame(shown: np.ndarray) -> tuple[slice, ...]:
+    """The part of the plane in which some slice shows something, and a margin of a twentieth."""
+    frame = []
+    for axis in (0, 1):
+        filled = np.flatnonzero(shown.any(axis=(1 - axis, 2)))
+        if not filled.size:
+            return (slice(None),) * 2
+        margin = 1 + (filled[-1] - filled[0]) // 20
+        frame.append(slice(max(filled[0] - margin, 0), filled[-1] + 1 + margin))
+    return tuple(frame)
+
+
+def _draw(
+    rows: Sequence[Sequence[np.ndarray]],
+    names: Sequence[str],
+    captions: Sequence[str | None],
+    title: str,
+    aspect: float,
+    cmaps: Sequence[str],
+    sides: bool,
+    notes: Sequence[str],
+) -> Figure:
+    """Rows of slices, x to the right and y upwards; a pixel is `aspect` times as high as wide."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    nx, ny = rows[0][0].shape[:2]
+    left, right, top, bottom, gap = 0.4, 0.1, 0.55, 0.4 if any(captions) else 0.1, 0.06
+    panel = PANEL_HEIGHT * nx / (ny * aspect)
+    width = max(left + len(captions) * (panel + gap) + right, 5.0)
+    lines = [line for note in notes for line in textwrap.wrap(note, int(width * CHARACTERS_PER_INCH))]
+    bottom += (len(lines) + 1) * LINE_HEIGHT if lines else 0
+    height = top + len(rows) * (PANEL_HEIGHT + gap) + bottom
+
+    figure = Figure(figsize=(width, height), facecolor="black")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(rows), len(captions), squeeze=False)
+    figure.subplots_adjust(
+        left / width,
+        bottom / height,
+        1 - right / width,
+        1 - top / height,
+        wspace=gap / panel,
+        hspace=gap / PANEL_HEIGHT,
+    )
+    for row, name, cmap, line in zip(rows, names, cmaps, axes, strict=True):
+        for values, panel_axes in zip(row, line, strict=True):
+            _draw_slice(panel_axes, values, aspect, cmap, sides)
+        line[0].set_ylabel(name, color="white", fontsize=13)
+    for caption, panel_axes in zip(captions, axes[-1], strict=True):
+        panel_axes.set_xlabel(caption or "", color="white", fontsize=11)
+    for number, line in enumerate(reversed(lines)):
+        figure.text(left / width, (number + 0.7) * LINE_HEIGHT / height, line, color="white", fontsize=9, va="center")
+    figure.text(0.5, 1 - 0.5 * top / height, title, color="white", fontsize=15, ha="center", va="center")
+    return figure
+
+
+def _draw_slice(axes: Axes, values: np.ndarray, aspect: float, cmap: str, sides: bool) -> None:
+    axes.imshow(
+        values.swapaxes(0, 1), origin="lower", aspect=aspect, cmap=cmap, vmin=0, vmax=1, interpolation="nearest"
+    )
+    axes.set(xticks=[], yticks=[], facecolor="black")
+    axes.spines[:].set_visible(False)
+    if sides:
+        for x, side, align in ((0.01, "R", "left"), (0.99, "L", "right")):
+            axes.text(x, 0.99, side, color="0.8", fontsize=9, ha=align, va="top", transform=axes.transAxes)

@@ -1,0 +1,151 @@
+"""Linear registration by elastix, on worlds of this library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from nibabel.affines import voxel_sizes
+from scipy import ndimage
+
+from fusion_nets.clinical.grids import affine_of
+
+from .resampling import resample_onto
+
+__all__ = ["align"]
+
+FINEST = 2.0
+"""Spacing in mm to which finer images are brought: finer ones cost time and tell no more of six or twelve numbers."""
+
+FEWEST = 8
+"""Voxels that are left along every axis that has them."""
+
+MARGIN = 6.0
+"""In mm: what is that near to the patient counts too, since it holds the edge against air."""
+
+TO_LPS = np.array([-1.0, -1.0, 1.0])
+
+PARAMETERS = {
+    "Registration": "MultiResolutionRegistration",
+    "FixedInternalImagePixelType": "float",
+    "MovingInternalImagePixelType": "float",
+    "FixedImagePyramid": "FixedSmoothingImagePyramid",
+    "MovingImagePyramid": "MovingSmoothingImagePyramid",
+    "NumberOfResolutions": "3",
+    "Metric": "AdvancedMattesMutualInformation",
+    "NumberOfHistogramBins": "32",
+    "ImageSampler": "RandomCoordinate",
+    "NumberOfSpatialSamples": "4000",
+    "NewSamplesEveryIteration": "true",
+    "RequiredRatioOfValidSamples": "0.05",
+    "Interpolator": "LinearInterpolator",
+    "Optimizer": "AdaptiveStochasticGradientDescent",
+    "MaximumNumberOfIterations": "300",
+    "AutomaticScalesEstimation": "true",
+    "AutomaticTransformInitialization": "false",
+    "HowToCombineTransforms": "Compose",
+    "Resampler": "DefaultResampler",
+    "ResampleInterpolator": "FinalLinearInterpolator",
+    "ErodeMask": "false",
+    "RandomSeed": "0",
+    "WriteResultImage": "false",
+}
+
+
+def align(
+    fixed: MetaTensor,
+    moving: MetaTensor,
+    content: np.ndarray,
+    grid: np.ndarray,
+    start: np.ndarray,
+    centre: np.ndarray,
+    affine: bool,
+) -> np.ndarray:
+    """Map the fixed image's world to the moving image's, so that their mutual information is greatest.
+
+    Args:
+        fixed: (1, H, W, D).
+        moving: (1, H', W', D').
+        content: (X, Y, Z) bool, where the fixed image counts; something is true.
+        grid: (4, 4), affine of these voxels, which may be fewer than the image's.
+        start: (4, 4), a first guess of the result.
+        centre: (3,) in mm of the fixed image's world, to turn about.
+        affine: look for scaling and shear too, after rotation and shift.
+
+    Returns:
+        (4, 4) float64, RAS in mm.
+
+    Raises:
+        RuntimeError: if elastix gives up.
+    """
+    import itk
+
+    fixed_image, moving_image = _as_itk(fixed), _as_itk(moving, np.linalg.inv(start))
+    parameters = itk.ParameterObject.New()
+    about = [str(value) for value in centre * TO_LPS]
+    for kind in ("EulerTransform", "AffineTransform")[: 2 if affine else 1]:
+        values = {key: [value] for key, value in PARAMETERS.items()}
+        parameters.AddParameterMap(values | {"Transform": [kind], "CenterOfRotationPoint": about})
+    method = itk.ElastixRegistrationMethod.New(fixed_image, moving_image)
+    method.SetParameterObject(parameters)
+    method.SetFixedMask(_mask(content, grid))
+    method.SetLogToConsole(False)
+    method.SetNumberOfThreads(1)  # sums over threads would depend on how many there are
+    method.Update()
+    result = method.GetTransformParameterObject()
+    matrix = np.eye(4)
+    for step in range(result.GetNumberOfParameterMaps()):
+        matrix = _matrix(result.GetParameterMap(step)) @ matrix
+    return start @ matrix
+
+
+def _as_itk(image: MetaTensor, world: np.ndarray | None = None) -> Any:
+    """The image in ITK's world, its voxels made large enough, and moved."""
+    affine, sizes = affine_of(image), np.array(image.shape[1:])
+    scale = np.clip(FINEST / voxel_sizes(affine), 1, np.maximum(sizes / FEWEST, 1))
+    if (scale > 1.25).any():
+        coarse = affine @ np.diag([*scale, 1.0])
+        coarse[:3, 3] += affine[:3, :3] @ ((scale - 1) / 2)
+        size = np.floor(sizes / scale + 1e-6).astype(int)
+        image = resample_onto(image, MetaTensor(torch.zeros(1, *size), affine=torch.from_numpy(coarse)))
+        affine = coarse
+    return _itk_image(image[0].numpy(), affine if world is None else world @ affine)
+
+
+def _itk_image(values: np.ndarray, affine: np.ndarray) -> Any:
+    import itk
+
+    spacing = voxel_sizes(affine)
+    made = itk.image_from_array(np.ascontiguousarray(values.T))
+    made.SetSpacing(spacing.tolist())
+    made.SetOrigin((affine[:3, 3] * TO_LPS).tolist())
+    made.SetDirection(itk.matrix_from_array(np.ascontiguousarray(affine[:3, :3] * TO_LPS[:, None] / spacing)))
+    return made
+
+
+def _mask(content: np.ndarray, affine: np.ndarray) -> Any:
+    """Where the fixed image counts, with a margin."""
+    near = ndimage.distance_transform_edt(~content, sampling=voxel_sizes(affine)) <= MARGIN
+    return _itk_image(near.astype(np.uint8), affine)
+
+
+def _matrix(parameters: Any) -> np.ndarray:
+    """What a transform of elastix does, (4, 4) RAS."""
+    import itk
+
+    numbers = np.array([float(value) for value in parameters["TransformParameters"]])
+    centre = np.array([float(value) for value in parameters["CenterOfRotationPoint"]])
+    if parameters["Transform"][0] == "EulerTransform":
+        rotation = itk.Euler3DTransform[itk.D].New()
+        rotation.SetComputeZYX(parameters["ComputeZYX"][0] == "true")
+        rotation.SetRotation(*numbers[:3].tolist())
+        linear = itk.array_from_matrix(rotation.GetMatrix())
+    else:
+        linear = numbers[:9].reshape(3, 3)
+    lps = np.eye(4)
+    lps[:3, :3] = linear
+    lps[:3, 3] = centre + numbers[-3:] - linear @ centre
+    flip = np.diag([*TO_LPS, 1.0])
+    return flip @ lps @ flip

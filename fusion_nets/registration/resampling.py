@@ -1,0 +1,174 @@
+"""Bring an image onto the grid of another by physical coordinates."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.networks.layers import AffineTransform
+from scipy.fft import next_fast_len
+
+from fusion_nets.clinical.grids import affine_of, as_volume, is_one_grid, voxels_between
+
+__all__ = ["air", "resample_onto"]
+
+FWHM = 2 * np.sqrt(2 * np.log(2))
+"""Of a Gaussian, in standard deviations."""
+
+REACH = 4.0
+"""Of a Gaussian, in standard deviations: what is further off does not count."""
+
+LEAST_BLUR = 0.15
+"""Standard deviation, in voxels of the overlay, below which smoothing changes nothing that is seen."""
+
+SPREAD = 0.02
+"""Share of the smoothing's variance that is added in every direction where the grids are oblique to each other: a
+lattice cannot carry a blur along a line that passes between its points."""
+
+
+def air(image: MetaTensor) -> float:
+    """The value of nothing: -1000 HU in CT, 0 in PET, SPECT and what has a white, else the image's minimum."""
+    units, modality = image.meta.get("units"), image.meta.get("modality")
+    if units == "HU":
+        return -1000.0
+    if units in ("SUV", "Bq/ml", "counts") or modality in ("PT", "NM") or image.meta.get("white") is not None:
+        return 0.0
+    return float(image.min())
+
+
+def resample_onto(overlay: MetaTensor, anatomy: MetaTensor, transform: np.ndarray | None = None) -> MetaTensor:
+    """Resample an image onto the grid of another, by where both lie in the world.
+
+    Linear interpolation, channel by channel. Where the anatomy's voxels are larger than the overlay's, the overlay is
+    smoothed first, as far as, and along the directions in which, they are: by a Gaussian whose covariance is the
+    difference of those of the two grids' point spread functions, each a voxel wide at half maximum (Cardoso et al.,
+    "Scale factor point spread function matching", MICCAI 2015); the grids may be oblique to each other. Within half a
+    voxel of the overlay's outermost voxels, their values hold; beyond, :func:`air` fills.
+
+    Args:
+        overlay: (C, H, W[, D]); a single slice is as thick as its affine says.
+        anatomy: (C', H', W'[, D']), of which only the grid counts.
+        transform: anatomy's world to overlay's world, (4, 4), RAS in mm; by default they are the same.
+
+    Returns:
+        (C, H', W'[, D']) float32 with the anatomy's affine and the overlay's other metadata. Where the grids are one
+        (to a tenth of a voxel) and no transform is given, the values are the overlay's, bit for bit.
+    """
+    meta = {**overlay.meta, "affine": anatomy.affine.clone(), "spatial_shape": np.array(anatomy.shape[1:])}
+    if _is_identity(transform) and is_one_grid(overlay, anatomy):
+        return MetaTensor(overlay.as_tensor().float().clone(), meta=meta)
+    source, target = as_volume(overlay), as_volume(anatomy)
+    size, outside = tuple(target.shape[1:]), air(overlay)
+    between = voxels_between(source, target, transform)
+    covariance = _blur(affine_of(source), affine_of(target), transform)
+    box = _box(between, size, source.shape[1:], REACH * np.sqrt(covariance.diagonal()))
+    if box is None:
+        moved = torch.full((source.shape[0], *size), outside)
+    else:
+        part = (slice(None), *box)
+        values = source.as_tensor().float()[part]
+        values = _smoothed(values, covariance) if covariance.any() else values
+        first = np.eye(4)
+        first[:3, 3] = [-part.start for part in box]
+        resample = AffineTransform(
+            normalized=False, mode="bilinear", padding_mode="border", align_corners=False, reverse_indexing=True
+        )
+        theta = torch.from_numpy(first @ between).float()
+        moved = torch.stack([resample(one[None, None], theta, size)[0, 0] for one in values])
+        moved[:, _is_outside(between, size, source.shape[1:])] = outside
+    return MetaTensor(moved.reshape(source.shape[0], *anatomy.shape[1:]), meta=meta)
+
+
+def _is_identity(transform: np.ndarray | None) -> bool:
+    return transform is None or np.array_equal(transform, np.eye(4))
+
+
+def _blur(source: np.ndarray, target: np.ndarray, transform: np.ndarray | None) -> np.ndarray:
+    """Covariance of the smoothing in voxels of the source, (3, 3); zero where none is needed."""
+    cells = target[:3, :3] if transform is None else transform[:3, :3] @ target[:3, :3]
+    variances, axes = np.linalg.eigh(cells @ cells.T - source[:3, :3] @ source[:3, :3].T)
+    world = (axes * variances.clip(0)) @ axes.T / FWHM**2
+    to_voxels = np.linalg.inv(source[:3, :3])
+    covariance = to_voxels @ world @ to_voxels.T
+    total = covariance.trace()
+    if np.linalg.eigvalsh(covariance).max() <= LEAST_BLUR**2:
+        return np.zeros((3, 3))
+    across = covariance - np.diag(covariance.diagonal())
+    if np.abs(across).max() <= 1e-6 * total:
+        return np.diag(covariance.diagonal().clip(0))
+    return covariance + SPREAD * total * np.eye(3)
+
+
+def _box(between: np.ndarray, size: tuple[int, ...], shape: torch.Size, reach: np.ndarray) -> tuple[slice, ...] | None:
+    """The part of the source that counts for the target; None where they do not meet."""
+    ends = np.array(np.meshgrid(*([-0.5, n - 0.5] for n in size), indexing="ij")).reshape(3, -1)
+    there = between[:3, :3] @ ends + between[:3, 3:]
+    box = []
+    for low, high, n, beyond in zip(there.min(1), there.max(1), shape, reach, strict=True):
+        start, stop = max(int(np.floor(low - beyond)) - 1, 0), min(int(np.ceil(high + beyond)) + 2, n)
+        if start >= stop:
+            return None
+        box.append(slice(start, stop))
+    return tuple(box)
+
+
+def _smoothed(values: torch.Tensor, covariance: np.ndarray) -> torch.Tensor:
+    """Values (C, X, Y, Z) under the discrete Gaussian of a covariance in voxels squared.
+
+    Its spectrum is a product of exp(weight (cos(2 pi step . f) - 1)) over steps between voxels (Lindeberg, IEEE Trans
+    PAMI 12:234, 1990): unlike a Gaussian sampled in space or in frequency, it is never negative and has exactly this
+    covariance, however narrow.
+    """
+    reach = np.ceil(REACH * np.sqrt(covariance.diagonal())).astype(int)
+    shape = values.shape[1:]
+    sides = [(int(r), next_fast_len(n + 2 * int(r), real=True) - n - int(r)) for n, r in zip(shape, reach, strict=True)]
+    padding = [width for side in reversed(sides) for width in side]
+    padded = torch.nn.functional.pad(values[None], padding, mode="replicate")[0]
+    full = padded.shape[1:]
+    frequencies = (
+        torch.fft.fftfreq(full[0])[:, None, None],
+        torch.fft.fftfreq(full[1])[None, :, None],
+        torch.fft.rfftfreq(full[2])[None, None, :],
+    )
+    damping = torch.ones(1, 1, 1)
+    for weight, step in _steps(covariance):
+        along = sum(int(n) * f for n, f in zip(step, frequencies, strict=True) if n)
+        damping = damping * (weight * (torch.cos(2 * torch.pi * along) - 1)).exp()
+    inside = tuple(slice(before, before + n) for (before, _), n in zip(sides, shape, strict=True))
+    return torch.stack([torch.fft.irfftn(torch.fft.rfftn(one) * damping, s=full)[inside] for one in padded])
+
+
+def _steps(covariance: np.ndarray) -> list[tuple[float, np.ndarray]]:
+    """The covariance as a sum of weight * step step^T over at most six steps between voxels, all weights positive.
+
+    Selling's decomposition (J. reine angew. Math. 77:143, 1874): of a basis of the lattice and minus its sum, those two
+    that form the sharpest angle are turned until none is sharp.
+    """
+    base = np.vstack([np.eye(3), -np.ones(3)])
+    pairs = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+    for _ in range(100):
+        products = base @ covariance @ base.T
+        i, j = max(pairs, key=lambda pair: products[pair])
+        if products[i, j] <= 1e-9 * covariance.trace():
+            break
+        k, m = {0, 1, 2, 3} - {i, j}
+        base[[k, m]] += base[i]
+        base[i] *= -1
+    products = base @ covariance @ base.T
+    steps = []
+    for i, j in pairs:
+        k, m = {0, 1, 2, 3} - {i, j}
+        if products[i, j] < 0:
+            steps.append((-float(products[i, j]), np.cross(base[k], base[m])))
+    return steps
+
+
+def _is_outside(between: np.ndarray, size: tuple[int, ...], shape: torch.Size) -> torch.Tensor:
+    """Which voxels of the target, (H, W, D), lie outside the source's field of view."""
+    steps = [torch.arange(n, dtype=torch.float32).reshape([-1 if i == a else 1 for i in range(3)])
+             for a, n in enumerate(size)]  # fmt: skip
+    outside = torch.zeros(size, dtype=torch.bool)
+    for row, n in zip(between[:3], shape, strict=True):
+        there = row[0] * steps[0] + row[1] * steps[1] + row[2] * steps[2] + row[3]
+        outside |= (there < -0.5 - 1e-3) | (there > n - 0.5 + 1e-3)
+    return outside
