@@ -48,6 +48,15 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--format", choices=("nifti", "dicom"), default="nifti", help="nifti: one grid; dicom: three")
     command.set_defaults(run=_sample)
 
+    command = commands.add_parser("simulate", help="write pairs whose lesions are known; a stopped run can go on")
+    command.add_argument("--output_dir", required=True, metavar="FOLDER", help="set to make or to add to")
+    command.add_argument("--modalities", nargs="+", default=["CT", "PT", "NM"], metavar="CODE", help="CT, PT, NM")
+    for name, value, what in (("count", 300, "pairs"), ("seed", 0, "which pairs"), ("size", 256, "pixels of a side")):
+        command.add_argument(f"--{name}", type=int, default=value, help=f"{what} (default: %(default)s)")
+    command.add_argument("--lesions", type=int, default=3, help="most in each pair (default: %(default)s)")
+    command.add_argument("--shapes_share", type=float, default=0.4, help="pairs without anatomy (default: %(default)s)")
+    command.set_defaults(run=_simulate)
+
     command = commands.add_parser("fuse", help="fuse two series: DICOM, NIfTI, NRRD, MHA or pictures in and out")
     for name in ("anatomy", "overlay"):
         command.add_argument(f"--{name}", required=True, metavar="PATH", help="folder of a DICOM series, or a file")
@@ -142,9 +151,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--device", default="cpu", help="where the metrics are computed (default: %(default)s)")
     command.set_defaults(run=_evaluate)
 
-    command = commands.add_parser(
-        "slices", help="make a training set of studies; a stopped run goes on when it is started again"
-    )
+    command = commands.add_parser("slices", help="make a training set of studies; a stopped run can go on")
     command.add_argument("--datalist", required=True, metavar="JSON", help="the pairs")
     command.add_argument("--dataset_dir", required=True, metavar="FOLDER", help="training set to make or to add to")
     command.add_argument("--section", default="train", help="train, val or another (default: %(default)s)")
@@ -199,8 +206,14 @@ def _sample(arguments: argparse.Namespace) -> None:
     from fusion_nets.simulation import write_sample_study
 
     written = write_sample_study(arguments.output_dir, arguments.seed, arguments.spacing, arguments.format)
-    for path in written.values():
-        print(path)
+    print(*written.values(), sep="\n")
+
+
+def _simulate(arguments: argparse.Namespace) -> None:
+    from fusion_nets.workflows import write_simulated_set
+
+    options = {name: value for name, value in vars(arguments).items() if name not in ("command", "run")}
+    print(*write_simulated_set(**options).values(), sep="\n")
 
 
 def _fuse(arguments: argparse.Namespace) -> None:

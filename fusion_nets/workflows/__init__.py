@@ -10,6 +10,7 @@ from .fusing import find_bundle, fuse_pair, kept_network
 from .inference import PairStream, SlicewiseInferer
 from .preservation import PairReport, ReportPreservation, ReportSaver
 from .processes import leave_process_group
+from .simulating import write_simulated_set
 from .slicing import slice_pairs
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "leave_process_group",
     "load_weights",
     "slice_pairs",
+    "write_simulated_set",
 ]
