@@ -1,5 +1,7 @@
 """Images in words: describers, findings, and the encoder that makes vectors of text."""
 
+from fusion_nets.moved import tell_moved
+
 from .findings import Finding, parse_findings, write_findings
 from .generated import GeneratedText
 from .given import GivenText
@@ -26,3 +28,5 @@ __all__ = [
     "write_findings",
     "write_truth",
 ]
+
+tell_moved(__name__)
