@@ -12,6 +12,7 @@ from .fusing import find_bundle, fuse_pair, kept_network
 from .inference import PairStream, SlicewiseInferer
 from .preservation import DescriptionPreservation, DescriptionSaver, PairDescriptions
 from .processes import leave_process_group
+from .simulating import write_simulated_set
 from .slicing import slice_pairs
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "leave_process_group",
     "load_weights",
     "slice_pairs",
+    "write_simulated_set",
 ]
 
 tell_moved(__name__)
