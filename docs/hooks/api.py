@@ -18,6 +18,7 @@ PACKAGES = [
         "fusion_nets.text",
         "fusion_nets.text.ofa",
         "evaluation",
+        "evaluation.observers",
         "evaluation.report",
     ),
 ]
