@@ -9,7 +9,7 @@ from monai.config import KeysCollection
 from monai.transforms import Compose, MapTransform, Transform
 from monai.utils import TransformBackends, ensure_tuple
 
-from fusion_nets.clinical import ImageError
+from fusion_nets.clinical import ImageError, Reason
 
 __all__ = ["CheckLuminancesd", "WhereGivend"]
 
@@ -62,13 +62,18 @@ class CheckLuminancesd(MapTransform):
             image = d[key]
             where = getattr(image, "meta", {}).get("filename_or_obj", key)
             if image.ndim not in (3, 4) or image.shape[0] != 2:
-                raise ImageError(f"{where}: shape {tuple(image.shape)}; two channels are accepted, anatomy and overlay")
+                raise ImageError(
+                    Reason.SHAPE, f"{where}: shape {tuple(image.shape)}; two channels are accepted, anatomy and overlay"
+                )
             if min(image.shape[1:3]) < self.smallest:
                 size = f"{self.smallest} x {self.smallest}"
-                raise ImageError(f"{where}: size {tuple(image.shape[1:])}; slices of {size} or more are accepted")
+                raise ImageError(
+                    Reason.TOO_SMALL, f"{where}: size {tuple(image.shape[1:])}; slices of {size} or more are accepted"
+                )
             low, high = float(image.min()), float(image.max())
             if not (low >= 0 and high <= 1):
                 raise ImageError(
-                    f"{where}: values from {low:g} to {high:g}; accepted are luminances from 0 (black) to 1 (white)"
+                    Reason.VALUES,
+                    f"{where}: values from {low:g} to {high:g}; accepted are luminances from 0 (black) to 1 (white)",
                 )
         return d
