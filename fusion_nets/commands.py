@@ -10,7 +10,18 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["DESCRIBERS", "convert", "describe", "evaluate", "fuse", "import_weights", "montage", "sample", "slices"]
+__all__ = [
+    "DESCRIBERS",
+    "convert",
+    "describe",
+    "evaluate",
+    "fuse",
+    "import_weights",
+    "montage",
+    "sample",
+    "simulate",
+    "slices",
+]
 
 DESCRIBERS = {"measured": "MeasuredText", "given": "GivenText", "generated": "GeneratedText"}
 """By what `describe` describes, and the names of these classes in `fusion_nets.text`."""
@@ -21,6 +32,16 @@ def sample(arguments: argparse.Namespace) -> None:
     from fusion_nets.simulation import write_sample_study
 
     written = write_sample_study(arguments.output_dir, arguments.seed, arguments.spacing, arguments.format)
+    for path in written.values():
+        print(path)
+
+
+def simulate(arguments: argparse.Namespace) -> None:
+    """Write a set of simulated pairs."""
+    from fusion_nets.workflows import write_simulated_set
+
+    names = ("count", "seed", "size", "modalities", "shapes_share", "upright", "lesions")
+    written = write_simulated_set(arguments.output_dir, **{name: getattr(arguments, name) for name in names})
     for path in written.values():
         print(path)
 
@@ -109,10 +130,10 @@ def montage(arguments: argparse.Namespace) -> None:
     if arguments.transform:
         images[1].affine = torch.linalg.inv(torch.from_numpy(read_transform(arguments.transform))) @ images[1].affine
     notes = []
-    if arguments.report:
-        report = json.loads(Path(arguments.report).read_text(encoding="utf-8"))
+    if arguments.description:
+        description = json.loads(Path(arguments.description).read_text(encoding="utf-8"))
         titles = {"anatomy": arguments.titles[0], "overlay": arguments.titles[1], "fused": arguments.titles[-1]}
-        notes = [f"{title}: {report[f'{image}_text']}" for image, title in titles.items()]
+        notes = [f"{title}: {description[f'{image}_text']}" for image, title in titles.items()]
     written = write_montage(
         arguments.output,
         anatomy=images[0],

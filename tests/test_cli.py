@@ -90,11 +90,11 @@ def test_what_the_montage_gets(tmp_path, monkeypatch):
     np.testing.assert_array_equal(got["fused"][0].affine, np.diag([1, 2, 3, 1]))
     assert got["notes"] == []
 
-    report = {"anatomy_text": "Axial MR.", "overlay_text": "Axial PET.", "fused_text": "Both.", "scores": {}}
-    (tmp_path / "report.json").write_text(json.dumps(report))
+    description = {"anatomy_text": "Axial MR.", "overlay_text": "Axial PET.", "fused_text": "Both.", "scores": {}}
+    (tmp_path / "description.json").write_text(json.dumps(description))
     several = ["--fused", single, grey, "--titles", "MRI", "PET", "One", "Other"]
     arguments = [*montage_arguments(tmp_path, anatomy=deep, overlay=grey), *several]
-    assert cli.main([*arguments, "--report", str(tmp_path / "report.json")]) == 0
+    assert cli.main([*arguments, "--description", str(tmp_path / "description.json")]) == 0
     assert len(got["fused"]) == 2
     assert got["windows"] == [(0, 65535), (0, 255), None, (0, 255)]
     assert got["notes"] == ["MRI: Axial MR.", "PET: Axial PET.", "Other: Both."]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +14,7 @@ __all__ = ["TISSUES", "Scene", "head_scene", "shapes_scene"]
 
 TISSUES = ("grey", "white", "csf", "bone", "diploe", "muscle", "fat", "striatum")
 """Of a head; what the fractions leave is air. Striatum is a part of grey matter."""
+_PLANES = ("axial", "coronal", "sagittal")
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,9 @@ class Scene:
         spacing: of the pixels in mm.
         is_head: whether these are the tissues of a head.
         world: (3, H, W), where every pixel lies in the head, MNI millimetres (RAS); shapes have none.
-        brain: (H, W), the fraction of brain; of shapes, of any of them.
+        brain: (H, W), the fraction of grey and white matter; of shapes, of any of them.
         body: (H, W), depth under the skin in mm, negative in air; shapes have none.
+        plane: "axial", "coronal" or "sagittal" of a head that is shown upright, else "".
     """
 
     fractions: np.ndarray
@@ -33,7 +36,8 @@ class Scene:
     is_head: bool
     brain: np.ndarray
     world: np.ndarray | None = None
-    body: np.ndarray | None = field(default=None, repr=False)
+    body: np.ndarray | None = None
+    plane: str = ""
 
     def mixed(self, levels: np.ndarray) -> np.ndarray:
         """(H, W), the sum of the tissues' levels."""
@@ -50,7 +54,7 @@ def head_scene(rng: np.random.Generator, size: tuple[int, int], spacing: float, 
         upright: as a reader is shown it, tilted a little: axial and coronal slices with the patient's right at the
             picture's left, sagittal ones with the face at its left. Otherwise it may be turned at will.
     """
-    world = _plane(rng, size, spacing, upright)
+    plane, world = _plane(rng, size, spacing, upright)
     channels, labels = packed_head().sample(world)
     grey, white, brain, _, striatum, height, face, base = channels
     u = rng.uniform
@@ -58,7 +62,7 @@ def head_scene(rng: np.random.Generator, size: tuple[int, int], spacing: float, 
     height = height + smooth_field(rng, size, u(15, 35) / spacing) * u(0.2, 1.2)
     brain = sigmoid((brain - 0.5) / u(0.08, 0.16))
     soft = _folded(rng, grey, white, brain, height, spacing)
-    gap, skull, scalp = u(0, 3), u(3.5, 8), u(3, 9)
+    gap, skull, scalp = u(0, 3), u(4, 10), u(3, 9)
     if rng.random() < 0.1:
         scalp = 1.0
     thickness = np.maximum(skull + smooth_field(rng, size, 25 / spacing) * u(0, 1.2), 2.5)
@@ -79,7 +83,8 @@ def head_scene(rng: np.random.Generator, size: tuple[int, int], spacing: float, 
         if name != "air":
             tissues[name] = tissues[name] + part
 
-    _paint_face(rng, paint, labels, depth, spacing)
+    _paint_flesh(rng, paint, sigmoid((np.minimum(face, depth) - 5) / 1.5), spacing)
+    _paint_face(paint, labels, depth, spacing)
     bone = within(gap + thickness - height)
     table = u(1.2, 2.2)
     marrow = (
@@ -87,7 +92,7 @@ def head_scene(rng: np.random.Generator, size: tuple[int, int], spacing: float, 
     )
     paint("bone", np.maximum(bone, within(base)))
     paint("diploe", marrow * (1 - within(base)))
-    _paint_face(rng, paint, np.where(base > 0, labels, 0), depth, spacing)
+    _paint_face(paint, np.where(base > 0, labels, 0), depth, spacing)
     paint("csf", within(gap - height))
     for name, part in soft.items():
         paint_part = part * brain
@@ -97,7 +102,8 @@ def head_scene(rng: np.random.Generator, size: tuple[int, int], spacing: float, 
     nuclei = striatum * tissues["grey"]
     tissues["striatum"], tissues["grey"] = nuclei, tissues["grey"] - nuclei
     fractions = np.stack([tissues[name] for name in TISSUES]).astype(np.float32)
-    return Scene(np.clip(fractions, 0, 1), spacing, True, brain.astype(np.float32), world, depth)
+    matter = np.clip(fractions[[0, 1, 7]].sum(0), 0, 1)
+    return Scene(np.clip(fractions, 0, 1), spacing, True, matter, world, depth, plane if upright else "")
 
 
 def shapes_scene(rng: np.random.Generator, size: tuple[int, int], spacing: float) -> Scene:
@@ -118,8 +124,8 @@ def shapes_scene(rng: np.random.Generator, size: tuple[int, int], spacing: float
     return Scene(fractions, spacing, False, fractions.sum(0))
 
 
-def _plane(rng: np.random.Generator, size: tuple[int, int], spacing: float, upright: bool) -> np.ndarray:
-    """World coordinates of every pixel, (3, H, W): a plane, scaled, turned and bent."""
+def _plane(rng: np.random.Generator, size: tuple[int, int], spacing: float, upright: bool) -> tuple[str, np.ndarray]:
+    """World coordinates of every pixel, (3, H, W), of a plane that is scaled, turned and bent; and what it was."""
     kind = rng.choice(3, p=[0.6, 0.2, 0.2])
     # directions of a row's step downwards, of a column's step to the right, and across, in RAS
     down, right, across = {
@@ -142,7 +148,7 @@ def _plane(rng: np.random.Generator, size: tuple[int, int], spacing: float, upri
     columns = (np.arange(size[1], dtype=np.float32) - (size[1] - 1) / 2) * spacing + shift[1]
     a = rows[:, None] * stretch[0] + bend[0]
     b = columns[None] * stretch[1] + bend[1]
-    return (
+    return _PLANES[int(kind)], (
         centre.astype(np.float32)[:, None, None]
         + axes[0].astype(np.float32)[:, None, None] * a
         + axes[1].astype(np.float32)[:, None, None] * b
@@ -194,9 +200,23 @@ def _folded(
     return dict(zip(("grey", "white", "csf"), soft, strict=True))
 
 
-def _paint_face(rng, paint, labels, depth, spacing) -> None:  # type: ignore[no-untyped-def]
-    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=len(LABELS)))
+_Paint = Callable[[str, np.ndarray], None]
+
+
+def _paint_flesh(rng: np.random.Generator, paint: _Paint, where: np.ndarray, spacing: float) -> None:
+    """Muscles, fat, bones and air ways of face and neck, none of them where it is in a head."""
+    if rng.random() < 0.15 or not (where > 0.5).any():
+        return
+    heights = smooth_field(rng, where.shape, rng.uniform(2.5, 7) / spacing, 5)
+    heights += np.array([1.5, 0.9, 0.0, -0.2, -0.5], dtype=np.float32)[:, None, None]
+    chosen = np.argmax(heights, axis=0)
+    for code, name in ((1, "fat"), (2, "bone"), (3, "diploe"), (4, "air")):
+        paint(name, blur((chosen == code).astype(np.float32), 0.6) * where)
+
+
+def _paint_face(paint: _Paint, labels: np.ndarray, depth: np.ndarray, spacing: float) -> None:
+    """The modelled parts: orbits, nose, sinuses."""
     under = sigmoid((depth - 1.5) / 0.6)
-    for code in present[present > 0]:
+    for code in np.unique(labels[labels > 0]):
         name = {"vitreous": "csf", "lens": "muscle"}.get(LABELS[code], LABELS[code])
         paint(name, blur((labels == code).astype(np.float32), 0.7 / spacing) * under)

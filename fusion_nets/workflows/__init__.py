@@ -1,5 +1,7 @@
 """What MONAI's engines, inferers and handlers lack for fusion, and the making of image-text datalists."""
 
+from fusion_nets.moved import tell_moved
+
 from .batches import CriticBatch, DescribedBatch, FeatureReplay, NoisyBatch, PairBatch
 from .captions import BestDescriber, CaptionBatch, GeneratingInferer, TextScore
 from .cases import CaseMetrics, CaseRecords
@@ -8,8 +10,9 @@ from .describing import describe_pairs
 from .evaluating import evaluate_methods
 from .fusing import find_bundle, fuse_pair, kept_network
 from .inference import PairStream, SlicewiseInferer
-from .preservation import PairReport, ReportPreservation, ReportSaver
+from .preservation import DescriptionPreservation, DescriptionSaver, PairDescriptions
 from .processes import leave_process_group
+from .simulating import write_simulated_set
 from .slicing import slice_pairs
 
 __all__ = [
@@ -20,15 +23,15 @@ __all__ = [
     "CaseRecords",
     "CriticBatch",
     "DescribedBatch",
+    "DescriptionPreservation",
+    "DescriptionSaver",
     "EpochSeed",
     "FeatureReplay",
     "GeneratingInferer",
     "NoisyBatch",
     "PairBatch",
-    "PairReport",
+    "PairDescriptions",
     "PairStream",
-    "ReportPreservation",
-    "ReportSaver",
     "RunningCheckpoint",
     "SlicewiseInferer",
     "TextScore",
@@ -40,4 +43,7 @@ __all__ = [
     "leave_process_group",
     "load_weights",
     "slice_pairs",
+    "write_simulated_set",
 ]
+
+tell_moved(__name__)

@@ -5,7 +5,7 @@ from monai.transforms import Lambdad
 from refusals import refused
 
 from fusion_nets.clinical import ImageError, Reason
-from fusion_nets.transforms import CheckLuminancesd, WhereGivend
+from fusion_nets.transforms import CheckLuminances, CheckLuminancesd, WhereGiven, WhereGivend
 
 
 def test_transforms_what_has_all_keys():
@@ -49,6 +49,17 @@ def test_two_luminances_pass_unchanged(shape):
 def test_others_are_refused(image, reason):
     with refused(reason):
         CheckLuminancesd()({"image": image})
+
+
+def test_twins():
+    image = torch.rand(2, 32, 32)
+    assert CheckLuminances()(image) is image
+    with refused(Reason.SHAPE, "pair 3: "):
+        CheckLuminances()(image[:1], "pair 3")
+    with refused(Reason.SHAPE, "pred: "):
+        CheckLuminancesd("pred")({"pred": image[:1]})
+    assert WhereGiven([lambda x: x + 1, lambda x: x * 2])(3) == 8
+    assert WhereGiven([lambda x: x + 1])(None) is None
 
 
 def test_refusal_names_the_file():

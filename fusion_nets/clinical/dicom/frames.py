@@ -179,7 +179,8 @@ def _nuclear_medicine(where: str, header: Dataset, count: int) -> list[Dataset]:
     if position is None or orientation is None:
         raise ImageError(
             Reason.INCOMPLETE,
-            f"{where}: DetectorInformationSequence lacks ImagePositionPatient or ImageOrientationPatient; both are accepted",
+            f"{where}: DetectorInformationSequence lacks ImagePositionPatient or ImageOrientationPatient; "
+            "both are accepted",
         )
     if count > 1 and not spacing:
         raise ImageError(
