@@ -75,7 +75,7 @@ def test_killed_and_started_again_equals_one_process(datalist, tiny_weights, tex
     alone, both, stops = tmp_path / "alone", tmp_path / "both", tmp_path / "stops.json"
     configs = ["inference.json", "evaluate.json"]
     options = {"datalist": datalist, "describe": True, "text_encoder_model": text_encoder}
-    with pytest.raises(SystemExit, match="1 of 5 pairs"):
+    with pytest.raises(SystemExit, match="1 of 5"):
         SMFUSION.fuse(tiny_weights, alone, configs, **options)
 
     configs.append("multi_gpu_inference.json")
