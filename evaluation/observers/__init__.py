@@ -1,6 +1,6 @@
 """What can still be seen: contrast recovery of lesions, and a model observer that looks for them."""
 
-from evaluation.observers.colour import cielab
+from evaluation.observers.cielab import cielab
 from evaluation.observers.hotelling import (
     add_internal_noise,
     area_under_curve,
@@ -13,7 +13,7 @@ from evaluation.observers.hotelling import (
 )
 from evaluation.observers.lesion_handlers import ContrastRecovery, LostLesions, ObserverArea, lesions_from_engine
 from evaluation.observers.lesion_metrics import ContrastRecoveryMetric, LostLesionsMetric, ObserverAreaMetric
-from evaluation.observers.lesions import (
+from evaluation.observers.insertion import (
     LESION_KINDS,
     LESION_MAKES,
     Lesion,

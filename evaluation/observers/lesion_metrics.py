@@ -9,7 +9,7 @@ import torch
 from monai.utils import MetricReduction
 
 from evaluation.metrics import GatheredMetric
-from evaluation.observers.colour import cielab
+from evaluation.observers.cielab import cielab
 from evaluation.observers.hotelling import (
     add_internal_noise,
     area_under_curve,
