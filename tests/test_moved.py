@@ -142,7 +142,7 @@ def of_first_version(folder, name="inference.json"):
 def test_a_configuration_says_what_to_do(tmp_path):
     parser = ConfigParser(ConfigParser.load_config_file(str(of_first_version(tmp_path))))
     parser["anatomy"] = parser["overlay"] = "image.nii"
-    with pytest.raises(ModuleNotFoundError, match="clinical.load_pairs: a name of fusion-nets 0.1, now"):
+    with pytest.raises(ModuleNotFoundError, match=r"clinical\.load_pairs: a name of fusion-nets 0\.1, now"):
         parser.get_parsed_content("pairs")
 
 

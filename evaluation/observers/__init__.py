@@ -11,8 +11,6 @@ from evaluation.observers.hotelling import (
     observer_area,
     subject_folds,
 )
-from evaluation.observers.lesion_handlers import ContrastRecovery, LostLesions, ObserverArea, lesions_from_engine
-from evaluation.observers.lesion_metrics import ContrastRecoveryMetric, LostLesionsMetric, ObserverAreaMetric
 from evaluation.observers.insertion import (
     LESION_KINDS,
     LESION_MAKES,
@@ -25,6 +23,8 @@ from evaluation.observers.insertion import (
     lesion_change,
     lesion_places,
 )
+from evaluation.observers.lesion_handlers import ContrastRecovery, LostLesions, ObserverArea, lesions_from_engine
+from evaluation.observers.lesion_metrics import ContrastRecoveryMetric, LostLesionsMetric, ObserverAreaMetric
 from evaluation.observers.recovery import contrast_recovery, lost, luminance, patches_at
 
 __all__ = [
