@@ -206,7 +206,7 @@ def test_in_an_evaluator(study, decollate):
         "area": {"_target_": "evaluation.observers.ObserverArea", "save_details": False},
     }
     for target in targets.values():
-        target["output_transform"] = {"_target_": "evaluation.observers.insertion_from_engine"}
+        target["output_transform"] = {"_target_": "evaluation.observers.lesions_from_engine"}
     parser = ConfigParser(targets)
     engine = SupervisedEvaluator(
         device=torch.device("cpu"),
