@@ -13,6 +13,7 @@ from fusion_nets.datalists import (
     pairs_or_section,
     single_images,
     single_sources,
+    texts_of,
     with_texts,
 )
 
@@ -362,11 +363,13 @@ def test_sources_with_a_text_stand_alone():
             {**PAIR, "name": "two", "pair": "PET-MRI", "anatomy_text": "MR", "overlay_text": "PET"},
         ]
     )
-    assert single_sources(pairs) == [
+    sources = single_sources(pairs)
+    assert sources == [
         {"anatomy": "a.png", "anatomy_text": "MR", "anatomy_modality": "MR", "name": "one", "kind": "MR"},
         {"anatomy": "a.png", "anatomy_text": "MR", "name": "two", "pair": "PET-MRI", "kind": "anatomy"},
         {"overlay": "b.png", "overlay_text": "PET", "name": "two", "pair": "PET-MRI", "kind": "overlay"},
     ]
+    assert texts_of(sources) == ["MR", "MR", "PET"]
 
 
 def test_sources_without_one_text_each_are_refused():

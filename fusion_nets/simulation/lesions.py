@@ -109,6 +109,8 @@ def plan_lesions(
     low = np.stack([blur(image, 2.5) for image in plain])
     both = (low.min(0) > 0.1) & (low.max(0) < 0.88)
     loose = low.max(0) > 0.08
+    if scene.body is not None:
+        loose &= scene.body > 1
     free = np.ones(scene.brain.shape, dtype=bool)
     margin = 4
     free[:margin], free[-margin:], free[:, :margin], free[:, -margin:] = False, False, False, False

@@ -82,8 +82,8 @@ def simulate_pair(
         seed: a whole number, several, or the generator to draw from; the same seed gives the same pair.
         modality: of the overlay, "CT", "PT" or "NM"; None draws one.
         size: pixels, one number or rows and columns, from 32.
-        spacing: limits of the width of a pixel in mm; by default .75 to 1.7. The field of view is what size and spacing
-            make it: a part of the head, if it is less than some 230 mm.
+        spacing: limits of the width of a pixel in mm; by default .75 to 1.7, and less for sizes that would then be more
+            than 290 mm. The field of view is what size and spacing make it: a part of the head, if less than 230 mm.
         is_head: a head, or shapes without anatomy; None draws either.
         upright: share of the heads that are shown as a reader is shown them, and not turned at will.
         lesions: how many at most; those that find no place are left out.
@@ -183,6 +183,8 @@ def _drawn(
     modality = modality or str(rng.choice(MODALITIES))
     is_head = rng.random() < 0.5 if is_head is None else is_head
     limits = spacing or ((0.75, 1.15) if rng.random() < 0.6 else (1.0, 1.7))
+    if spacing is None:  # a head of 160 mm or so shall not be lost in its field of view
+        limits = (min(limits[0], 215 / max(size)), min(limits[1], 290 / max(size)))
     width = float(rng.uniform(*limits))
     scene = head_scene(rng, size, width, rng.random() < upright) if is_head else shapes_scene(rng, size, width)
     anatomy = mri(rng, scene)

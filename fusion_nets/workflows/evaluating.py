@@ -218,8 +218,8 @@ def _measure(fused: MetaTensor, sources: _Sources, metrics: Sequence[str], devic
     if not slices:
         raise ImageError(
             Reason.EMPTY,
-            f"{fused.meta['filename_or_obj']}: its sources have no slice with content to measure; one slice that is not "
-            "constant is accepted",
+            f"{fused.meta['filename_or_obj']}: its sources have no slice with content to measure; one slice that is "
+            "not constant is accepted",
         )
     side = min(images.shape[-2:])
     possible = [name for name in metrics if FUSION_METRICS[name].smallest <= side]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 from tqdm import tqdm
 
 from fusion_nets import __version__
@@ -22,6 +23,7 @@ from fusion_nets.text import write_truth
 __all__ = ["write_simulated_set"]
 
 _COLUMNS, _SHEET_ROWS = 8, 3
+_OUTLINE = (255, 150, 0)
 
 
 def write_simulated_set(
@@ -96,7 +98,7 @@ def write_simulated_set(
     _write_json(written["pairs"], {"description": description, "pairs": entries})
     _write_json(written["splits"], splits)
     with whole_file(written["contact_sheet"]) as partial:
-        _contact_sheet(root, entries).save(partial)
+        _contact_sheet(root, entries).save(partial, optimize=True)
     with whole_file(written["readme"]) as partial:
         partial.write_text(_card(root, entries, settings), encoding="utf-8")
     return written
@@ -169,20 +171,26 @@ def _entry(kind: str, name: str, modality: str, truth: Mapping[str, Any]) -> dic
 
 
 def _contact_sheet(root: Path, entries: Sequence[Mapping[str, str]], tile: int = 128) -> Image.Image:
-    """The first pairs of each kind, anatomy over overlay, one kind after the other."""
+    """The first pairs of each kind, anatomy over overlay, lesions outlined, one kind after the other."""
     kinds = list(dict.fromkeys(entry["pair"] for entry in entries))
     rows = []
     for kind in kinds:
         chosen = [entry for entry in entries if entry["pair"] == kind]
         each = _COLUMNS * max(1, _SHEET_ROWS // len(kinds))
         rows += [chosen[i : i + _COLUMNS] for i in range(0, min(len(chosen), each), _COLUMNS)]
-    sheet = Image.new("L", (_COLUMNS * tile, len(rows) * 2 * tile))
+    sheet = Image.new("RGB", (_COLUMNS * tile, len(rows) * 2 * tile))
     for y, row in enumerate(rows):
         for x, entry in enumerate(row):
+            with Image.open(root / entry["pair"] / "lesions" / Path(entry["anatomy"]).name) as picture:
+                inside = np.asarray(picture.resize((tile, tile), Image.Resampling.NEAREST)) > 0
+            inside = ndimage.binary_fill_holes(ndimage.binary_dilation(inside, iterations=2))
+            outline = ndimage.binary_dilation(inside) & ~inside
             for z, key in enumerate(("anatomy", "overlay")):
                 with Image.open(root / entry[key]) as picture:
-                    sheet.paste(picture.resize((tile, tile)), (x * tile, (2 * y + z) * tile))
-    return sheet
+                    shown = np.array(picture.convert("RGB").resize((tile, tile)))
+                shown[outline] = _OUTLINE
+                sheet.paste(Image.fromarray(shown), (x * tile, (2 * y + z) * tile))
+    return sheet.quantize(64, dither=Image.Dither.NONE)
 
 
 def _card(root: Path, entries: Sequence[Mapping[str, str]], settings: Mapping[str, Any]) -> str:
@@ -196,7 +204,7 @@ def _card(root: Path, entries: Sequence[Mapping[str, str]], settings: Mapping[st
     rows = "\n".join(f"| {kind} | {number} |" for kind, number in kinds.most_common())
     return f"""# Simulated pairs of MRI with {" or ".join(kind.split("-")[0] for kind in pairs)}
 
-![some of them](contact_sheet.png)
+![some of them, lesions outlined](contact_sheet.png)
 
 {len(entries)} pairs of {settings["size"]} x {settings["size"]} pixels, 8 bit:
 {", ".join(f"{number} {kind}" for kind, number in pairs.items())}; {heads} show a head, {len(entries) - heads} shapes
