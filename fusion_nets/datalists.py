@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusion_nets.clinical import ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES
+from fusion_nets.clinical import INPUT_SUFFIXES
 
 __all__ = [
     "AANLIB_PAIRS",
@@ -233,8 +233,7 @@ def _checked(entry: object, where: str, folder: Path, number: int) -> dict[str, 
 
 
 def _default_name(path: Path, number: int) -> str:
-    endings = (*RASTER_SUFFIXES, *NIFTI_SUFFIXES, *ITK_SUFFIXES)
-    if not path.name.lower().endswith(endings) or os.path.isdir(path):
+    if not path.name.lower().endswith(INPUT_SUFFIXES) or os.path.isdir(path):
         return f"pair{number}"
     return Path(path.stem).stem if path.name.lower().endswith(".nii.gz") else path.stem
 

@@ -5,10 +5,11 @@ from fusion_nets.moved import tell_moved
 from .converting import UNITS, convert_image
 from .errors import ImageError, Reason
 from .grids import check_same_grid, is_picture
-from .reading import ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES, read_image
+from .reading import INPUT_SUFFIXES, ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES, read_image
 from .writing import OUTPUT_SUFFIXES, write_image, write_slices
 
 __all__ = [
+    "INPUT_SUFFIXES",
     "ITK_SUFFIXES",
     "ImageError",
     "NIFTI_SUFFIXES",

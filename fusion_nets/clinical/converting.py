@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from monai.data import MetaTensor
 
-from .reading import ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES, read_image
+from .reading import INPUT_SUFFIXES, read_image
 from .volume_files import VOLUME_SUFFIXES, save_volume
 from .writing import PICTURE_SUFFIXES, write_image, write_slices
 
@@ -117,7 +117,7 @@ def _read(
 
 
 def _is_dicom(source: str | os.PathLike[str]) -> bool:
-    return os.path.isdir(source) or not str(source).lower().endswith((*NIFTI_SUFFIXES, *ITK_SUFFIXES, *RASTER_SUFFIXES))
+    return os.path.isdir(source) or not str(source).lower().endswith(INPUT_SUFFIXES)
 
 
 def _as_stored(image: MetaTensor) -> np.ndarray:

@@ -15,10 +15,17 @@ from .nifti import NIFTI_SUFFIXES, read_nifti
 from .raster import RASTER_AFFINE, RASTER_SUFFIXES, read_picture
 from .volume_files import read_note
 
-__all__ = ["ITK_SUFFIXES", "NIFTI_SUFFIXES", "RASTER_AFFINE", "RASTER_SUFFIXES", "read_image"]
+__all__ = ["INPUT_SUFFIXES", "ITK_SUFFIXES", "NIFTI_SUFFIXES", "RASTER_AFFINE", "RASTER_SUFFIXES", "read_image"]
 
-ENDINGS = ", ".join((*RASTER_SUFFIXES, *NIFTI_SUFFIXES, *ITK_SUFFIXES))
-ACCEPTED = f"accepted are DICOM (a file or a folder) and files ending in {ENDINGS}"
+READERS = {
+    RASTER_SUFFIXES: read_picture,
+    NIFTI_SUFFIXES: read_nifti,
+    ITK_SUFFIXES: read_itk,
+}
+"""What reads a file of each form but DICOM: (1 | 3, H, W[, D]), its affine (RAS), and what means white in it."""
+INPUT_SUFFIXES = tuple(suffix for suffixes in READERS for suffix in suffixes)
+"""Endings of files that can be read; DICOM goes by its content."""
+ACCEPTED = f"accepted are DICOM (a file or a folder) and files ending in {', '.join(INPUT_SUFFIXES)}"
 
 
 def read_image(path: str | os.PathLike[str], series_uid: str | None = None, modality: str | None = None) -> MetaTensor:
@@ -48,7 +55,7 @@ def read_image(path: str | os.PathLike[str], series_uid: str | None = None, moda
     is_file = os.path.isfile(path)  # unlike Path.is_file it takes any name
     if not is_file and not os.path.isdir(path):
         raise ImageError(Reason.MISSING, f"{path}: no such file; {ACCEPTED}")
-    if is_file and name.endswith((*NIFTI_SUFFIXES, *RASTER_SUFFIXES, *ITK_SUFFIXES)):
+    if is_file and name.endswith(INPUT_SUFFIXES):
         image = _read_file(path)
     elif is_file and not _may_be_dicom(path):
         raise ImageError(Reason.KIND, f"{path}: unknown kind of file; {ACCEPTED}")
@@ -73,17 +80,13 @@ def read_image(path: str | os.PathLike[str], series_uid: str | None = None, moda
 
 def _read_file(path: Path) -> MetaTensor:
     name = path.name.lower()
-    if name.endswith(NIFTI_SUFFIXES):
-        array, affine, white = read_nifti(path)
-    elif name.endswith(ITK_SUFFIXES):
-        array, affine, white = read_itk(path)
-    else:
-        array, affine, white = read_picture(path)
+    read = next(read for suffixes, read in READERS.items() if name.endswith(suffixes))
+    array, affine, white = read(path)
     units = "stored" if white is None else "grey" if array.shape[0] == 1 else "colour"
     meta: dict[str, object] = {"filename_or_obj": str(path), "units": units}
     if white is not None:
         meta["white"] = white
-    if not name.endswith(RASTER_SUFFIXES):
+    if name.endswith((*NIFTI_SUFFIXES, *ITK_SUFFIXES)):
         said = read_note(path)
         meta |= {key: int(value) if key == "white" else value for key, value in said.items()}
     tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))

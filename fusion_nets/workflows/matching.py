@@ -7,15 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusion_nets.clinical import ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES, ImageError, Reason
+from fusion_nets.clinical import INPUT_SUFFIXES, RASTER_SUFFIXES, ImageError, Reason
 
 __all__ = ["ENDINGS", "FusedImages"]
 
-ENDINGS = (
-    *NIFTI_SUFFIXES,
-    *ITK_SUFFIXES,
-    *sorted(RASTER_SUFFIXES, key=lambda ending: ending in (".jpg", ".jpeg")),
-)
+ENDINGS = tuple(sorted(INPUT_SUFFIXES, key=lambda ending: (ending in RASTER_SUFFIXES, ending in (".jpg", ".jpeg"))))
 """Of fused images; where one image lies there in several forms, the first of these is taken, as the most exact."""
 
 
