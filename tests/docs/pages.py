@@ -6,6 +6,8 @@ as a checkout does, and nothing else. A comment above a block, which no reader s
 - ``<!-- run by: make test-label -->``: needs another environment, and is run there;
 - ``<!-- run by: make test-travel -->``: is from a model card, whose commands that target runs;
 - ``<!-- run by: .ci/run -->``: targets that are made there;
+- ``<!-- run by: make test -->``: changes the library, and is run by test_contributing.py on a copy of it, where
+  ``<!-- into: FILE -->`` says which file it is added to;
 - ``<!-- fails -->``: ends with an error, which the page shows.
 
 A block of ``text`` directly below is what it prints, ``...`` being anything.
@@ -24,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-HERE, LABEL, TRAVEL, CI = "make test-docs", "make test-label", "make test-travel", ".ci/run"
+HERE, LABEL, TRAVEL, CI, SUITE = "make test-docs", "make test-label", "make test-travel", ".ci/run", "make test"
 LANGUAGES = ("bash", "python")
 
 _FENCE = re.compile(
@@ -56,7 +58,7 @@ class Block:
 
 def pages() -> list[Path]:
     """What a newcomer reads; the bundles' own cards are run by tests/bundles/travel.py."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(page: Path) -> Iterator[Block]:
