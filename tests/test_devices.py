@@ -1,4 +1,4 @@
-"""What computes stays on the device of its input: on torch's "meta", which has no values but minds devices, no GPU needed.
+"""What computes stays on the device of its input: on torch's "meta", which has no values but minds devices. No GPU.
 
 Elementwise operations of tensors of two devices are refused there; a result that comes back to the CPU is seen, too.
 """
