@@ -118,3 +118,11 @@ def test_links_lead_somewhere():
     for page in ("CHANGELOG.md", "CONTRIBUTING.md"):
         for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
             assert link.startswith("https://") or (ROOT / link).exists(), f"{page}: {link}"
+
+
+def test_files_that_are_named_are_there():
+    page = re.sub(r"(?s)^```.*?^```|<!--.*?-->", "", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), flags=re.M)
+    named = re.findall(r"`((?:tests|docs|fusion_nets|evaluation)/[\w/.]+)`", page)
+    assert "evaluation/functional/agreement.py" in named
+    new = {"fusion_nets/clinical/mgh.py"}
+    assert {name for name in named if not (ROOT / name).exists()} == new, "which the page adds"
