@@ -11,6 +11,7 @@ from .inference import PairStream, SlicewiseInferer
 from .preservation import PairReport, ReportPreservation, ReportSaver
 from .processes import leave_process_group
 from .slicing import slice_pairs
+from .training_sets import drawn_pairs, training_pairs
 
 __all__ = [
     "BestCheckpoint",
@@ -33,6 +34,7 @@ __all__ = [
     "SlicewiseInferer",
     "TextScore",
     "describe_pairs",
+    "drawn_pairs",
     "evaluate_methods",
     "find_bundle",
     "fuse_pair",
@@ -40,4 +42,5 @@ __all__ = [
     "leave_process_group",
     "load_weights",
     "slice_pairs",
+    "training_pairs",
 ]

@@ -100,7 +100,7 @@ class CriticBatch(PrepareBatch):
 class NoisyBatch(PrepareBatch):
     """Turn "image" in [0, 1] into (noisy, clean, (noise_level,), {}) in [-1, 1], for x0 prediction.
 
-    A step is drawn for every image, then the level between that step's bounds, then the noise (DM-FNet, section III-B;
+    The channels are images of their own: a pair (B, 2, H, W) gives (2 B, 1, H, W). A step is drawn for every image, then the level between that step's bounds, then the noise (DM-FNet, section III-B;
     WaveGrad, section 3.1).
 
     Args:
@@ -114,8 +114,9 @@ class NoisyBatch(PrepareBatch):
         self.seed = seed
 
     def __call__(self, batchdata, device=None, non_blocking=False, **kwargs):  # type: ignore[no-untyped-def]
-        """Prepare a batch: (B, 1, H, W)."""
-        clean = batchdata["image"].as_tensor().to(device=device, non_blocking=non_blocking, **kwargs) * 2 - 1
+        """Prepare a batch."""
+        image = torch.as_tensor(batchdata["image"]).as_subclass(torch.Tensor)
+        clean = image.to(device=device, non_blocking=non_blocking, **kwargs).flatten(0, 1)[:, None] * 2 - 1
         generator = None if self.seed is None else torch.Generator().manual_seed(self.seed)
         step = torch.randint(1, len(self.alpha_bar), [len(clean)], generator=generator)
         lower, upper = noise_level_range(self.alpha_bar, step)
