@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fusion_nets.clinical.whole_files import whole_file
+from fusion_nets.files import whole_file
 
 __all__ = ["CHANNELS", "LABELS", "PackedHead", "packed_head"]
 
