@@ -99,7 +99,7 @@ def packed_head() -> PackedHead:
 
 
 def _grid(spacing: float = _SPACING):  # type: ignore[no-untyped-def]
-    from fusion_nets.clinical.head_model import Grid
+    from .head_model import Grid
 
     return Grid.covering(_BOX, spacing)
 
