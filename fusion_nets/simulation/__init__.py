@@ -1,4 +1,4 @@
-"""Heads, scanners and lesions whose truth is known: training pairs without end, and the sample study to try things on."""
+"""Heads, scanners and lesions whose truth is known: pairs to train on, and the sample study."""
 
 from .pairs import SimulatedPair, simulate_pair
 from .sample_study import write_sample_study

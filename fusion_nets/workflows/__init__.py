@@ -1,6 +1,6 @@
 """What MONAI's engines, inferers and handlers lack for fusion, and the making of image-text datalists."""
 
-from .batches import CriticBatch, DescribedBatch, FeatureReplay, NoisyBatch, PairBatch
+from .batches import CriticBatch, DescribedBatch, FeatureReplay, LesionBatch, NoisyBatch, PairBatch
 from .captions import BestDescriber, CaptionBatch, GeneratingInferer, TextScore
 from .cases import CaseMetrics, CaseRecords
 from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint, load_weights
@@ -24,6 +24,7 @@ __all__ = [
     "EpochSeed",
     "FeatureReplay",
     "GeneratingInferer",
+    "LesionBatch",
     "NoisyBatch",
     "PairBatch",
     "PairReport",
