@@ -141,8 +141,8 @@ class CriticBatch(PrepareBatch):
 class NoisyBatch(PrepareBatch):
     """Turn "image" in [0, 1] into (noisy, clean, (noise_level,), {}) in [-1, 1], for x0 prediction.
 
-    The channels are images of their own: a pair (B, 2, H, W) gives (2 B, 1, H, W). A step is drawn for every image, then
-    the level between that step's bounds, then the noise (DM-FNet, section III-B; WaveGrad, section 3.1).
+    The channels are images of their own: a pair (B, 2, H, W) gives (2 B, 1, H, W). A step is drawn for every image,
+    then the level between that step's bounds, then the noise (DM-FNet, section III-B; WaveGrad, section 3.1).
 
     Args:
         steps: length of the cosine schedule.
