@@ -2,8 +2,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TOOLS := .venv-tools/bin
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.ready-docs
+# every environment is what these say: constraints.txt, and for MONAI Label bundles/monailabel/requirements.txt
+INSTALL := -m pip install --quiet --disable-pip-version-check
+LABEL := bundles/monailabel
+EXTRAS := sample,minilm,dev
+# the torch of constraints.txt; pyproject.toml has its requirements. `make test-oldest TORCH=` takes the oldest instead
+TORCH ?= torch==2.13.0
 LABEL_VENV ?= .venv-label
 LABEL_BIN = $(LABEL_VENV)/bin
 LABEL_READY = $(LABEL_VENV)/.ready
@@ -14,12 +21,13 @@ PUBLISHED ?= ../shared/data/published/dmfnet
 SCOREBOARD ?= ../shared/reference/metrics/scoreboard.json
 SCORES = $(BIN)/python tests/benchmarks/scores.py --dataset_dir $(DATASET) --published_dir $(PUBLISHED) --scoreboard $(SCOREBOARD)
 FUSE_TEST = $(BIN)/python -m monai.bundle run --dataset_dir $(DATASET) --section test
-REPORTS = $(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(DATASET) --published_dir $(PUBLISHED) \
-    --method SMFusion=runs/reports/smfusion --method DM-FNet=runs/reports/dmfnet
+DESCRIPTIONS = $(BIN)/python tests/benchmarks/description_preservation.py --dataset_dir $(DATASET) --published_dir $(PUBLISHED) \
+    --method SMFusion=runs/descriptions/smfusion --method DM-FNet=runs/descriptions/dmfnet
 FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --format dicom,nifti,png --evaluate --name head
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test label test-label lint bench scores reports describer export bundles wheel test-travel docs test-docs clean
+.PHONY: demo test test-newest test-oldest label test-label lint bench scores descriptions describer export bundles wheel \
+    test-travel docs test-docs ready ready-label lock check-lock clean
 
 demo: $(READY)
 	$(BIN)/fusion-nets sample --format dicom --spacing 1.5 --output_dir demo
@@ -27,12 +35,28 @@ demo: $(READY)
 	$(FUSE_SAMPLE) --output_dir demo/smfusion --method smfusion --describe --settings demo/dmfnet/head_fused.json
 	$(BIN)/fusion-nets montage --anatomy demo/mri --overlay demo/pet --transform demo/dmfnet/head_registration.tfm \
 	    --fused demo/dmfnet/head_fused.nii.gz demo/smfusion/head_fused.nii.gz --slices 6 \
-	    --titles MRI FDG-PET DM-FNet SMFusion --report demo/smfusion/head_report.json --output demo/montage.png
+	    --titles MRI FDG-PET DM-FNet SMFusion --description demo/smfusion/head_description.json --output demo/montage.png
 	@echo; echo "The sample study, two DICOM series registered and fused by both methods:"; ls -1d demo/*/head_* demo/*/metrics.csv \
 	    demo/montage.png
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+# what the ranges of pyproject.toml admit, in environments of their own: the newest of everything, and the oldest of all
+# that is named there. PART: what needs no training and no programs from outside
+PART ?= tests/clinical tests/evaluation tests/losses tests/networks tests/text tests/transforms tests/workflows
+RANGES = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n auto --dist worksteal $(PART)
+test-newest:
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/python $(INSTALL) -e ".[$(EXTRAS)]"
+	$(call RANGES,.venv-newest)
+
+test-oldest: $(TOOLS)/uv
+	$(PYTHON) -m venv --clear .venv-oldest
+	echo "$(TORCH)" | $(TOOLS)/uv pip compile --quiet --resolution lowest-direct --python .venv-oldest/bin/python \
+	    --extra sample --extra minilm --extra dev --constraint - pyproject.toml > .venv-oldest/constraints.txt
+	.venv-oldest/bin/python $(INSTALL) -c .venv-oldest/constraints.txt -e ".[$(EXTRAS)]"
+	$(call RANGES,.venv-oldest)
 
 # MONAI Label needs an environment of its own, with Python 3.11: make label PYTHON=python3.11
 label: $(LABEL_READY) $(LABEL_STUDIES)/pairs.json
@@ -57,17 +81,17 @@ scores: $(READY)
 	$(SCORES) --bundle bundles/dmfnet
 	$(SCORES) --bundle bundles/smfusion --option describe=True
 
-# what reports of fused images keep of reports of their sources, and whether SMFusion's texts matter
-reports: $(READY)
-	$(FUSE_TEST) --bundle_root bundles/dmfnet --output_dir runs/reports/dmfnet \
+# what descriptions of fused images keep of descriptions of their sources, and whether SMFusion's texts matter
+descriptions: $(READY)
+	$(FUSE_TEST) --bundle_root bundles/dmfnet --output_dir runs/descriptions/dmfnet \
 	    --config_file "['bundles/dmfnet/configs/inference.json', 'bundles/dmfnet/configs/evaluate.json']"
-	$(FUSE_TEST) --bundle_root bundles/smfusion --output_dir runs/reports/smfusion --describe True \
+	$(FUSE_TEST) --bundle_root bundles/smfusion --output_dir runs/descriptions/smfusion --describe True \
 	    --config_file "['bundles/smfusion/configs/inference.json', 'bundles/smfusion/configs/evaluate.json']"
-	$(REPORTS) --encoder
-	$(REPORTS) --specific
+	$(DESCRIPTIONS) --encoder
+	$(DESCRIPTIONS) --specific
 	$(BIN)/python tests/benchmarks/text_matters.py --dataset_dir $(DATASET) --section published
 
-# a describer from scratch, against the measured texts it learns; SMFusion on its texts, and reported by it; takes hours
+# a describer from scratch, against the measured texts it learns; SMFusion on its texts, and described by it; takes hours
 DESCRIBER = runs/describer/describer
 CONFIGS = bundles/smfusion/configs
 BUNDLE = $(BIN)/python -m monai.bundle run --bundle_root bundles/smfusion
@@ -79,7 +103,7 @@ describer: $(READY)
 	$(BUNDLE) --config_file $(CONFIGS)/describe.json --dataset_dir $(DATASET) --section test --output runs/describer/test.json --images_at_once 16 \
 	    --describer "{'_target_': 'fusion_nets.text.GeneratedText', 'model': '$(DESCRIBER)', 'batch_size': 16}"
 	$(BUNDLE) --config_file $(CONFIGS)/inference.json --datalist runs/describer/test.json --register none --output_dir runs/describer/smfusion
-	$(BIN)/python tests/benchmarks/report_preservation.py --dataset_dir $(DATASET) --describer $(DESCRIBER) \
+	$(BIN)/python tests/benchmarks/description_preservation.py --dataset_dir $(DATASET) --describer $(DESCRIBER) \
 	    --method SMFusion=runs/describer/smfusion --example PET-MRI_25015
 
 # both networks in TorchScript and ONNX, in dist/, held against the networks themselves; takes minutes
@@ -102,26 +126,52 @@ docs: $(DOCS_READY)
 test-docs: $(DOCS_READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal tests/docs/run_site.py tests/docs/run_pages.py
 
+# the environments, and nothing done in them
+ready: $(DOCS_READY)
+ready-label: $(LABEL_READY)
+
+# all that is pinned, anew: make lock keeps what still holds, make lock UPGRADE=--upgrade takes the newest
+UPGRADE ?=
+PIP_COMPILE = $(TOOLS)/uv pip compile --quiet --no-annotate --custom-compile-command "make lock" $(UPGRADE)
+lock: $(TOOLS)/uv
+	echo "$(TORCH)" | $(PIP_COMPILE) --universal --python-version 3.10 --all-extras --constraint - pyproject.toml --output-file constraints.txt
+	$(PIP_COMPILE) --python-version 3.11 --extra sample --extra minilm $(LABEL)/requirements.in pyproject.toml \
+	    --output-file $(LABEL)/requirements.txt
+
+# for every Python that pyproject.toml names: a wheel of all that is pinned, and no code that is newer than the oldest
+check-lock: $(TOOLS)/uv
+	for version in 3.10 3.11 3.12 3.13; do \
+	    $(TOOLS)/uv pip compile --quiet --python-version $$version --python-platform x86_64-manylinux_2_28 --only-binary :all: \
+	        --all-extras --constraint constraints.txt pyproject.toml > /dev/null || exit 1; \
+	    echo "Python $$version: wheels of all that is pinned"; \
+	done
+	$(TOOLS)/vermin --quiet --target=3.10- --violations --no-tips --eval-annotations --exclude long fusion_nets evaluation bundles
+
+$(TOOLS)/uv:
+	$(PYTHON) -m venv $(TOOLS:/bin=)
+	$(TOOLS)/python $(INSTALL) uv vermin
+
 $(READY): pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[sample,minilm,dev]"
+	$(BIN)/python $(INSTALL) -c constraints.txt setuptools
+	$(BIN)/python $(INSTALL) -c constraints.txt --no-build-isolation -e ".[$(EXTRAS)]"
 	touch $(READY)
 
 $(DOCS_READY): $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/python $(INSTALL) -c constraints.txt --no-build-isolation -e ".[docs]"
 	touch $(DOCS_READY)
 
-$(LABEL_READY): bundles/monailabel/requirements.txt pyproject.toml
+$(LABEL_READY): $(LABEL)/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
 	    echo "MONAI Label's environment needs Python 3.11; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
 	    "Name one: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
 	test -d $(LABEL_VENV) || $(PYTHON) -m venv $(LABEL_VENV)
-	$(LABEL_BIN)/python -m pip install --quiet --disable-pip-version-check -r bundles/monailabel/requirements.txt \
-	    -e ".[sample,minilm]" pytest dcm2niix
+	$(LABEL_BIN)/python $(INSTALL) -r $(LABEL)/requirements.txt
+	$(LABEL_BIN)/python $(INSTALL) --no-build-isolation --no-deps -e .
 	touch $(LABEL_READY)
 
 $(LABEL_STUDIES)/pairs.json: | $(LABEL_READY)
 	$(LABEL_BIN)/fusion-nets sample --output_dir $(LABEL_STUDIES)
 
 clean:
-	rm -rf $(VENV) $(LABEL_VENV) demo dist
+	rm -rf $(VENV) $(LABEL_VENV) .venv-newest .venv-oldest .venv-tools demo dist

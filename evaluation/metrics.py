@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import ignite.distributed as idist
 import torch
@@ -11,26 +11,7 @@ from monai.metrics.utils import do_metric_reduction
 from monai.utils import MetricReduction, evenly_divisible_all_gather
 
 from evaluation import functional
-
-__all__ = [
-    "FusionAGMetric",
-    "FusionCCMetric",
-    "FusionENMetric",
-    "FusionFMIMetric",
-    "FusionMIMetric",
-    "FusionMSEMetric",
-    "FusionMSSSIMMetric",
-    "FusionNMIMetric",
-    "FusionNabfMetric",
-    "FusionPSNRMetric",
-    "FusionQabfMetric",
-    "FusionSCDMetric",
-    "FusionSDMetric",
-    "FusionSFMetric",
-    "FusionSSIMMetric",
-    "FusionSlicesMetric",
-    "FusionVIFMetric",
-]
+from evaluation.functional import FusionMetric
 
 
 class _FusionMetric(CumulativeIterationMetric):
@@ -60,7 +41,8 @@ class _FusionMetric(CumulativeIterationMetric):
         # (B, slices, 3, H, W), one slice where the images are flat
         slices = images.reshape(batch, 3, height, width, -1).permute(0, 4, 1, 2, 3)
         sources = slices[:, :, 1:].flatten(3)
-        content = (sources.amax(3) != sources.amin(3)).any(2)
+        # the difference of what is not finite is NaN, which differs from 0
+        content = (sources.amax(3) - sources.amin(3) != 0).any(2)
         return self._of_slices(slices, content, data_range)[:, None]
 
     def _of_slices(self, slices: torch.Tensor, content: torch.Tensor, data_range: float) -> torch.Tensor:
@@ -119,168 +101,56 @@ class _FusionMetric(CumulativeIterationMetric):
         return (value, not_nans) if self.get_not_nans else value
 
 
-class FusionMIMetric(_FusionMetric):
-    """Information that fused images share with their sources, in nats: `evaluation.functional.mutual_information`.
-
-    Call with `y_pred`, the fused images, (B, 1, H, W[, D]), and `y`, their sources, (B, 2, H, W[, D]), anatomy first;
-    or with lists of the same without B. Each image gets one value, (B, 1). A volume is measured slice by slice along
-    its last axis; its value is the mean over the slices with content, those where a source is not constant
-    (`FusionSlicesMetric` has their number). An image without content has no value: NaN, which reductions leave out.
-
-    Args:
-        data_range: the value that stands for white.
-        quantise: measure what a saved 8-bit image would hold, as published numbers do; otherwise the values as given
-            (information and entropy are those of grey levels in either case).
-        reduction: how `aggregate` reduces over images, as in `monai.metrics.utils.do_metric_reduction`.
-        get_not_nans: let `aggregate` also return the number of images that have a value.
-
-    Raises:
-        ValueError: on a call whose shapes are not as above or too small for the metric.
-    """
-
-    _name = "MI"
-
-
-class FusionNMIMetric(_FusionMetric):
-    """Shared information by what there is to share, 0 to 2: `evaluation.functional.normalised_mutual_information`.
-
-    Calls, arguments and errors as for `FusionMIMetric`.
-    """
-
-    _name = "NMI"
-
-
-class FusionFMIMetric(_FusionMetric):
-    """Information on their sources' gradients in those of fused images, 0 to 1: `evaluation.functional.fmi`.
-
-    Calls, arguments and errors as for `FusionMIMetric`.
-    """
-
-    _name = "FMI"
-
-
-class FusionSSIMMetric(_FusionMetric):
-    """Structural similarity of fused images to their sources, 2 is perfect: `evaluation.functional.ssim`.
-
-    Calls, arguments and errors as for `FusionMIMetric`. MONAI's `SSIMMetric` compares with one reference instead.
-    """
-
-    _name = "SSIM"
-
-
-class FusionMSSSIMMetric(_FusionMetric):
-    """Structural similarity to the sources at five scales, 2 is perfect: `evaluation.functional.ms_ssim`.
-
-    Calls, arguments and errors as for `FusionMIMetric`.
-    """
-
-    _name = "MS-SSIM"
-
-
-class FusionQabfMetric(_FusionMetric):
-    """How much of their sources' edges fused images keep, 0 to 1: `evaluation.functional.qabf`.
-
-    Calls, arguments and errors as for `FusionMIMetric`.
-    """
-
-    _name = "Qabf"
-
-
-class FusionNabfMetric(_FusionMetric):
-    """How much of their edges fused images invented, 0 to 1, low is good: `evaluation.functional.nabf`.
-
-    Calls, arguments and errors as for `FusionMIMetric`.
-    """
-
-    _name = "Nabf"
-
-
-class FusionVIFMetric(_FusionMetric):
-    """Visual information of their sources that fused images preserve: `evaluation.functional.vif`.
-
-    Calls, arguments and errors as for `FusionMIMetric`.
-    """
-
-    _name = "VIF"
-
-
-class FusionENMetric(_FusionMetric):
-    """Entropy of the grey levels of fused images, in bits: `evaluation.functional.entropy`.
-
-    Calls, arguments and errors as for `FusionMIMetric`.
-    """
-
-    _name = "EN"
-
-
-class FusionSDMetric(_FusionMetric):
-    """Contrast of fused images, their standard deviation in grey levels: `evaluation.functional.standard_deviation`.
-
-    Calls, arguments and errors as for `FusionMIMetric`.
-    """
-
-    _name = "SD"
-
-
-class FusionSFMetric(_FusionMetric):
-    """Liveliness of fused images, their spatial frequency in grey levels: `evaluation.functional.spatial_frequency`.
-
-    Calls, arguments and errors as for `FusionMIMetric`.
-    """
-
-    _name = "SF"
-
-
-class FusionAGMetric(_FusionMetric):
-    """Sharpness of fused images, their average gradient in grey levels: `evaluation.functional.average_gradient`.
-
-    Calls, arguments and errors as for `FusionMIMetric`.
-    """
-
-    _name = "AG"
-
-
-class FusionPSNRMetric(_FusionMetric):
-    """Peak signal to noise ratio of fused images to their sources, in dB: `evaluation.functional.psnr`.
-
-    Calls, arguments and errors as for `FusionMIMetric`. Infinite for a slice that is equal to both sources.
-    """
-
-    _name = "PSNR"
-
-
-class FusionMSEMetric(_FusionMetric):
-    """Mean squared error of fused images to their sources, low is good: `evaluation.functional.mean_squared_error`.
-
-    Calls, arguments and errors as for `FusionMIMetric`.
-    """
-
-    _name = "MSE"
-
-
-class FusionCCMetric(_FusionMetric):
-    """Correlation of fused images with their sources, -1 to 1: `evaluation.functional.correlation`.
-
-    Calls, arguments and errors as for `FusionMIMetric`.
-    """
-
-    _name = "CC"
-
-
-class FusionSCDMetric(_FusionMetric):
-    """Sum of the correlations of differences, -2 to 2: `evaluation.functional.scd`.
-
-    Calls, arguments and errors as for `FusionMIMetric`.
-    """
-
-    _name = "SCD"
-
-
 class FusionSlicesMetric(_FusionMetric):
     """How many slices of each volume have content, and were measured by the other metrics; 0 or 1 of a flat image.
 
-    Calls, arguments and errors as for `FusionMIMetric`.
+    Calls, arguments and errors as for `FusionMIMetric` and the others.
     """
 
     def _of_slices(self, slices: torch.Tensor, content: torch.Tensor, data_range: float) -> torch.Tensor:
         return content.sum(1).to(slices.dtype)
+
+
+_ABOUT = """{summary}
+
+`evaluation.{function}` as a MONAI metric; {good} is better.
+
+Call with `y_pred`, the fused images, (B, 1, H, W[, D]), and `y`, their sources, (B, 2, H, W[, D]), anatomy first; or
+with lists of the same without B. Each image gets one value, (B, 1). A volume is measured slice by slice along its last
+axis; its value is the mean over the slices with content, those where a source is not constant (`FusionSlicesMetric` has
+their number). An image without content has no value, nor has one with a NaN or infinity in what is measured: NaN, which
+reductions leave out.
+
+Args:
+    data_range: the value that stands for white.
+    quantise: measure what a saved 8-bit image would hold, as published numbers do; otherwise the values as given
+        (information and entropy are those of grey levels in either case).
+    reduction: how `aggregate` reduces over images, as in `monai.metrics.utils.do_metric_reduction`.
+    get_not_nans: let `aggregate` also return the number of images that have a value.
+
+Raises:
+    ValueError: on a call whose shapes are not as above{small}.
+"""
+
+
+def _class_of(name: str, metric: FusionMetric) -> type[_FusionMetric]:
+    """The metric class of a line of the table, `Fusion` + name + `Metric`."""
+    summary = (metric.function.__doc__ or "").partition("\n")[0]
+    good = "higher" if metric.higher_is_better else "lower"
+    small = f", or smaller than {metric.smallest} x {metric.smallest} pixels" if metric.smallest > 1 else ""
+    about = _ABOUT.format(summary=summary, function=metric.function.__name__, good=good, small=small)
+    members = {"__doc__": about, "__module__": __name__, "_name": name}
+    return type(f"Fusion{name.replace('-', '')}Metric", (_FusionMetric,), members)
+
+
+_CLASSES: list[type[_FusionMetric]] = [
+    FusionSlicesMetric,
+    *(_class_of(name, metric) for name, metric in functional.FUSION_METRICS.items()),
+]
+globals().update({made.__name__: made for made in _CLASSES})
+
+__all__ = sorted(made.__name__ for made in _CLASSES)
+
+if TYPE_CHECKING:
+    # what follows from the table, type checkers take on trust
+    def __getattr__(name: str) -> type[_FusionMetric]: ...

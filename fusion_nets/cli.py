@@ -1,54 +1,89 @@
-"""The command line: `fusion-nets COMMAND ...`, or `python -m fusion_nets.cli COMMAND ...`.
+"""The command line: `fusion-nets COMMAND ...`, or `python -m fusion_nets COMMAND ...`.
 
-A command is one function that takes the parsed arguments, and one entry in `build_parser`. It imports what it needs
-itself, so that `--help` answers at once, prints what it wrote, and raises `ValueError`, `OSError` or
+A command is one entry in `build_parser`, and one function of `commands`, which raises `ValueError`, `OSError` or
 `ModuleNotFoundError` for what the user can mend; `main` makes one line of that and exit code 2.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["build_parser", "main"]
+from . import commands
 
-DESCRIBERS = {"measured": "MeasuredText", "given": "GivenText", "generated": "GeneratedText"}
-"""By what `describe` describes, and the names of these classes in `fusion_nets.text`."""
+__all__ = ["build_parser", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, or 2 where the user is asked to mend something.
 
     A command that is told to end (SIGTERM) removes the file that it is writing, as one that is interrupted does.
+    With ``--traceback``, or FUSION_NETS_TRACEBACK=1 in the environment, the Python traceback stands before the line.
     """
     arguments = build_parser().parse_args(argv)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
+        if "device" in arguments:
+            arguments.device = _device(arguments.device)
         arguments.run(arguments)
     except (ValueError, OSError, ModuleNotFoundError) as error:
+        if arguments.traceback or os.environ.get("FUSION_NETS_TRACEBACK", "") not in ("", "0"):
+            traceback.print_exc()
         print(f"fusion-nets {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
 
 
+def _device(name: str) -> str:
+    """Where to compute, as torch names it.
+
+    Raises:
+        ValueError: for a device that is not there.
+    """
+    import torch
+
+    there = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    accepted = ["auto", "cpu", *["cuda"][: len(there)], *there]
+    if name not in accepted:
+        raise ValueError(
+            f"--device is {name!r}; CUDA can use {len(there)} here, so that accepted are {', '.join(accepted)}"
+        )
+    return (*there, "cpu")[0] if name == "auto" else name
+
+
+class _Parser(argparse.ArgumentParser):
+    """Of a command: takes the global option behind the command's name, too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_argument("--traceback", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of every command."""
     parser = argparse.ArgumentParser(prog="fusion-nets", description="Multimodal medical image fusion.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser.add_argument(
+        "--traceback",
+        action="store_true",
+        help="print Python's traceback where something fails, as FUSION_NETS_TRACEBACK=1 in the environment does",
+    )
+    parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
-    command = commands.add_parser("sample", help="write the sample study: MRI, FDG-PET and CT of a simulated head")
+    command = parsers.add_parser("sample", help="write the sample study: MRI, FDG-PET and CT of a simulated head")
     command.add_argument("--output_dir", required=True, help="folder to write into")
     command.add_argument("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
     command.add_argument("--spacing", type=float, default=2.0, help="voxel edge in mm, 1 to 4 (default: %(default)s)")
     command.add_argument("--format", choices=("nifti", "dicom"), default="nifti", help="nifti: one grid; dicom: three")
-    command.set_defaults(run=_sample)
+    command.set_defaults(run=commands.sample)
 
-    command = commands.add_parser("fuse", help="fuse two series: DICOM, NIfTI, NRRD, MHA or pictures in and out")
+    command = parsers.add_parser("fuse", help="fuse two series: DICOM, NIfTI, NRRD, MHA or pictures in and out")
     for name in ("anatomy", "overlay"):
         command.add_argument(f"--{name}", required=True, metavar="PATH", help="folder of a DICOM series, or a file")
         command.add_argument(f"--{name}_modality", metavar="CODE", help="MR, CT, PT or NM; picks among several series")
@@ -70,11 +105,14 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--deidentify", action="store_true", help="write DICOM without what tells the patient")
     command.add_argument("--describe", action="store_true", help="of smfusion: describe the sources first")
     command.add_argument("--evaluate", action="store_true", help="save the metrics of the result, too")
+    command.add_argument(
+        "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, or one of several, such as cuda:1"
+    )
     command.add_argument("--settings", metavar="JSON", help="record of an earlier result, whose settings are taken")
     command.add_argument("--bundle_root", metavar="FOLDER", help="of the method's bundle")
-    command.set_defaults(run=_fuse)
+    command.set_defaults(run=commands.fuse)
 
-    command = commands.add_parser("convert", help="write an image in another form: DICOM, NIfTI, NRRD, MHA or pictures")
+    command = parsers.add_parser("convert", help="write an image in another form: DICOM, NIfTI, NRRD, MHA or pictures")
     command.add_argument("source", metavar="IN", help="folder of a DICOM series, or a file")
     command.add_argument(
         "destination",
@@ -90,9 +128,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--window", nargs=2, type=float, metavar=("LOW", "HIGH"), help="black and white of pictures")
     command.add_argument("--deidentify", action="store_true", help="write DICOM without what tells the patient")
     command.add_argument("--key_file", metavar="FILE", help="with a secret, which keeps new UIDs the same in every run")
-    command.set_defaults(run=_convert)
+    command.set_defaults(run=commands.convert)
 
-    command = commands.add_parser("montage", help="draw anatomy, overlay and fused image, slice by slice, as a PNG")
+    command = parsers.add_parser("montage", help="draw anatomy, overlay and fused image, slice by slice, as a PNG")
     for name in ("anatomy", "overlay", "fused"):
         several: dict[str, Any] = {"nargs": "+"} if name == "fused" else {}
         command.add_argument(
@@ -114,12 +152,14 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="TITLE",
         help="what the rows are called",
     )
-    command.add_argument("--report", metavar="JSON", help="report of the last fused image, to be written below")
+    command.add_argument(
+        "--description", metavar="JSON", help="description of the last fused image, to be written below"
+    )
     command.add_argument("--slices", type=int, default=5, help="number of axial slices (default: %(default)s)")
     command.add_argument("--overlay_cmap", default="gray", help="matplotlib colour map of a grey overlay")
-    command.set_defaults(run=_montage)
+    command.set_defaults(run=commands.montage)
 
-    command = commands.add_parser("evaluate", help="compare methods by their fused images of the same pairs")
+    command = parsers.add_parser("evaluate", help="compare methods by their fused images of the same pairs")
     source = command.add_mutually_exclusive_group(required=True)
     source.add_argument("--datalist", metavar="JSON", help="the pairs")
     source.add_argument("--dataset_dir", metavar="FOLDER", help="an AANLIB folder instead of a datalist")
@@ -139,10 +179,12 @@ def build_parser() -> argparse.ArgumentParser:
         )
     command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
     command.add_argument("--metrics", nargs="+", metavar="NAME", help="such as MI SSIM Qabf VIF; default: all")
-    command.add_argument("--device", default="cpu", help="where the metrics are computed (default: %(default)s)")
-    command.set_defaults(run=_evaluate)
+    command.add_argument(
+        "--device", default="auto", metavar="DEVICE", help="of the metrics; as of fuse (default: %(default)s)"
+    )
+    command.set_defaults(run=commands.evaluate)
 
-    command = commands.add_parser(
+    command = parsers.add_parser(
         "slices", help="make a training set of studies; a stopped run goes on when it is started again"
     )
     command.add_argument("--datalist", required=True, metavar="JSON", help="the pairs")
@@ -151,15 +193,15 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
     for name in ("anatomy", "overlay"):
         command.add_argument(f"--{name}_window", nargs="+", metavar="VALUE", help="display range, as of fuse")
-    command.set_defaults(run=_slices)
+    command.set_defaults(run=commands.slices)
 
-    command = commands.add_parser("import-weights", help="make a bundle's model.pt of DM-FNet's two released files")
+    command = parsers.add_parser("import-weights", help="make a bundle's model.pt of DM-FNet's two released files")
     command.add_argument("--stage1", required=True, metavar="FILE", help="the diffusion wrapper's state dict")
     command.add_argument("--stage2", required=True, metavar="FILE", help="the fusion network's state dict")
     command.add_argument("--output", required=True, metavar="FILE", help="weights to write, such as models/model.pt")
-    command.set_defaults(run=_import_weights)
+    command.set_defaults(run=commands.import_weights)
 
-    command = commands.add_parser(
+    command = parsers.add_parser(
         "describe", help="put the images of a datalist into words; a stopped run goes on when it is started again"
     )
     source = command.add_mutually_exclusive_group(required=True)
@@ -169,7 +211,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--output", required=True, metavar="JSON", help="datalist with texts to write")
     command.add_argument(
         "--describer",
-        choices=tuple(DESCRIBERS),
+        choices=tuple(commands.DESCRIBERS),
         default="measured",
         help="measured: computed from the image (default); given: only what came with it; generated: by a model",
     )
@@ -178,7 +220,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--prompt", help='what the model is asked; "{modality}" in it becomes MRI, CT, PET or SPECT')
     command.add_argument("--max_new_tokens", type=int, help="length of a text (default: 256; of BiomedGPT 128)")
     command.add_argument("--batch_size", type=int, default=1, help="images described together (default: %(default)s)")
-    command.add_argument("--device", default="cpu", help="where the model runs (default: %(default)s)")
+    command.add_argument(
+        "--device", default="auto", metavar="DEVICE", help="of the model; as of fuse (default: %(default)s)"
+    )
     command.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     command.add_argument("--download", action="store_true", help="get a model of the hub that is not here yet")
     command.add_argument(
@@ -190,197 +234,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--overwrite", action="store_true", help="describe images that have a text, too")
     for name in ("anatomy", "overlay"):
         command.add_argument(f"--{name}_window", nargs=2, type=float, metavar=("LOW", "HIGH"), help="display range")
-    command.set_defaults(run=_describe)
+    command.set_defaults(run=commands.describe)
 
     return parser
-
-
-def _sample(arguments: argparse.Namespace) -> None:
-    from fusion_nets.simulation import write_sample_study
-
-    written = write_sample_study(arguments.output_dir, arguments.seed, arguments.spacing, arguments.format)
-    for path in written.values():
-        print(path)
-
-
-def _fuse(arguments: argparse.Namespace) -> None:
-    from fusion_nets.workflows import fuse_pair
-
-    if arguments.describe and arguments.method != "smfusion":
-        raise ValueError("--describe belongs to --method smfusion")
-    chosen = {
-        name: getattr(arguments, name)
-        for name in ("register", "transform", "overlay_palette", "name", "settings", "bundle_root")
-    }
-    for key in ("anatomy", "overlay"):
-        for detail in ("modality", "series_uid"):
-            chosen[f"{key}_{detail}"] = getattr(arguments, f"{key}_{detail}")
-        chosen[f"{key}_window"] = _window(getattr(arguments, f"{key}_window"))
-    for path in fuse_pair(
-        arguments.anatomy,
-        arguments.overlay,
-        arguments.output_dir,
-        method=arguments.method,
-        output_format=arguments.format.split(",") if arguments.format else None,
-        evaluate=arguments.evaluate,
-        register_fallback=arguments.register_fallback,
-        deidentify=arguments.deidentify,
-        describe=arguments.describe or None,
-        **chosen,
-    ):
-        print(path)
-
-
-def _window(words: Sequence[str] | None) -> Any:
-    """A named window, or two numbers; None for none."""
-    if not words or len(words) == 1:
-        return words[0] if words else None
-    try:
-        low, high = (float(word) for word in words)
-    except ValueError as error:
-        raise ValueError(f"a window is LOW HIGH or a name, got {' '.join(words)}") from error
-    return [low, high]
-
-
-def _convert(arguments: argparse.Namespace) -> None:
-    from pathlib import Path
-
-    from fusion_nets.clinical import convert_image
-
-    names = ("series_uid", "modality", "units", "reference", "reference_series_uid", "deidentify")
-    written = convert_image(
-        arguments.source,
-        arguments.destination,
-        window=tuple(arguments.window) if arguments.window else None,
-        key=Path(arguments.key_file).read_bytes().strip() if arguments.key_file else None,
-        **{name: getattr(arguments, name) for name in names},
-    )
-    print(written[0] if len(written) == 1 else f"{written[0].parent}: {len(written)} files")
-
-
-def _montage(arguments: argparse.Namespace) -> None:
-    import json
-    from pathlib import Path
-
-    import torch
-
-    from fusion_nets.clinical import RASTER_SUFFIXES, read_image
-    from fusion_nets.drawing import write_montage
-    from fusion_nets.registration import read_transform
-
-    images, windows = [], []
-    names = ["anatomy", "overlay", *["fused"] * len(arguments.fused)]
-    for name, path in zip(names, [arguments.anatomy, arguments.overlay, *arguments.fused], strict=True):
-        image: Any = read_image(path)
-        black_to_white = (0, image.meta["white"]) if "white" in image.meta else None
-        windows.append(getattr(arguments, f"{name}_window") or black_to_white)
-        if path.lower().endswith(RASTER_SUFFIXES):
-            images.append(image.as_tensor())  # without an affine: drawn flat, rows and columns as they are
-        else:
-            images.append(image[..., None] if image.ndim == 3 else image)
-    if arguments.transform:
-        images[1].affine = torch.linalg.inv(torch.from_numpy(read_transform(arguments.transform))) @ images[1].affine
-    notes = []
-    if arguments.report:
-        report = json.loads(Path(arguments.report).read_text(encoding="utf-8"))
-        titles = {"anatomy": arguments.titles[0], "overlay": arguments.titles[1], "fused": arguments.titles[-1]}
-        notes = [f"{title}: {report[f'{image}_text']}" for image, title in titles.items()]
-    written = write_montage(
-        arguments.output,
-        anatomy=images[0],
-        overlay=images[1],
-        fused=images[2:],
-        names=arguments.titles,
-        slices=arguments.slices,
-        windows=windows,
-        overlay_cmap=arguments.overlay_cmap,
-        notes=notes,
-    )
-    print(written)
-
-
-def _evaluate(arguments: argparse.Namespace) -> None:
-    from fusion_nets.datalists import aanlib_pairs, load_pairs
-    from fusion_nets.workflows import evaluate_methods
-
-    methods: dict[str, str] = {}
-    for method in arguments.method:
-        name, equals, folder = method.partition("=")
-        if not (name.strip() and equals and folder):
-            raise ValueError(f"--method is {method!r}; NAME=FOLDER is accepted")
-        if name in methods:
-            raise ValueError(f"--method {name!r} is given twice; give each a name of its own")
-        methods[name] = folder
-    pairs = (
-        aanlib_pairs(arguments.dataset_dir, arguments.section)
-        if arguments.dataset_dir
-        else load_pairs(arguments.datalist)
-    )
-    for path in evaluate_methods(
-        pairs,
-        methods,
-        arguments.output_dir,
-        windows={key: _window(getattr(arguments, f"{key}_window")) for key in ("anatomy", "overlay")},
-        register=arguments.register,
-        metrics=arguments.metrics,
-        device=arguments.device,
-    ):
-        print(path)
-
-
-def _slices(arguments: argparse.Namespace) -> None:
-    from fusion_nets.datalists import load_pairs
-    from fusion_nets.workflows import slice_pairs
-
-    windows = {key: _window(getattr(arguments, f"{key}_window")) for key in ("anatomy", "overlay")}
-    pairs = load_pairs(arguments.datalist)
-    print(slice_pairs(pairs, arguments.dataset_dir, arguments.section, windows, arguments.register))
-
-
-def _import_weights(arguments: argparse.Namespace) -> None:
-    import torch
-
-    from fusion_nets.files import whole_file
-    from fusion_nets.networks import DMFNet
-
-    network = DMFNet.load_released(arguments.stage1, arguments.stage2)
-    with whole_file(arguments.output) as partial:
-        torch.save(network.state_dict(), partial)
-    print(f"{arguments.output}; run the bundle with configs/published.json on top, which names the published network")
-
-
-def _describe(arguments: argparse.Namespace) -> None:
-    import os
-
-    from fusion_nets import text
-    from fusion_nets.datalists import aanlib_pairs, load_pairs
-    from fusion_nets.workflows import describe_pairs
-
-    if arguments.describer == "generated" and not arguments.model:
-        raise ValueError("--describer generated needs a --model")
-    if arguments.describer != "generated" and (arguments.model or arguments.prompt):
-        raise ValueError("--model and --prompt belong to --describer generated")
-    if arguments.dataset_dir:
-        pairs = aanlib_pairs(arguments.dataset_dir, arguments.section)
-    else:
-        pairs = load_pairs(os.path.relpath(arguments.datalist))  # what is relative in it stays relative
-    how: dict[str, Any] = {}
-    if arguments.describer == "generated":
-        how = {name: getattr(arguments, name) for name in ("model", "revision", "prompt", "batch_size", "device")}
-        if arguments.max_new_tokens is not None:
-            how |= {"generation": {"max_new_tokens": arguments.max_new_tokens}}
-        how |= {name: getattr(arguments, name) for name in ("dtype", "download", "accept_research_licence")}
-    describer = getattr(text, DESCRIBERS[arguments.describer])(**how)
-    written = describe_pairs(
-        pairs,
-        describer,
-        arguments.output,
-        per=arguments.per,
-        windows={"anatomy": arguments.anatomy_window, "overlay": arguments.overlay_window},
-        overwrite=arguments.overwrite,
-        batch_size=arguments.batch_size,
-    )
-    print(written)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ __all__ = [
     "aanlib_pairs",
     "balanced_weights",
     "load_pairs",
+    "pairs_or_section",
     "single_images",
     "single_sources",
     "with_texts",
@@ -261,3 +262,35 @@ def with_texts(
             where = datalist if isinstance(datalist, (str, os.PathLike)) else "datalist"
             raise ValueError(f"{where}: has no text for {pair['name']!r}; `fusion-nets describe` writes them")
     return [{**pair, **described[pair["name"]]} for pair in pairs]
+
+
+def pairs_or_section(
+    datalist: str | os.PathLike[str] | Sequence[dict[str, Any]] | Mapping[str, Any] | None = None,
+    anatomy: str | os.PathLike[str] | None = None,
+    overlay: str | os.PathLike[str] | None = None,
+    *,
+    dataset_dir: str | os.PathLike[str],
+    section: str | Sequence[str],
+    texts: str | os.PathLike[str] | Sequence[dict[str, Any]] | None = None,
+    texts_required: bool = False,
+    **details: Any,
+) -> list[dict[str, Any]]:
+    """The pairs a user asks for, or else a section of a folder of slices.
+
+    Args:
+        datalist: as :func:`load_pairs` takes it.
+        anatomy: likewise.
+        overlay: likewise.
+        dataset_dir: as :func:`aanlib_pairs` takes it, where nothing of the above is given.
+        section: likewise.
+        texts: what :func:`with_texts` puts to that section.
+        texts_required: refuse a section without texts.
+        details: as :func:`load_pairs` takes them.
+
+    Raises:
+        FileNotFoundError: as :func:`aanlib_pairs` and :func:`with_texts` do.
+        ValueError: as :func:`load_pairs` and they do.
+    """
+    if datalist or anatomy or overlay or any(value is not None for value in details.values()):
+        return load_pairs(datalist, anatomy, overlay, **details)
+    return with_texts(aanlib_pairs(dataset_dir, section), texts, texts_required)

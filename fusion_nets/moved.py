@@ -11,15 +11,19 @@ from typing import NoReturn
 __all__ = ["MODULES", "NAMES", "tell_moved"]
 
 _NAMES = {
-    "clinical": {
-        "datalists": "AANLIB_PAIRS MODALITY_NAMES aanlib_pairs balanced_weights load_pairs single_images single_sources "
-        "with_texts",
-        "files": "file_sha256 remove_partials whole_file whole_folder",
-        "registration": "Registration RegistrationError RegistrationMode foreground read_transform register resample_onto "
-        "similarity write_transform",
-        "drawing": "write_checkerboard write_montage",
-        "simulation": "write_sample_study",
-    }
+    "datalists": "AANLIB_PAIRS MODALITY_NAMES aanlib_pairs balanced_weights load_pairs single_images single_sources "
+    "with_texts",
+    "files": "file_sha256 remove_partials whole_file whole_folder",
+    "registration": "Registration RegistrationError RegistrationMode foreground read_transform register resample_onto "
+    "similarity write_transform",
+    "drawing": "write_checkerboard write_montage",
+    "simulation": "write_sample_study",
+}
+"""Rooms that were one with ``clinical``, and what they took with them."""
+_RENAMED = {
+    "workflows.PairReport": "workflows.PairDescriptions",
+    "workflows.ReportPreservation": "workflows.DescriptionPreservation",
+    "workflows.ReportSaver": "workflows.DescriptionSaver",
 }
 _MODULES = {
     "clinical.checkerboard": "drawing.checkerboard",
@@ -52,10 +56,10 @@ _MODULES = {
     "workflows.fusion": "workflows.batches",
 }
 NAMES = {
-    f"fusion_nets.{room}.{name}": f"fusion_nets.{new}.{name}"
-    for room, places in _NAMES.items()
-    for new, names in places.items()
-    for name in names.split()
+    **{
+        f"fusion_nets.clinical.{name}": f"fusion_nets.{room}.{name}" for room in _NAMES for name in _NAMES[room].split()
+    },
+    **{f"fusion_nets.{old}": f"fusion_nets.{new}" for old, new in _RENAMED.items()},
 }
 """Where what a room offered in version 0.1 is now."""
 MODULES = {f"fusion_nets.{old}": f"fusion_nets.{new}" for old, new in _MODULES.items()}

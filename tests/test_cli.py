@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fusion_nets import cli, datalists, drawing, text
+from fusion_nets import cli, commands, datalists, drawing, text, workflows
 from fusion_nets.networks import DMFNet
 
 
@@ -90,11 +90,11 @@ def test_what_the_montage_gets(tmp_path, monkeypatch):
     np.testing.assert_array_equal(got["fused"][0].affine, np.diag([1, 2, 3, 1]))
     assert got["notes"] == []
 
-    report = {"anatomy_text": "Axial MR.", "overlay_text": "Axial PET.", "fused_text": "Both.", "scores": {}}
-    (tmp_path / "report.json").write_text(json.dumps(report))
+    description = {"anatomy_text": "Axial MR.", "overlay_text": "Axial PET.", "fused_text": "Both.", "scores": {}}
+    (tmp_path / "description.json").write_text(json.dumps(description))
     several = ["--fused", single, grey, "--titles", "MRI", "PET", "One", "Other"]
     arguments = [*montage_arguments(tmp_path, anatomy=deep, overlay=grey), *several]
-    assert cli.main([*arguments, "--report", str(tmp_path / "report.json")]) == 0
+    assert cli.main([*arguments, "--description", str(tmp_path / "description.json")]) == 0
     assert len(got["fused"]) == 2
     assert got["windows"] == [(0, 65535), (0, 255), None, (0, 255)]
     assert got["notes"] == ["MRI: Axial MR.", "PET: Axial PET.", "Other: Both."]
@@ -199,6 +199,80 @@ def test_import_weights_names_the_file_that_does_not_fit(released, tmp_path, cap
     assert not output.exists()
 
 
+def devices(monkeypatch, count):
+    """A machine with so many GPUs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+
+COMPUTING = {
+    "fuse": ["--anatomy", "a", "--overlay", "b", "--output_dir", "c"],
+    "evaluate": ["--datalist", "a", "--method", "b=c", "--output_dir", "d"],
+    "describe": ["--datalist", "a", "--output", "b"],
+}
+
+
+@pytest.mark.parametrize("command", COMPUTING)
+@pytest.mark.parametrize(
+    ("count", "asked", "got"),
+    [
+        (0, "auto", "cpu"),
+        (0, None, "cpu"),
+        (2, "auto", "cuda:0"),
+        (2, None, "cuda:0"),
+        (2, "cpu", "cpu"),
+        (2, "cuda", "cuda"),
+        (2, "cuda:1", "cuda:1"),
+    ],
+)
+def test_device(monkeypatch, command, count, asked, got):
+    devices(monkeypatch, count)
+    seen = []
+    monkeypatch.setattr(commands, command, lambda arguments: seen.append(arguments.device))
+    assert cli.main([command, *COMPUTING[command], *(["--device", asked] if asked else [])]) == 0
+    assert seen == [got]
+
+
+@pytest.mark.parametrize("command", COMPUTING)
+@pytest.mark.parametrize(("count", "asked"), [(0, "cuda"), (0, "cuda:0"), (2, "cuda:2"), (2, "gpu"), (2, "cuda:x")])
+def test_device_that_is_not_there(monkeypatch, capsys, command, count, asked):
+    devices(monkeypatch, count)
+    assert cli.main([command, *COMPUTING[command], "--device", asked]) == 2
+    assert_one_line(
+        capsys, command, f"--device is '{asked}'", "accepted are auto, cpu" + ", cuda, cuda:0" * (count > 0)
+    )
+
+
+def test_fuse_computes_where_it_was_told(monkeypatch, capsys):
+    devices(monkeypatch, 2)
+    given = {}
+    monkeypatch.setattr(workflows, "fuse_pair", lambda *paths, **how: given.update(how) or [])
+    assert cli.main(["fuse", *COMPUTING["fuse"], "--device", "cuda:1"]) == 0
+    assert given["device"] == torch.device("cuda:1")
+
+
+@pytest.mark.parametrize("place", ["before", "behind", "environment"])
+def test_traceback(tmp_path, capsys, monkeypatch, place):
+    """Where the error was found, above the line that is always there."""
+    arguments = montage_arguments(tmp_path, overlay=str(tmp_path / "absent.png"))
+    arguments = [*["--traceback"] * (place == "before"), *arguments, *["--traceback"] * (place == "behind")]
+    if place == "environment":
+        monkeypatch.setenv("FUSION_NETS_TRACEBACK", "1")
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Traceback (most recent call last):")
+    assert "in read_image" in error
+    assert error.splitlines()[-1].startswith("fusion-nets montage: ")
+
+
+@pytest.mark.parametrize("value", ["", "0", None])
+def test_no_traceback_without_asking(tmp_path, capsys, monkeypatch, value):
+    if value is not None:
+        monkeypatch.setenv("FUSION_NETS_TRACEBACK", value)
+    assert cli.main(montage_arguments(tmp_path, overlay=str(tmp_path / "absent.png"))) == 2
+    assert_one_line(capsys, "absent.png")
+
+
 class Naming:
     """Stands for a describer: tells its arguments, the modality and the shape."""
 
@@ -245,7 +319,8 @@ def test_describe_a_datalist(tmp_path, capsys, describers):
     assert pair["overlay_text"] == ["PT (1, 16, 16)"] * 8
 
 
-def test_describe_by_a_model(tmp_path, describers):
+def test_describe_by_a_model(tmp_path, describers, monkeypatch):
+    devices(monkeypatch, 2)
     pairs, output = write_pairs(tmp_path / "data"), tmp_path / "texts.json"
     arguments = ["describe", "--datalist", pairs, "--output", str(output), "--describer", "generated"]
     arguments += ["--model", "some/model", "--revision", "0" * 40, "--prompt", "Describe this {modality} image."]
@@ -318,10 +393,9 @@ def test_wrong_usage_exits_with_2(arguments, capsys):
     assert "usage: fusion-nets" in capsys.readouterr().err
 
 
-def test_runs_as_module_and_help_imports_nothing_heavy():
-    shown = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "fusion_nets.cli", "--help"], capture_output=True, text=True
-    )
+@pytest.mark.parametrize("module", ["fusion_nets", "fusion_nets.cli"])
+def test_runs_as_module_and_help_imports_nothing_heavy(module):
+    shown = subprocess.run([sys.executable, "-X", "importtime", "-m", module, "--help"], capture_output=True, text=True)
     assert shown.returncode == 0
     assert all(command in shown.stdout for command in ("sample", "montage"))
     assert "argparse" in shown.stderr

@@ -9,6 +9,7 @@ from fusion_nets.datalists import (
     aanlib_pairs,
     balanced_weights,
     load_pairs,
+    pairs_or_section,
     single_images,
     single_sources,
     with_texts,
@@ -372,3 +373,26 @@ def test_sources_without_one_text_each_are_refused():
         single_sources(load_pairs([PAIR]))
     with pytest.raises(ValueError, match="a: overlay_text is a list of texts; one text is accepted here"):
         single_sources(load_pairs([{**PAIR, "overlay_text": ["a", "b"]}]))
+
+
+def test_pairs_or_a_section(aanlib):
+    folder = {"dataset_dir": aanlib, "section": "train"}
+    nothing = {"datalist": None, "anatomy": "", "overlay": None, "overlay_modality": None}
+    section = aanlib_pairs(aanlib, "train")
+    assert pairs_or_section(**nothing, **folder) == section
+    texts = [{**PAIR, "name": pair["name"], "anatomy_text": "T1."} for pair in section]
+    assert pairs_or_section(**nothing, **folder, texts=texts) == with_texts(section, texts)
+    single = {**PAIR, "overlay_modality": "PT"}
+    assert pairs_or_section(**single, **folder, texts=texts) == load_pairs(**single)
+    assert pairs_or_section([PAIR], **folder) == load_pairs([PAIR])
+
+
+@pytest.mark.parametrize("given", [{"overlay": "b.png"}, {"overlay_modality": "PT"}])
+def test_less_than_a_pair_is_no_section(aanlib, given):
+    with pytest.raises(ValueError, match="both an anatomy and an overlay"):
+        pairs_or_section(**given, dataset_dir=aanlib, section="train")
+
+
+def test_a_section_whose_texts_are_required(aanlib):
+    with pytest.raises(ValueError, match="texts are needed"):
+        pairs_or_section(dataset_dir=aanlib, section="train", texts_required=True)

@@ -1,6 +1,8 @@
 """What mkdocstrings does not know of this library: links written as Sphinx roles, functions called as their module."""
 
 import ast
+import importlib
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ class Roles(griffe.Extension):
             if package.partition(".")[0] == pkg.name:
                 module = pkg[package.partition(".")[2]] if "." in package else pkg
                 names = public_names(package)
+                _show_made(module, names)
                 for name in names:
                     if module.members[name].is_alias:
                         module.members[name].resolve_target()  # its module may be hidden below
@@ -58,6 +61,18 @@ class Roles(griffe.Extension):
         return target in self.public or target.rpartition(".")[0] in self.public
 
 
+def _show_made(module: griffe.Module, names: list[str]) -> None:
+    """Show classes that follow from a table, and so do not stand in the text of any module."""
+    for name in (name for name in names if name not in module.members):
+        made = getattr(importlib.import_module(module.path), name)
+        base = made.__mro__[1]
+        home = module[made.__module__.removeprefix(f"{module.path}.")]
+        docstring = griffe.Docstring(inspect.cleandoc(made.__doc__), parser="google")
+        home.set_member(name, griffe.Class(name, bases=[f"{base.__module__}.{base.__name__}"], docstring=docstring))
+        module.set_member(name, griffe.Alias(name, home.members[name], parent=module))
+    module.exports = list(names)
+
+
 def public_names(package: str) -> list[str]:
     """What a package or module has in its ``__all__``."""
     path = ROOT / package.replace(".", "/")
@@ -65,5 +80,8 @@ def public_names(package: str) -> list[str]:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            return ast.literal_eval(node.value)
+            try:
+                return ast.literal_eval(node.value)
+            except ValueError:  # computed
+                return list(importlib.import_module(package).__all__)
     raise ValueError(f"{package} has no __all__")

@@ -154,7 +154,8 @@ def command_line() -> str:
             "| option | default | meaning |",
             "|---|---|---|",
         ]
-        parts += [_row(action) for action in command._actions if not isinstance(action, argparse._HelpAction)]
+        shown = (action for action in command._actions if action.help != argparse.SUPPRESS)
+        parts += [_row(action) for action in shown if not isinstance(action, argparse._HelpAction)]
         parts.append("")
     return "\n".join(parts)
 

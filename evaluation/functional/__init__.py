@@ -1,20 +1,20 @@
-"""The metrics as functions: batches of images in, one value per image out; and reports compared, pair by pair."""
+"""The metrics as functions: batches of images in, one value per image out; and descriptions compared, pair by pair."""
 
-from evaluation.functional._agreement import correlation, mean_squared_error, psnr, scd
-from evaluation.functional._common import quantise
-from evaluation.functional._contrast import average_gradient, spatial_frequency, standard_deviation
-from evaluation.functional._edges import nabf, qabf
-from evaluation.functional._fmi import fmi
-from evaluation.functional._information import (
+from evaluation.functional._helpers import quantise
+from evaluation.functional.agreement import correlation, mean_squared_error, psnr, scd
+from evaluation.functional.contrast import average_gradient, spatial_frequency, standard_deviation
+from evaluation.functional.description import finding_precision, finding_recall, rouge_l, text_similarity
+from evaluation.functional.edges import nabf, qabf
+from evaluation.functional.fmi import fmi
+from evaluation.functional.information import (
     entropy,
     mutual_information,
     normalised_mutual_information,
     parzen_mutual_information,
 )
-from evaluation.functional._report import finding_precision, finding_recall, rouge_l, text_similarity
-from evaluation.functional._ssim import ms_ssim, ssim, ssim_single
-from evaluation.functional._together import FUSION_METRICS, FusionMetric, fusion_metrics
-from evaluation.functional._vif import vif, vif_single
+from evaluation.functional.ssim import ms_ssim, ssim, ssim_single
+from evaluation.functional.table import FUSION_METRICS, FusionMetric, fusion_metrics
+from evaluation.functional.vif import vif, vif_single
 
 __all__ = [
     "FUSION_METRICS",

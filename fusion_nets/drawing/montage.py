@@ -76,7 +76,7 @@ def write_montage(
             as they are, and any other image from its minimum to the 99.9th percentile of what is brighter. `None` for
             all of them shows every row in that way.
         overlay_cmap: matplotlib colour map for an overlay of one channel.
-        notes: paragraphs to write below the images, such as what is reported of them.
+        notes: paragraphs to write below the images, such as what is said of them.
         dpi: dots per inch; one slice is 2.4 inches high.
 
     Returns:

@@ -1,5 +1,7 @@
 """Networks: DM-FNet and its diffusion UNet, SMFusion and its critic."""
 
+from fusion_nets.moved import tell_moved
+
 from .attention_fusion import FusionDecoder
 from .diffusion_unet import DiffusionUNet
 from .dmfnet import DMFNet
@@ -22,3 +24,5 @@ __all__ = [
     "load_released",
     "noise_level_range",
 ]
+
+tell_moved(__name__)

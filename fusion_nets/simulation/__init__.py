@@ -1,7 +1,16 @@
-"""Heads, scanners and lesions whose truth is known: pairs to train on, and the sample study."""
+"""Heads, scanners and lesions whose truth is known: training pairs without end, and a study to try things on."""
 
-from .pairs import SimulatedPair, simulate_pair
+from .lesions import KINDS, Lesion
+from .pairs import MODALITIES, SimulatedPair, simulate_pair
 from .sample_study import write_sample_study
 from .simulated_pairs import SimulatedPairs
 
-__all__ = ["SimulatedPair", "SimulatedPairs", "simulate_pair", "write_sample_study"]
+__all__ = [
+    "KINDS",
+    "MODALITIES",
+    "Lesion",
+    "SimulatedPair",
+    "SimulatedPairs",
+    "simulate_pair",
+    "write_sample_study",
+]

@@ -71,10 +71,12 @@ def mri(rng: np.random.Generator, scene: Scene) -> Appearance:
     image = blur(image, sigma)
     if rng.random() < 0.25:
         image = _band_limited(rng, image)
+    if rng.random() < 0.3:  # the scanner's own filter
+        image = image + u(0.3, 1.2) * (image - blur(image, u(0.7, 1.3)))
     image = np.maximum(image, 0)
     foreground = image > 0.03
     top = np.quantile(image[foreground], 0.985) if foreground.any() else 1.0
-    scale = u(0.6, 1.2) / (top + 1e-3)
+    scale = (u(0.6, 1.15) if rng.random() < 0.8 else u(1.15, 1.7)) / (top + 1e-3)
     amount = (u(0.003, 0.015) if rng.random() < 0.5 else u(0.015, 0.05)) / scale
     first = noise(rng, size, u(0.2, 0.7)) * amount
     second = noise(rng, size, u(0.2, 0.7)) * amount

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Grid", "model_head"]
+__all__ = [
+    "BASE_PARTS",
+    "FACE",
+    "FACE_PARTS",
+    "Grid",
+    "closed",
+    "ellipsoids",
+    "model_head",
+    "signed_distance",
+    "template_maps",
+    "within_hulls",
+]
 
 
 @dataclass(frozen=True)
@@ -54,16 +65,16 @@ def model_head(grid: Grid) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         T1 signal of the brain (template scale 0 to 1, 0 outside it), and the fraction of each voxel that every
         tissue fills; the fractions of a voxel add up to 1.
     """
-    t1, brain, grey, white = _template(grid)
+    t1, brain, grey, white = template_maps(grid)
     x, y, z = grid.axes()
     # Inner surface of the skull: the brain, its fissures closed, and 2 mm of subarachnoid space. Height above it in mm.
-    height = _distance(_closed(brain > 0.5, 14.0, grid), grid) - 2.0
+    height = signed_distance(closed(brain > 0.5, 14.0, grid), grid) - 2.0
     # Skull of 4 to 8 mm, tables of 2 mm around the diploe; thin at the temples and under the front of the brain.
     temple = x**2 / (x**2 + (y + 16) ** 2 + (z - 10) ** 2)
     base = np.clip((y + 40) / 40, 0, 1) * np.clip((-10 - z) / 20, 0, 1)
     thickness = np.maximum(8 - 2.5 * temple - 3 * base, 4)
     # Scalp of 6 mm, face and neck below, hollows of the temples filled by muscle. Depth below the skin in mm.
-    depth = -_distance((height < thickness + 6) | _within_hulls(grid, FACE), grid)
+    depth = -signed_distance((height < thickness + 6) | within_hulls(grid, FACE), grid)
 
     tissues = {"air": np.ones(grid.shape, dtype=np.float32)}
 
@@ -76,13 +87,13 @@ def model_head(grid: Grid) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     paint("skin", grid.soft(depth))
     paint("fat", grid.soft(depth - 2))
     paint("muscle", grid.soft(depth - 5))
-    for name, part in _parts(grid, FACE_PARTS):
+    for name, part in ellipsoids(grid, FACE_PARTS):
         paint(name, part * grid.soft(depth - 1.5))
     paint("bone", grid.soft(thickness - height))
     paint("diploe", grid.soft(thickness - 2 - height))
     paint("bone", grid.soft(2 - height))
     paint("subarachnoid", grid.soft(-height))
-    for name, part in _parts(grid, BASE_PARTS):
+    for name, part in ellipsoids(grid, BASE_PARTS):
         paint(name, part)
     paint("csf", brain)
     tissues["csf"] = np.maximum(tissues["csf"] - grey - white, 0)
@@ -121,14 +132,14 @@ BASE_PARTS: tuple[Part, ...] = (
 )
 
 
-def _parts(grid: Grid, parts: Sequence[Part]) -> Iterator[tuple[str, np.ndarray]]:
+def ellipsoids(grid: Grid, parts: Sequence[Part]) -> Iterator[tuple[str, np.ndarray]]:
     """Tissue and voxel fractions of the ellipsoids, each on both sides."""
     for name, (x, y, z), radii in parts:
         for side in (-1, 1) if x else (1,):
             yield name, grid.ball((side * x, y, z), radii)
 
 
-def _template(grid: Grid) -> tuple[np.ndarray, ...]:
+def template_maps(grid: Grid) -> tuple[np.ndarray, ...]:
     """T1 signal, brain, grey and white matter of the MNI152 template on the grid, all from 0 to 1."""
     try:
         from nilearn import datasets
@@ -155,7 +166,7 @@ def _template(grid: Grid) -> tuple[np.ndarray, ...]:
     return tuple(resample(volume) for volume in (t1, brain, grey, white))
 
 
-def _distance(inside: np.ndarray, grid: Grid) -> np.ndarray:
+def signed_distance(inside: np.ndarray, grid: Grid) -> np.ndarray:
     """Signed distance to the surface of a mask in mm, positive outside, rounded off over 2 mm."""
     from scipy import ndimage
 
@@ -163,7 +174,7 @@ def _distance(inside: np.ndarray, grid: Grid) -> np.ndarray:
     return ndimage.gaussian_filter(outwards - inwards, 2.0 / grid.spacing, mode="nearest")
 
 
-def _closed(inside: np.ndarray, radius: float, grid: Grid) -> np.ndarray:
+def closed(inside: np.ndarray, radius: float, grid: Grid) -> np.ndarray:
     """The mask with every gap filled that a ball of the radius (mm) does not enter."""
     from scipy import ndimage
 
@@ -171,7 +182,7 @@ def _closed(inside: np.ndarray, radius: float, grid: Grid) -> np.ndarray:
     return ndimage.distance_transform_edt(grown, grid.spacing) > radius
 
 
-def _within_hulls(grid: Grid, bodies: Sequence[Sequence[tuple[float, float, float]]]) -> np.ndarray:
+def within_hulls(grid: Grid, bodies: Sequence[Sequence[tuple[float, float, float]]]) -> np.ndarray:
     """Mask of the convex hulls of the points (mm) and their mirror images."""
     from scipy.spatial import ConvexHull
 

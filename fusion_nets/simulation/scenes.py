@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,7 +59,7 @@ def head_scene(rng: np.random.Generator, size: tuple[int, int], spacing: float, 
     height = height + smooth_field(rng, size, u(15, 35) / spacing) * u(0.2, 1.2)
     brain = sigmoid((brain - 0.5) / u(0.08, 0.16))
     soft = _folded(rng, grey, white, brain, height, spacing)
-    gap, skull, scalp = u(0, 3), u(3.5, 8), u(3, 9)
+    gap, skull, scalp = u(0, 3), u(4, 10), u(3, 9)
     if rng.random() < 0.1:
         scalp = 1.0
     thickness = np.maximum(skull + smooth_field(rng, size, 25 / spacing) * u(0, 1.2), 2.5)
@@ -79,7 +80,8 @@ def head_scene(rng: np.random.Generator, size: tuple[int, int], spacing: float, 
         if name != "air":
             tissues[name] = tissues[name] + part
 
-    _paint_face(rng, paint, labels, depth, spacing)
+    _paint_flesh(rng, paint, sigmoid((np.minimum(face, depth) - 5) / 1.5), spacing)
+    _paint_face(paint, labels, depth, spacing)
     bone = within(gap + thickness - height)
     table = u(1.2, 2.2)
     marrow = (
@@ -87,7 +89,7 @@ def head_scene(rng: np.random.Generator, size: tuple[int, int], spacing: float, 
     )
     paint("bone", np.maximum(bone, within(base)))
     paint("diploe", marrow * (1 - within(base)))
-    _paint_face(rng, paint, np.where(base > 0, labels, 0), depth, spacing)
+    _paint_face(paint, np.where(base > 0, labels, 0), depth, spacing)
     paint("csf", within(gap - height))
     for name, part in soft.items():
         paint_part = part * brain
@@ -194,9 +196,23 @@ def _folded(
     return dict(zip(("grey", "white", "csf"), soft, strict=True))
 
 
-def _paint_face(rng, paint, labels, depth, spacing) -> None:  # type: ignore[no-untyped-def]
-    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=len(LABELS)))
+_Paint = Callable[[str, np.ndarray], None]
+
+
+def _paint_flesh(rng: np.random.Generator, paint: _Paint, where: np.ndarray, spacing: float) -> None:
+    """Muscles, fat, bones and air ways of face and neck, none of them where it is in a head."""
+    if rng.random() < 0.15 or not (where > 0.5).any():
+        return
+    heights = smooth_field(rng, where.shape, rng.uniform(2.5, 7) / spacing, 5)
+    heights += np.array([1.5, 0.9, 0.0, -0.2, -0.5], dtype=np.float32)[:, None, None]
+    chosen = np.argmax(heights, axis=0)
+    for code, name in ((1, "fat"), (2, "bone"), (3, "diploe"), (4, "air")):
+        paint(name, blur((chosen == code).astype(np.float32), 0.6) * where)
+
+
+def _paint_face(paint: _Paint, labels: np.ndarray, depth: np.ndarray, spacing: float) -> None:
+    """The modelled parts: orbits, nose, sinuses."""
     under = sigmoid((depth - 1.5) / 0.6)
-    for code in present[present > 0]:
+    for code in np.unique(labels[labels > 0]):
         name = {"vitreous": "csf", "lens": "muscle"}.get(LABELS[code], LABELS[code])
         paint(name, blur((labels == code).astype(np.float32), 0.7 / spacing) * under)

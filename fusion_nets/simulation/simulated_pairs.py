@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from .pairs import MODALITIES, simulate_pair
+from .template import packed_head
 
 __all__ = ["SimulatedPairs"]
 
@@ -52,6 +53,8 @@ class SimulatedPairs(Dataset):
         self.seed, self.length, self.size, self.lesions = seed, length, size, lesions
         self.modalities, self.shapes_share = tuple(modalities), shapes_share
         self.with_truth, self.options = truth, options
+        if shapes_share < 1:
+            packed_head()  # once, before there are workers
 
     def __len__(self) -> int:
         return self.length

@@ -12,6 +12,9 @@ import torch
 
 from fusion_nets.files import whole_file
 
+from . import head_model as model
+from .head_model import Grid
+
 __all__ = ["CHANNELS", "LABELS", "PackedHead", "packed_head"]
 
 CHANNELS = ("grey", "white", "brain", "t1", "striatum", "height", "face", "base")
@@ -98,16 +101,13 @@ def packed_head() -> PackedHead:
     return PackedHead(words, np.asarray(packed[8 * size :]).reshape(shape), _SPACING, _grid().origin)
 
 
-def _grid(spacing: float = _SPACING):  # type: ignore[no-untyped-def]
-    from .head_model import Grid
-
+def _grid(spacing: float = _SPACING) -> Grid:
     return Grid.covering(_BOX, spacing)
 
 
 def _made() -> tuple[np.ndarray, np.ndarray]:
+    """Words and labels of the head, from the template's maps and the model around them."""
     from scipy import ndimage
-
-    from fusion_nets.clinical import head_model as model
 
     grid, coarse = _grid(), _grid(2 * _SPACING)
 
@@ -115,10 +115,10 @@ def _made() -> tuple[np.ndarray, np.ndarray]:
         """From the coarse grid onto the fine one, whose first voxel's centre lies a quarter of a voxel before."""
         return ndimage.affine_transform(values, np.full(3, 0.5), -0.25, grid.shape, order=1, mode="nearest")
 
-    t1, brain, grey, white = model._template(grid)
+    t1, brain, grey, white = model.template_maps(grid)
     outline = ndimage.zoom(brain, 0.5, order=1, grid_mode=True, mode="nearest", output=np.float32) > 0.5
-    height = refined(model._distance(model._closed(outline, 14.0, coarse), coarse) - 2.0)
-    face = refined(-model._distance(model._within_hulls(coarse, model.FACE), coarse))
+    height = refined(model.signed_distance(model.closed(outline, 14.0, coarse), coarse) - 2.0)
+    face = refined(-model.signed_distance(model.within_hulls(coarse, model.FACE), coarse))
     striatum = np.zeros(grid.shape, dtype=np.float32)
     for centre, radii in _STRIATUM:
         for side in (-1, 1):
@@ -126,7 +126,7 @@ def _made() -> tuple[np.ndarray, np.ndarray]:
     labels = np.zeros(grid.shape, dtype=np.uint8)
     base = np.zeros(grid.shape, dtype=bool)
     for parts, in_base in ((model.FACE_PARTS, False), (model.BASE_PARTS, True)):
-        for name, part in model._parts(grid, parts):
+        for name, part in model.ellipsoids(grid, parts):
             name = "bone" if name == "diploe" else name
             labels[part > 0.5] = LABELS.index(name)
             if in_base:

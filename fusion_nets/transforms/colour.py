@@ -16,10 +16,16 @@ from fusion_nets.clinical.dicom import PALETTES
 
 __all__ = [
     "MergeChroma",
+    "MergeChromaD",
+    "MergeChromaDict",
     "MergeChromad",
     "PaletteChroma",
+    "PaletteChromaD",
+    "PaletteChromaDict",
     "PaletteChromad",
     "SplitLuminance",
+    "SplitLuminanceD",
+    "SplitLuminanceDict",
     "SplitLuminanced",
     "luminance",
     "palette_colours",
@@ -245,3 +251,8 @@ class MergeChromad(MapTransform):
         for key in self.key_iterator(d):
             d[self.output_key] = self.merge(d[key], d.get(self.chroma_key))
         return d
+
+
+MergeChromaD = MergeChromaDict = MergeChromad
+PaletteChromaD = PaletteChromaDict = PaletteChromad
+SplitLuminanceD = SplitLuminanceDict = SplitLuminanced

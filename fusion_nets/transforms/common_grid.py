@@ -29,7 +29,7 @@ from fusion_nets.registration import (
 
 from .colour import luminance
 
-__all__ = ["CommonGrid", "CommonGridd"]
+__all__ = ["CommonGrid", "CommonGridD", "CommonGridDict", "CommonGridd"]
 
 
 class CommonGrid(Transform):
@@ -172,3 +172,6 @@ def _matrix(transform: str | os.PathLike[str] | Sequence[Sequence[float]]) -> np
 
 def _grey(image: MetaTensor) -> MetaTensor:
     return cast(MetaTensor, luminance(image))
+
+
+CommonGridD = CommonGridDict = CommonGridd

@@ -14,7 +14,14 @@ from scipy import ndimage
 from fusion_nets.clinical import ImageError
 from fusion_nets.registration import foreground
 
-__all__ = ["CT_WINDOWS", "ScaleToDisplayRange", "ScaleToDisplayRanged", "Window"]
+__all__ = [
+    "CT_WINDOWS",
+    "ScaleToDisplayRange",
+    "ScaleToDisplayRangeD",
+    "ScaleToDisplayRangeDict",
+    "ScaleToDisplayRanged",
+    "Window",
+]
 
 Window = str | Sequence[float]
 
@@ -169,3 +176,6 @@ class ScaleToDisplayRanged(MapTransform):
         for key in self.key_iterator(d):
             d[key] = self.scale(d[key])
         return d
+
+
+ScaleToDisplayRangeD = ScaleToDisplayRangeDict = ScaleToDisplayRanged

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform, Transform
@@ -13,7 +14,21 @@ from monai.utils import TransformBackends, ensure_tuple
 
 from fusion_nets.clinical import ImageError
 
-__all__ = ["EncodeText", "EncodeTextd", "RandForgetTextd", "RandMirrord", "swap_sides"]
+__all__ = [
+    "EncodeText",
+    "EncodeTextD",
+    "EncodeTextDict",
+    "EncodeTextd",
+    "RandForgetText",
+    "RandForgetTextD",
+    "RandForgetTextDict",
+    "RandForgetTextd",
+    "RandMirror",
+    "RandMirrorD",
+    "RandMirrorDict",
+    "RandMirrord",
+    "swap_sides",
+]
 
 
 class EncodeText(Transform):
@@ -109,8 +124,26 @@ class EncodeTextd(MapTransform):
         return d
 
 
-class RandForgetTextd(RandomizableTransform, MapTransform):
+class RandForgetText(RandomizableTransform):
     """Now and then, mask a source's text, so that a network learns to do without.
+
+    Args:
+        prob: of each source's text.
+    """
+
+    backend = EncodeText.backend
+
+    def __init__(self, prob: float = 0.1) -> None:
+        super().__init__(prob)
+
+    def __call__(self, mask: torch.Tensor) -> torch.Tensor:
+        """Mask texts (N, L), those of N sources."""
+        keep = torch.from_numpy(self.R.random_sample(len(mask)) >= self.prob)
+        return mask & keep[:, None]
+
+
+class RandForgetTextd(RandomizableTransform, MapTransform):
+    """Dictionary twin of :class:`RandForgetText`.
 
     Args:
         keys: masks (N, L).
@@ -118,26 +151,51 @@ class RandForgetTextd(RandomizableTransform, MapTransform):
         allow_missing_keys: pass over masks that are not there, as where no source has a text.
     """
 
-    backend = EncodeText.backend
+    backend = RandForgetText.backend
 
     def __init__(self, keys: KeysCollection = "text_mask", prob: float = 0.1, allow_missing_keys: bool = False) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         RandomizableTransform.__init__(self, prob)
+        self.forget = RandForgetText(prob)
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandForgetTextd:
+        """Seed this transform and its twin."""
+        super().set_random_state(seed, state)
+        self.forget.set_random_state(seed, state)
+        return self
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Mask."""
         d = dict(data)
         for key in self.key_iterator(d):
-            keep = torch.from_numpy(self.R.random_sample(len(d[key])) >= self.prob)
-            d[key] = d[key] & keep[:, None]
+            d[key] = self.forget(d[key])
         return d
 
 
-class RandMirrord(RandomizableTransform, MapTransform):
-    """Now and then, mirror axial slices left to right, and change sides in the texts on them.
+class RandMirror(RandomizableTransform):
+    """Now and then, mirror an axial slice left to right.
 
     The patient is mirrored, not the way the image is stored: the affine stays, so that what was seen on the left is on
-    the right afterwards, in the text and in the image's own geometry.
+    the right afterwards, in the image's own geometry, and in a text on it after :func:`swap_sides`.
+
+    Args:
+        prob: how often.
+    """
+
+    backend = EncodeText.backend
+
+    def __init__(self, prob: float = 0.5) -> None:
+        super().__init__(prob)
+
+    def __call__(self, img: torch.Tensor, randomize: bool = True) -> torch.Tensor:
+        """Mirror (C, H, W), whose last axis runs from one side of the body to the other, or not."""
+        if randomize:
+            self.randomize(None)
+        return torch.flip(img, [-1]) if self._do_transform else img
+
+
+class RandMirrord(RandomizableTransform, MapTransform):
+    """Dictionary twin of :class:`RandMirror`: all images or none, and in the texts on them the sides change, too.
 
     Args:
         keys: images (C, H, W) whose last axis runs from one side of the body to the other.
@@ -146,7 +204,7 @@ class RandMirrord(RandomizableTransform, MapTransform):
         allow_missing_keys: mirror the images that are there.
     """
 
-    backend = EncodeText.backend
+    backend = RandMirror.backend
 
     def __init__(
         self,
@@ -157,20 +215,32 @@ class RandMirrord(RandomizableTransform, MapTransform):
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         RandomizableTransform.__init__(self, prob)
+        self.mirror = RandMirror(prob)
         self.text_keys = ensure_tuple(text_keys)
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandMirrord:
+        """Seed this transform and its twin."""
+        super().set_random_state(seed, state)
+        self.mirror.set_random_state(seed, state)
+        return self
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Mirror."""
         d = dict(data)
-        self.randomize(None)
-        if self._do_transform:
-            for key in self.key_iterator(d):
-                d[key] = torch.flip(d[key], [-1])
+        self.mirror.randomize(None)
+        for key in self.key_iterator(d):
+            d[key] = self.mirror(d[key], randomize=False)
+        if self.mirror._do_transform:
             for key in self.text_keys:
                 text = d.get(key)
                 if text:
                     d[key] = swap_sides(text) if isinstance(text, str) else [swap_sides(one) for one in text]
         return d
+
+
+EncodeTextD = EncodeTextDict = EncodeTextd
+RandForgetTextD = RandForgetTextDict = RandForgetTextd
+RandMirrorD = RandMirrorDict = RandMirrord
 
 
 def swap_sides(text: str) -> str:

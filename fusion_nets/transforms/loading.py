@@ -13,7 +13,16 @@ from monai.utils import TransformBackends, ensure_tuple
 
 from fusion_nets.clinical import RASTER_SUFFIXES, ImageError, read_image
 
-__all__ = ["CheckSourcesd", "LoadStudyImage", "LoadStudyImaged"]
+__all__ = [
+    "CheckSources",
+    "CheckSourcesD",
+    "CheckSourcesDict",
+    "CheckSourcesd",
+    "LoadStudyImage",
+    "LoadStudyImageD",
+    "LoadStudyImageDict",
+    "LoadStudyImaged",
+]
 
 
 class LoadStudyImage(Transform):
@@ -91,8 +100,33 @@ class LoadStudyImaged(MapTransform):
             )
 
 
-class CheckSourcesd(MapTransform):
+class CheckSources(Transform):
     """Warn where two DICOM series may not belong together, see :func:`fusion_nets.clinical.dicom.check_pair`.
+
+    Args:
+        register: the mode of registration; but for "none", their coordinates may differ.
+    """
+
+    backend = LoadStudyImage.backend
+
+    def __init__(self, register: str = "none") -> None:
+        self.register = register
+
+    def __call__(  # type: ignore[override]
+        self, anatomy: MetaTensor, overlay: MetaTensor, name: str = "pair"
+    ) -> tuple[MetaTensor, MetaTensor]:
+        """Log a warning, which names the pair, for each doubt; the images, as loaded, stay as they are."""
+        series, other = source_series(anatomy), source_series(overlay)
+        if series and other:
+            from fusion_nets.clinical.dicom import check_pair
+
+            for doubt in check_pair(series, other, self.register != "none"):
+                logging.getLogger(__name__).warning("%s: %s", name, doubt)
+        return anatomy, overlay
+
+
+class CheckSourcesd(MapTransform):
+    """Dictionary twin of :class:`CheckSources`.
 
     Args:
         keys: the two images, as :class:`LoadStudyImaged` left them.
@@ -100,30 +134,30 @@ class CheckSourcesd(MapTransform):
         name_key: whose value the warning names.
     """
 
-    backend = LoadStudyImage.backend
+    backend = CheckSources.backend
 
     def __init__(
         self, keys: KeysCollection = ("anatomy", "overlay"), register: str = "none", name_key: str = "name"
     ) -> None:
         super().__init__(keys)
-        self.register = register
+        self.check = CheckSources(register)
         self.name_key = name_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Log a warning for each doubt; the data stay as they are."""
         d = dict(data)
-        anatomy, overlay = (source_series(d, key) for key in self.key_iterator(d))
-        if anatomy and overlay:
-            from fusion_nets.clinical.dicom import check_pair
-
-            for doubt in check_pair(anatomy, overlay, self.register != "none"):
-                logging.getLogger(__name__).warning("%s: %s", d.get(self.name_key, "pair"), doubt)
+        anatomy, overlay = (d[key] for key in self.key_iterator(d))
+        self.check(anatomy, overlay, d.get(self.name_key, "pair"))
         return d
 
 
-def source_series(data: Mapping[Hashable, Any], key: Hashable) -> Any:
-    """The DICOM series that a loaded image of a pair came from; None where it came from another kind of file."""
+CheckSourcesD = CheckSourcesDict = CheckSourcesd
+LoadStudyImageD = LoadStudyImageDict = LoadStudyImaged
+
+
+def source_series(image: MetaTensor) -> Any:
+    """The DICOM series that a loaded image came from; None where it came from another kind of file."""
     from fusion_nets.clinical.dicom import pick_series
 
-    meta = data[key].meta
+    meta = image.meta
     return pick_series(meta["filename_or_obj"], meta["series"]) if "series" in meta else None

@@ -5,39 +5,98 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
+import torch
 from monai.config import KeysCollection
 from monai.transforms import Compose, MapTransform, Transform
 from monai.utils import TransformBackends, ensure_tuple
 
 from fusion_nets.clinical import ImageError
 
-__all__ = ["CheckLuminancesd", "WhereGivend"]
+__all__ = [
+    "CheckLuminances",
+    "CheckLuminancesD",
+    "CheckLuminancesDict",
+    "CheckLuminancesd",
+    "WhereGiven",
+    "WhereGivenD",
+    "WhereGivenDict",
+    "WhereGivend",
+]
+
+
+class WhereGiven(Transform):
+    """Apply transforms to an image that is there, and leave None as it is.
+
+    Args:
+        transforms: applied one after another.
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(self, transforms: Sequence[Callable[..., Any]]) -> None:
+        self.transform = Compose(transforms)
+
+    def __call__(self, img: Any) -> Any:
+        """Transform, or not."""
+        return None if img is None else self.transform(img)
 
 
 class WhereGivend(Transform):
-    """Apply transforms to data that have all of some keys, and leave others as they are.
+    """Dictionary twin of :class:`WhereGiven`: transform data that have all of some keys, and leave others as they are.
 
     A bundle's inference so takes a pair, or an "image" that needs nothing of what a pair needs, as MONAI Label's app
     for bundles gives it.
 
     Args:
         keys: what must be there.
-        transforms: applied one after another.
+        transforms: dictionary transforms, applied one after another.
     """
 
-    backend = [TransformBackends.TORCH]
+    backend = WhereGiven.backend
 
     def __init__(self, keys: KeysCollection, transforms: Sequence[Callable[..., Any]]) -> None:
         self.keys = ensure_tuple(keys)
-        self.transform = Compose(transforms)
+        self.transform = WhereGiven(transforms)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         """Transform, or not."""
         return self.transform(data) if all(key in data for key in self.keys) else data
 
 
-class CheckLuminancesd(MapTransform):
+class CheckLuminances(Transform):
     """Refuse an image that is not what the network was trained on: two luminances, (2, H, W[, D]) in [0, 1].
+
+    Args:
+        smallest: number of pixels that a slice must have along both axes.
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(self, smallest: int = 32) -> None:
+        self.smallest = smallest
+
+    def __call__(self, img: torch.Tensor, name: str = "image") -> torch.Tensor:
+        """Leave the image as it is; the name is for messages about one that comes from no file.
+
+        Raises:
+            ImageError: for an image that cannot be used.
+        """
+        where = getattr(img, "meta", {}).get("filename_or_obj", name)
+        if img.ndim not in (3, 4) or img.shape[0] != 2:
+            raise ImageError(f"{where}: shape {tuple(img.shape)}; two channels are accepted, anatomy and overlay")
+        if min(img.shape[1:3]) < self.smallest:
+            size = f"{self.smallest} x {self.smallest}"
+            raise ImageError(f"{where}: size {tuple(img.shape[1:])}; slices of {size} or more are accepted")
+        low, high = float(img.min()), float(img.max())
+        if not (low >= 0 and high <= 1):
+            raise ImageError(
+                f"{where}: values from {low:g} to {high:g}; accepted are luminances from 0 (black) to 1 (white)"
+            )
+        return img
+
+
+class CheckLuminancesd(MapTransform):
+    """Dictionary twin of :class:`CheckLuminances`.
 
     Args:
         keys: what to check.
@@ -45,11 +104,11 @@ class CheckLuminancesd(MapTransform):
         allow_missing_keys: check those that are there.
     """
 
-    backend = [TransformBackends.TORCH]
+    backend = CheckLuminances.backend
 
     def __init__(self, keys: KeysCollection = "image", smallest: int = 32, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.smallest = smallest
+        self.check = CheckLuminances(smallest)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Leave the data as they are.
@@ -59,16 +118,9 @@ class CheckLuminancesd(MapTransform):
         """
         d = dict(data)
         for key in self.key_iterator(d):
-            image = d[key]
-            where = getattr(image, "meta", {}).get("filename_or_obj", key)
-            if image.ndim not in (3, 4) or image.shape[0] != 2:
-                raise ImageError(f"{where}: shape {tuple(image.shape)}; two channels are accepted, anatomy and overlay")
-            if min(image.shape[1:3]) < self.smallest:
-                size = f"{self.smallest} x {self.smallest}"
-                raise ImageError(f"{where}: size {tuple(image.shape[1:])}; slices of {size} or more are accepted")
-            low, high = float(image.min()), float(image.max())
-            if not (low >= 0 and high <= 1):
-                raise ImageError(
-                    f"{where}: values from {low:g} to {high:g}; accepted are luminances from 0 (black) to 1 (white)"
-                )
+            self.check(d[key], str(key))
         return d
+
+
+CheckLuminancesD = CheckLuminancesDict = CheckLuminancesd
+WhereGivenD = WhereGivenDict = WhereGivend

@@ -9,51 +9,37 @@ from typing import Any
 import numpy as np
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
 
 from fusion_nets import __version__
 
-__all__ = ["RecordChoicesd"]
+__all__ = ["RecordChoices", "RecordChoicesD", "RecordChoicesDict", "RecordChoicesd"]
 
 _SAID = ("modality", "units", "series", "display", "palette")
 
 
-class RecordChoicesd(MapTransform):
-    """Write down as JSON, under "record", what loading, registration and display range chose.
+class RecordChoices(Transform):
+    """Write down as JSON what loading, registration and display range chose.
 
     The record is an overlay on the inference configuration: its own entries are the settings that repeat this result
     (``anatomy_window``, ``overlay_window``, ``overlay_palette``, ``register`` and ``transform``, as they were found),
-    and ``record`` tells the rest. It names no file and no patient; series are named by their fingerprint. What was
-    recorded goes out of the images' metadata, which MONAI's collation cannot take.
+    and ``record`` tells the rest. It names no file and no patient; series are named by their fingerprint.
 
     Args:
-        keys: the sources, as dictionaries in their ``meta`` describe them.
-        output_key: where the text goes.
         details: what else to tell, such as {"method": "DM-FNet"}.
-        allow_missing_keys: record those that are there.
     """
 
     backend = [TransformBackends.TORCH]
 
-    def __init__(
-        self,
-        keys: KeysCollection = ("anatomy", "overlay"),
-        output_key: str = "record",
-        details: Mapping[str, Any] | None = None,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.output_key = output_key
+    def __init__(self, details: Mapping[str, Any] | None = None) -> None:
         self.details = dict(details or {})
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Record, and take what was recorded out of the images' metadata."""
-        d = dict(data)
+    def __call__(self, images: Mapping[Hashable, MetaTensor]) -> str:
+        """Record the sources, "anatomy" and "overlay", as dictionaries in their ``meta`` describe them."""
         settings: dict[str, Any] = {}
         told: dict[str, Any] = {"fusion_nets": __version__, **self.details}
-        for key in self.key_iterator(d):
-            image: MetaTensor = d[key]
+        for key, image in images.items():
             said = told[str(key)] = {"size": list(image.shape[1:]), "spacing_mm": _spacing(image)}
             said |= {name: image.meta[name] for name in _SAID if image.meta.get(name) is not None}
             if "display" in said:
@@ -64,9 +50,42 @@ class RecordChoicesd(MapTransform):
             if registration is not None:
                 told["registration"] = registration
                 settings |= {"register": "none", "transform": registration["matrix_ras_mm"]}
+        return json.dumps({**settings, "record": told}, indent=2, default=_plain)
+
+
+class RecordChoicesd(MapTransform):
+    """Dictionary twin of :class:`RecordChoices`: the record stands under "record".
+
+    What was recorded goes out of the images' metadata, which MONAI's collation cannot take.
+
+    Args:
+        keys: the sources, as dictionaries in their ``meta`` describe them.
+        output_key: where the text goes.
+        details: what else to tell, such as {"method": "DM-FNet"}.
+        allow_missing_keys: record those that are there.
+    """
+
+    backend = RecordChoices.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection = ("anatomy", "overlay"),
+        output_key: str = "record",
+        details: Mapping[str, Any] | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.output_key = output_key
+        self.record = RecordChoices(details)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Record, and take what was recorded out of the images' metadata."""
+        d = dict(data)
+        images = {key: d[key] for key in self.key_iterator(d)}
+        d[self.output_key] = self.record(images)
+        for image in images.values():
             for name in [name for name, value in image.meta.items() if isinstance(value, dict) or value is None]:
                 del image.meta[name]
-        d[self.output_key] = json.dumps({**settings, "record": told}, indent=2, default=_plain)
         return d
 
 
@@ -81,3 +100,6 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"a {type(value).__name__} cannot be recorded")
+
+
+RecordChoicesD = RecordChoicesDict = RecordChoicesd

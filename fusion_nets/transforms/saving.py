@@ -10,7 +10,7 @@ from typing import Any
 
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, ensure_tuple
 
 from fusion_nets.clinical import OUTPUT_SUFFIXES, RASTER_SUFFIXES, write_image, write_slices
@@ -21,13 +21,13 @@ from fusion_nets.files import remove_partials, whole_file
 from .colour import MergeChroma
 from .loading import source_series
 
-__all__ = ["OUTPUT_FORMATS", "SaveFusedd"]
+__all__ = ["OUTPUT_FORMATS", "SaveFused", "SaveFusedD", "SaveFusedDict", "SaveFusedd"]
 
 OUTPUT_FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha", "png": ".png", "dicom": "dicom"}
 """Names of output formats; an ending that :func:`fusion_nets.clinical.write_image` knows is one, too."""
 
 
-class SaveFusedd(MapTransform):
+class SaveFused(Transform):
     """Write what was fused as ``{output_dir}/{name}_{key}...``, in one or more formats, and the record of it.
 
     - An ending such as ``.nii.gz``, or "nifti", "nrrd", "mha": one file, see
@@ -36,11 +36,114 @@ class SaveFusedd(MapTransform):
       and result.
     - "dicom": the folder ``{name}_dicom``, see :func:`fusion_nets.clinical.dicom.fused_study`; the anatomy must be a
       DICOM series.
-    - Where there is a "record" (:class:`RecordChoicesd`) of measured images, ``{name}_{key}.json``.
+    - Where there is a record (:class:`RecordChoices`) of measured images, ``{name}_{key}.json``.
+
+    MONAI's ``SaveImage`` writes in place and has no form for a coloured volume. What killed runs left half written in
+    the folder is removed before the first image is written.
+
+    Args:
+        output_dir: folder to write to.
+        output_format: one or more; by default .png where the sources were pictures, else .nii.gz.
+        deidentify: write DICOM without what tells the patient, see :func:`fusion_nets.clinical.dicom.deidentify`.
+
+    Raises:
+        ValueError: for an unknown format.
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str] = ".",
+        output_format: str | Sequence[str] | None = None,
+        deidentify: bool = False,
+    ) -> None:
+        self.formats = [_format(name) for name in ensure_tuple(output_format or ())]
+        self.output_dir = Path(output_dir)
+        self.deidentify = deidentify
+        self._is_clean = False
+
+    def __call__(  # type: ignore[override]
+        self,
+        img: MetaTensor,
+        name: str,
+        sources: Mapping[Hashable, Any] | None = None,
+        record: str | None = None,
+        key: str = "fused",
+    ) -> list[str]:
+        """Write an image.
+
+        Args:
+            img: (1 | 3, H, W[, D]) in [0, 1].
+            name: of the case.
+            sources: "anatomy" and "overlay", and "overlay_chroma" of a coloured one: needed for DICOM, and for the
+                pictures of a volume.
+            record: as :class:`RecordChoices` gives it.
+            key: what the image is.
+
+        Returns:
+            The names of what was written.
+
+        Raises:
+            ImageError: if an image cannot be written in this form.
+            ValueError: for DICOM without a series that it would join.
+        """
+        if not self._is_clean:
+            remove_partials(self.output_dir)
+            self._is_clean = True
+        told = json.loads(record) if record else {}
+        stem, sources = self.output_dir / f"{name}_{key}", sources or {}
+        is_picture = str(getattr(img, "meta", {}).get("filename_or_obj", "")).lower().endswith(RASTER_SUFFIXES)
+        saved: list[str] = []
+        for form in self.formats or [".png" if is_picture else ".nii.gz"]:
+            if form == "dicom":
+                saved.append(self._write_dicom(name, img, sources, told))
+            elif form.lower() == ".png" and img.ndim == 4:
+                write_slices(f"{stem}_slices", img)
+                saved += [f"{stem.name}_slices", self._write_montage(name, img, sources, told)]
+            else:
+                saved.append(write_image(f"{stem}{form}", img).name)
+        if told and not is_picture:
+            with whole_file(f"{stem}.json") as partial:
+                partial.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+            saved.append(f"{stem.name}.json")
+        return saved
+
+    def _write_montage(
+        self, name: str, img: MetaTensor, sources: Mapping[Hashable, Any], told: Mapping[str, Any]
+    ) -> str:
+        modalities = {key: told.get("record", {}).get(key, {}).get("modality", "") for key in ("anatomy", "overlay")}
+        names = [MODALITY_NAMES.get(modality, modality) or key.capitalize() for key, modality in modalities.items()]
+        written = write_montage(
+            self.output_dir / f"{name}_montage.png",
+            anatomy=sources["anatomy"],
+            overlay=MergeChroma()(sources["overlay"], sources.get("overlay_chroma")),
+            fused=img,
+            names=[*names, "Fused"],
+            windows=[(0, 1)] * 3,
+        )
+        return written.name
+
+    def _write_dicom(self, name: str, img: MetaTensor, sources: Mapping[Hashable, Any], told: Mapping[str, Any]) -> str:
+        from fusion_nets.clinical.dicom import fused_study, write_instances
+
+        anatomy, overlay = (source_series(sources[key]) for key in ("anatomy", "overlay"))
+        if anatomy is None:
+            raise ValueError(f"{name}: the anatomy is no DICOM series, whose study a DICOM result would join")
+        objects = fused_study(img, anatomy, overlay, told)
+        if self.deidentify:
+            from fusion_nets.clinical.dicom import deidentify
+
+            objects = deidentify(objects)
+        folder = self.output_dir / f"{name}_dicom"
+        write_instances(folder, objects)
+        return folder.name
+
+
+class SaveFusedd(MapTransform):
+    """Dictionary twin of :class:`SaveFused`: takes sources and record from the data.
 
     The names of what was written are left under "saved".
-
-    MONAI's ``SaveImaged`` writes in place and has no form for a coloured volume.
 
     Args:
         keys: what to write, (1 | 3, H, W[, D]) in [0, 1].
@@ -54,7 +157,7 @@ class SaveFusedd(MapTransform):
         ValueError: for an unknown format.
     """
 
-    backend = [TransformBackends.TORCH]
+    backend = SaveFused.backend
 
     def __init__(
         self,
@@ -66,66 +169,18 @@ class SaveFusedd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.formats = [_format(name) for name in ensure_tuple(output_format or ())]
-        self.output_dir = Path(output_dir)
-        self.deidentify = deidentify
+        self.save = SaveFused(output_dir, output_format, deidentify)
         self.name_key = name_key
-        remove_partials(self.output_dir)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write every key."""
         d = dict(data)
-        record = json.loads(d["record"]) if "record" in d else {}
         saved: list[str] = []
         for key in self.key_iterator(d):
-            image, stem = d[key], self.output_dir / f"{d[self.name_key]}_{key}"
-            source = str(getattr(image, "meta", {}).get("filename_or_obj", "")).lower()
-            is_picture = source.endswith(RASTER_SUFFIXES)
-            for form in self.formats or [".png" if is_picture else ".nii.gz"]:
-                if form == "dicom":
-                    saved.append(self._write_dicom(d, image, record))
-                elif form.lower() == ".png" and image.ndim == 4:
-                    write_slices(f"{stem}_slices", image)
-                    saved += [f"{stem.name}_slices", self._write_montage(d, image, record)]
-                else:
-                    saved.append(write_image(f"{stem}{form}", image).name)
-            if record and not is_picture:
-                with whole_file(f"{stem}.json") as partial:
-                    partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-                saved.append(f"{stem.name}.json")
+            saved += self.save(d[key], d[self.name_key], d, d.get("record"), str(key))
         if saved:
             d["saved"] = [*d.get("saved", []), *saved]
         return d
-
-    def _write_montage(self, d: Mapping[Hashable, Any], image: MetaTensor, record: Mapping[str, Any]) -> str:
-        sources = {key: record.get("record", {}).get(key, {}).get("modality", "") for key in ("anatomy", "overlay")}
-        names = [MODALITY_NAMES.get(modality, modality) or key.capitalize() for key, modality in sources.items()]
-        written = write_montage(
-            self.output_dir / f"{d[self.name_key]}_montage.png",
-            anatomy=d["anatomy"],
-            overlay=MergeChroma()(d["overlay"], d.get("overlay_chroma")),
-            fused=image,
-            names=[*names, "Fused"],
-            windows=[(0, 1)] * 3,
-        )
-        return written.name
-
-    def _write_dicom(self, d: Mapping[Hashable, Any], image: MetaTensor, record: Mapping[str, Any]) -> str:
-        from fusion_nets.clinical.dicom import fused_study, write_instances
-
-        anatomy, overlay = (source_series(d, key) for key in ("anatomy", "overlay"))
-        if anatomy is None:
-            raise ValueError(
-                f"{d[self.name_key]}: the anatomy is no DICOM series, whose study a DICOM result would join"
-            )
-        objects = fused_study(image, anatomy, overlay, record)
-        if self.deidentify:
-            from fusion_nets.clinical.dicom import deidentify
-
-            objects = deidentify(objects)
-        folder = self.output_dir / f"{d[self.name_key]}_dicom"
-        write_instances(folder, objects)
-        return folder.name
 
 
 def _format(name: str) -> str:
@@ -134,3 +189,6 @@ def _format(name: str) -> str:
         accepted = ", ".join((*OUTPUT_FORMATS, *OUTPUT_SUFFIXES))
         raise ValueError(f"output_format is {name!r}; accepted are {accepted}")
     return form
+
+
+SaveFusedD = SaveFusedDict = SaveFusedd

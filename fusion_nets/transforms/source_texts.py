@@ -12,7 +12,7 @@ from monai.utils import TransformBackends
 
 from fusion_nets.clinical import ImageError
 
-__all__ = ["Describe", "Described"]
+__all__ = ["Describe", "DescribeD", "DescribeDict", "Described"]
 
 Text: TypeAlias = str | list[str]
 
@@ -124,3 +124,6 @@ def _slice(volume: MetaTensor, index: int) -> MetaTensor:
 
 def _file(image: MetaTensor) -> str:
     return str(image.meta.get("filename_or_obj", "image"))
+
+
+DescribeD = DescribeDict = Described

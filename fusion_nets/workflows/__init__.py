@@ -1,5 +1,7 @@
 """What MONAI's engines, inferers and handlers lack for fusion, and the making of image-text datalists."""
 
+from fusion_nets.moved import tell_moved
+
 from .batches import CriticBatch, DescribedBatch, FeatureReplay, LesionBatch, NoisyBatch, PairBatch
 from .captions import BestDescriber, CaptionBatch, GeneratingInferer, TextScore
 from .cases import CaseMetrics, CaseRecords
@@ -8,7 +10,7 @@ from .describing import describe_pairs
 from .evaluating import evaluate_methods
 from .fusing import find_bundle, fuse_pair, kept_network
 from .inference import PairStream, SlicewiseInferer
-from .preservation import PairReport, ReportPreservation, ReportSaver
+from .preservation import DescriptionPreservation, DescriptionSaver, PairDescriptions
 from .processes import leave_process_group
 from .slicing import slice_pairs
 from .training_sets import drawn_pairs, training_pairs
@@ -21,16 +23,16 @@ __all__ = [
     "CaseRecords",
     "CriticBatch",
     "DescribedBatch",
+    "DescriptionPreservation",
+    "DescriptionSaver",
     "EpochSeed",
     "FeatureReplay",
     "GeneratingInferer",
     "LesionBatch",
     "NoisyBatch",
     "PairBatch",
-    "PairReport",
+    "PairDescriptions",
     "PairStream",
-    "ReportPreservation",
-    "ReportSaver",
     "RunningCheckpoint",
     "SlicewiseInferer",
     "TextScore",
@@ -45,3 +47,5 @@ __all__ = [
     "slice_pairs",
     "training_pairs",
 ]
+
+tell_moved(__name__)

@@ -73,7 +73,6 @@ class CaseRecords:
         self._notes: dict[str, dict[str, Any]] = {}
         self._finished: dict[str, Mapping[str, Any]] = {}
         self._kept: dict[str, dict[str, Any]] = {}
-        remove_partials(self.folder)
 
     def is_done(self, name: str) -> bool:
         """Whether a case need not be done; one that is to be done loses its record."""
@@ -106,6 +105,7 @@ class CaseRecords:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._wait)
 
     def _start(self) -> None:
+        remove_partials(self.folder)
         self.done = 0
         self._notes.clear()
         self._finished.clear()

@@ -51,7 +51,7 @@ def fuse_pair(
         output_format: any of "dicom", "nifti", "nrrd", "mha", "png"; by default NIfTI, PNG of pictures.
         settings: the JSON record of an earlier result, whose settings are taken where no option says otherwise.
         bundle_root: folder of the bundle; by default what :func:`find_bundle` finds.
-        evaluate: save the metrics of the result as well, and what the bundle reports of it.
+        evaluate: save the metrics of the result as well, and what the bundle says of it.
         options: other entries of the bundle's inference configuration, such as ``register="rigid"``; None is the
             configuration's own choice.
 

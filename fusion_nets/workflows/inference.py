@@ -22,7 +22,7 @@ __all__ = ["PairStream", "SlicewiseInferer"]
 
 
 class PairStream(IterableDataset):
-    """The pairs of a datalist that can be used; the others are reported and passed over, as are those that are done.
+    """The pairs of a datalist that can be used; the others are told of and passed over, as are those that are done.
 
     Of several processes (``torch.distributed``), each has its share of the pairs, and ends it when all have.
 

@@ -1,4 +1,4 @@
-"""How much of the sources' reports survives in the report of the fused image."""
+"""How much of the sources' descriptions survives in the description of the fused image."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from fusion_nets.transforms import luminance
 
 from .cases import CaseRecords, is_first_process
 
-__all__ = ["PairReport", "ReportPreservation", "ReportSaver"]
+__all__ = ["DescriptionPreservation", "DescriptionSaver", "PairDescriptions"]
 
 
 @dataclass(frozen=True)
-class PairReport:
-    """The reports of a pair and of its fused image, and what the one kept of the others.
+class PairDescriptions:
+    """The descriptions of a pair and of its fused image, and what the one kept of the others.
 
     Args:
-        anatomy_text: report of the anatomy.
-        overlay_text: report of the overlay.
-        fused_text: report of the fused image.
-        scores: by name, see :class:`ReportPreservation`; NaN where there is nothing to score.
+        anatomy_text: description of the anatomy.
+        overlay_text: description of the overlay.
+        fused_text: description of the fused image.
+        scores: by name, see :class:`DescriptionPreservation`; NaN where there is nothing to score.
     """
 
     anatomy_text: str
@@ -42,26 +42,25 @@ class PairReport:
     scores: dict[str, float]
 
 
-class ReportPreservation:
-    """Report both sources and the fused image, and score what the fused image's report kept.
+class DescriptionPreservation:
+    """Describe both sources and the fused image, and score what the fused image's description kept.
 
     The scores, all the better the higher:
 
-    - "finding_recall", 0 to 1: share of a source's findings that the fused image's report has, mean over the sources
-      that have any;
+    - "finding_recall", 0 to 1: share of a source's findings that the fused image's description has, mean over the
+      sources that have any;
     - "finding_precision", 0 to 1: share of the fused image's findings that either source has;
     - "rouge_l", 0 to 1: ROUGE-L, mean over the sources;
     - "similarity", -1 to 1: cosine of text embeddings, mean over the sources; only with an encoder.
 
     Args:
-        describer: reports all three images; a text model that is told the modality should not write in another style
+        describer: describes all three images; a text model that is told the modality should not write in another style
             for "fused", or style is what the scores measure.
         encoder: a :class:`fusion_nets.text.TextEncoder`, or any callable whose result for a list of texts has a
             ``vector``, (B, D).
-        parse: reads the findings of a report.
+        parse: reads the findings of a description.
 
-    Source: Xiang et al., SMFusion, arXiv 2505.12251, 2025, evaluation by reports; see :mod:`evaluation.functional` for
-    each score.
+    Source: Xiang et al., SMFusion, arXiv 2505.12251, 2025; see :mod:`evaluation.functional` for each score.
     """
 
     def __init__(
@@ -81,23 +80,25 @@ class ReportPreservation:
         overlay: torch.Tensor,
         anatomy_text: str | None = None,
         overlay_text: str | None = None,
-    ) -> PairReport:
-        """Report and score one pair.
+    ) -> PairDescriptions:
+        """Describe and score one pair.
 
         Args:
             fused: fused image, (1 | 3, H, W[, D]) in [0, 1], on the grid of the anatomy; its luminance is described.
             anatomy: the anatomical source, (1 | 3, H, W[, D]) in [0, 1]; its ``meta`` goes to the describer.
             overlay: the overlay, likewise.
-            anatomy_text: report of the anatomy, if there is one already; it should be the describer's.
-            overlay_text: report of the overlay, likewise.
+            anatomy_text: description of the anatomy, if there is one already; it should be the describer's.
+            overlay_text: description of the overlay, likewise.
         """
-        fused_text = self.report(fused, like=anatomy)
-        anatomy_text = anatomy_text or self.report(anatomy)
-        overlay_text = overlay_text or self.report(overlay)
-        return PairReport(anatomy_text, overlay_text, fused_text, self.compare(fused_text, anatomy_text, overlay_text))
+        fused_text = self.describe(fused, like=anatomy)
+        anatomy_text = anatomy_text or self.describe(anatomy)
+        overlay_text = overlay_text or self.describe(overlay)
+        return PairDescriptions(
+            anatomy_text, overlay_text, fused_text, self.compare(fused_text, anatomy_text, overlay_text)
+        )
 
-    def report(self, image: torch.Tensor, like: torch.Tensor | None = None) -> str:
-        """Report an image as it is, or as one fused on the grid of the image it is ``like``."""
+    def describe(self, image: torch.Tensor, like: torch.Tensor | None = None) -> str:
+        """Describe an image as it is, or as one fused on the grid of the image it is ``like``."""
         if like is not None:
             affine = like.affine if isinstance(like, MetaTensor) else None
             plain = luminance(image.as_subclass(torch.Tensor))
@@ -108,7 +109,7 @@ class ReportPreservation:
         return text
 
     def compare(self, fused_text: str, anatomy_text: str, overlay_text: str) -> dict[str, float]:
-        """Score the report of a fused image against those of its sources."""
+        """Score the description of a fused image against those of its sources."""
         sources = anatomy_text, overlay_text
         fused, anatomy, overlay = (list(self.parse(text)) for text in (fused_text, *sources))
         recalls = [finding_recall(fused, findings) for findings in (anatomy, overlay) if findings]
@@ -123,20 +124,21 @@ class ReportPreservation:
         return scores
 
 
-class ReportSaver:
-    """Report every case of an evaluation run: ``{name}_report.json`` beside its fused image, and ``reports.csv``.
+class DescriptionSaver:
+    """Describe every case of an evaluation run.
 
-    The JSON file holds "anatomy_text", "overlay_text", "fused_text" and "scores" (null where there is nothing to
-    score); the table has one row of scores per case and no text. Cases are known by "name" alone.
+    Beside its fused image, ``{name}_description.json`` holds "anatomy_text", "overlay_text", "fused_text" and "scores"
+    (null where there is nothing to score); the table ``descriptions.csv`` has one row of scores per case and no text.
+    Cases are known by "name" alone.
 
     The engine's items, taken apart as MONAI's engines do by default, need "image" (2, H, W[, D]), "pred"
     (1, H, W[, D]) and "name". Modalities are told by "anatomy_modality" and "overlay_modality", or else by the ``meta``
-    of "anatomy" and "overlay". "anatomy_text" and "overlay_text" are the sources' reports, where there are any; lists,
-    one text per slice, are not.
+    of "anatomy" and "overlay". "anatomy_text" and "overlay_text" are the sources' descriptions, where there are any;
+    lists, one text per slice, are not.
 
     Args:
         output_dir: folder to write to.
-        describer: as for :class:`ReportPreservation`.
+        describer: as for :class:`DescriptionPreservation`.
         encoder: likewise.
         parse: likewise.
         records: of the cases, earlier among the handlers; the table has all of them, whichever process or earlier run
@@ -152,7 +154,7 @@ class ReportSaver:
         records: CaseRecords | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
-        self.preservation = ReportPreservation(describer, encoder, parse)
+        self.preservation = DescriptionPreservation(describer, encoder, parse)
         self.records = records
         self.scores: dict[str, dict[str, float]] = {}
 
@@ -163,7 +165,7 @@ class ReportSaver:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save_table)
 
     def __call__(self, engine: Engine) -> None:
-        """Report the cases of a batch.
+        """Describe the cases of a batch.
 
         Raises:
             KeyError: for an item without "image", "pred" or "name".
@@ -172,20 +174,20 @@ class ReportSaver:
         output: Any = engine.state.output
         for given, made in zip(batch, output, strict=True):
             item = {**given, **made}
-            report = self.preservation(
+            description = self.preservation(
                 item["pred"].cpu(),
                 _source(item, "anatomy", 0),
                 _source(item, "overlay", 1),
                 *(text if isinstance(text := item.get(key), str) else None for key in ("anatomy_text", "overlay_text")),
             )
-            self.scores[item["name"]] = report.scores
+            self.scores[item["name"]] = description.scores
             if self.records is not None:
-                self.records.note(item["name"], "report", report.scores)
-            scores = {name: None if math.isnan(value) else value for name, value in report.scores.items()}
-            file = self.output_dir / f"{item['name']}_report.json"
+                self.records.note(item["name"], "description", description.scores)
+            scores = {name: None if math.isnan(value) else value for name, value in description.scores.items()}
+            file = self.output_dir / f"{item['name']}_description.json"
             with whole_file(file) as partial:
                 partial.write_text(
-                    json.dumps({**asdict(report), "scores": scores}, indent=1, ensure_ascii=False), "utf-8"
+                    json.dumps({**asdict(description), "scores": scores}, indent=1, ensure_ascii=False), "utf-8"
                 )
             made["saved"] = [*made.get("saved", []), file.name]
 
@@ -193,11 +195,11 @@ class ReportSaver:
         """Write the scores of all cases."""
         if not is_first_process():
             return
-        scores = self.scores if self.records is None else self.records.noted("report")
+        scores = self.scores if self.records is None else self.records.noted("description")
         rows = [{"name": name, **of_case} for name, of_case in scores.items()]
         if not rows:
             return
-        with whole_file(self.output_dir / "reports.csv") as partial, partial.open("w", newline="") as file:
+        with whole_file(self.output_dir / "descriptions.csv") as partial, partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(rows)

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from report_preservation import mean, specific
+from description_preservation import mean, specific
 
 from evaluation.functional import finding_precision, finding_recall, rouge_l
 from fusion_nets.datalists import aanlib_pairs, load_pairs, with_texts

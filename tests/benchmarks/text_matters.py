@@ -1,10 +1,10 @@
-"""Does the text matter? SMFusion's weights with right, shuffled and no descriptions: metrics and reports.
+"""Does the text matter? SMFusion's weights with right, shuffled and no descriptions: metrics and descriptions.
 
     python tests/benchmarks/text_matters.py --dataset_dir AANLIB [--section test] [--bundle bundles/smfusion]
 
 Describes the section, fuses it three times by the bundle's evaluation (texts of the pair itself; of another pair of the
-section, drawn over all modalities; none), and prints Markdown: the fusion metrics, what the fused image's report keeps
-of the sources' (right) reports, and how far each fused image is from the one with the right texts, in grey levels.
+section, drawn over all modalities; none), and prints Markdown: the fusion metrics, what the fused image's description
+keeps of the sources' (right) ones, and how far each fused image is from the one with the right texts, in grey levels.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from report_preservation import TITLES, grey, mean, pictures, score, values
+from description_preservation import TITLES, grey, mean, pictures, score, values
 from scores import means_of, print_table, run_bundle
 
 from fusion_nets.datalists import aanlib_pairs, with_texts
 from fusion_nets.text import MeasuredText, TextEncoder
-from fusion_nets.workflows import ReportPreservation, describe_pairs
+from fusion_nets.workflows import DescriptionPreservation, describe_pairs
 
 TEXTS = ("anatomy_text", "overlay_text")
 
@@ -55,12 +55,12 @@ def main() -> None:
         print_table(metrics)
 
         found = {name: pictures(root / name, pairs) for name in variants}
-        reports = score(ReportPreservation(MeasuredText(), TextEncoder()), pairs, found)
+        descriptions = score(DescriptionPreservation(MeasuredText(), TextEncoder()), pairs, found)
         names = [pair["name"] for pair in pairs]
         print("\n| | " + " | ".join(TITLES.values()) + " | mean difference | largest difference |")
         print("|---|" + "---|" * (len(TITLES) + 2))
         for name in variants:
-            cells = [f"{mean(values(reports, name, kind, names)):.4f}" for kind in TITLES]
+            cells = [f"{mean(values(descriptions, name, kind, names)):.4f}" for kind in TITLES]
             apart = [
                 255 * (grey(found[name][case], "fused") - grey(found["right texts"][case], "fused")).abs()
                 for case in names

@@ -104,7 +104,7 @@ def test_killed_and_started_again_equals_one_process(datalist, tiny_weights, tex
     assert done.items() < changed(both).items()
 
     wanted = content(alone)
-    assert {"metrics.csv", "Qabf_raw.csv", "Qabf_summary.csv", "reports.csv", ".cases/case4.json"} < wanted.keys()
+    assert {"metrics.csv", "Qabf_raw.csv", "Qabf_summary.csv", "descriptions.csv", ".cases/case4.json"} < wanted.keys()
     assert content(both) == wanted
 
 

@@ -178,3 +178,20 @@ def test_evaluation_saves_what_the_metrics_say(bundle, tiny_weights, text_encode
     assert summary["SSIM"] == pytest.approx(np.mean([float(row["mean"]) for row in rows]), abs=1e-5)
     assert 0.5 < summary["SSIM"] < 2
     assert (tmp_path / "CT-MRI_3_fused.png").is_file()
+
+
+@EVERY
+def test_what_is_said_of_a_single_pair_holds_with_evaluation(bundle, tiny_weights, text_encoder, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("mri", "grey"):
+        Image.fromarray(blobs(rng, 64, 64)).save(tmp_path / f"{name}.png")
+    bundle.fuse(
+        tiny_weights,
+        tmp_path,
+        configs=("inference.json", "evaluate.json"),
+        anatomy=str(tmp_path / "mri.png"),
+        overlay=str(tmp_path / "grey.png"),
+        overlay_modality="PT",
+        **({"text_encoder_model": text_encoder} if bundle is SMFUSION else {}),
+    )
+    assert Image.open(tmp_path / "mri_fused.png").mode == "RGB", "a grey PET is coloured"

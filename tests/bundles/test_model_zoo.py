@@ -17,8 +17,11 @@ import yaml
 from monai.apps.utils import SUPPORTED_HASH_TYPES
 from monai.bundle import ConfigParser, ConfigWorkflow, download_large_files
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 from PIL import Image
+
+from tests.locked import pins
 
 from .conftest import BUNDLES, DMFNET, EVERY, SMFUSION, TINY_CRITIC, blobs
 
@@ -119,9 +122,8 @@ def test_versions_are_those_that_the_wheel_accepts(bundle, unpacked, handed_out)
     assert named.pop("fusion-nets") == wheel.version
     for name, version in named.items():
         assert version in accepted[name], f"{name} {version} is not {accepted[name]}"
-    pinned = (line for line in (BUNDLES.parent / "constraints.txt").read_text().splitlines() if "==" in line)
-    for name, version in (line.split("==") for line in pinned):
-        assert named.get(name, version) == version, f"constraints.txt has {name} {version}"
+    locked = pins(BUNDLES.parent / "constraints.txt", "3.11")
+    assert named == {name: locked[canonicalize_name(name)] for name in named}
 
 
 @EVERY

@@ -81,9 +81,9 @@ def test_a_single_pair_with_its_texts(fuse, expected, files, tmp_path):
 def test_evaluation_of_a_single_pair_knows_what_is_said_of_it(fuse, files, tmp_path):
     both = ("inference.json", "evaluate.json")
     fuse(tmp_path, both, **files, describe=True, overlay_text="CT, right.", anatomy_modality="MR")
-    report = json.loads((tmp_path / "3_report.json").read_text())
-    assert report["anatomy_text"].startswith("Axial MR.")
-    assert report["overlay_text"] == "CT, right."
+    description = json.loads((tmp_path / "3_description.json").read_text())
+    assert description["anatomy_text"].startswith("Axial MR.")
+    assert description["overlay_text"] == "CT, right."
 
 
 def test_described_on_the_fly_where_there_is_no_text(fuse, expected, files, tmp_path):
@@ -150,18 +150,18 @@ def test_a_pair_with_a_wrong_number_of_texts_is_named(fuse, files, volumes, capl
 
 
 @pytest.mark.parametrize("told", ["texts", "describe", "nothing"])
-def test_evaluation_reports_every_case(fuse, dataset_dir, texts, tmp_path, told):
+def test_evaluation_describes_every_case(fuse, dataset_dir, texts, tmp_path, told):
     chosen = {"texts": {"texts": str(texts)}, "describe": {"describe": True}, "nothing": {}}[told]
     fuse(tmp_path, ("inference.json", "evaluate.json"), dataset_dir=str(dataset_dir), section="test", **chosen)
-    with (tmp_path / "reports.csv").open() as file:
+    with (tmp_path / "descriptions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row.pop("name") for row in rows] == ["CT-MRI_3", "PET-MRI_3", "SPECT-MRI_3"]
     assert set(rows[0]) == {"finding_recall", "finding_precision", "rouge_l", "similarity"}
-    report = json.loads((tmp_path / "PET-MRI_3_report.json").read_text())
-    assert report["scores"]["rouge_l"] == pytest.approx(float(rows[1]["rouge_l"]))
-    assert report["fused_text"]
+    description = json.loads((tmp_path / "PET-MRI_3_description.json").read_text())
+    assert description["scores"]["rouge_l"] == pytest.approx(float(rows[1]["rouge_l"]))
+    assert description["fused_text"]
     if told == "texts":
-        assert report["overlay_text"] == "PET 3, right."
+        assert description["overlay_text"] == "PET 3, right."
     else:
-        assert "PET" in report["overlay_text"]
-        assert 0 <= report["scores"]["finding_recall"] <= 1
+        assert "PET" in description["overlay_text"]
+        assert 0 <= description["scores"]["finding_recall"] <= 1

@@ -41,9 +41,7 @@ def test_every_block_is_run_by_a_test():
 
 def test_what_needs_another_environment_is_run_there():
     makefile, ci = (ROOT / "Makefile").read_text(), (ROOT / ".ci" / "run").read_text()
-    made = re.findall(r"^make ([\w -]+)$", ci, re.MULTILINE) + re.findall(
-        r"^for \w+ in ([\w -]+); do$", ci, re.MULTILINE
-    )
+    made = re.findall(r"^(?:together|alone) ([\w -]+)$", ci, re.MULTILINE)
     targets = {target for line in made for target in line.split()}
     for target in {HERE, *(block.runner for block in RUN)} - {CI}:
         assert re.search(rf"^{target.removeprefix('make ')}:", makefile, re.MULTILINE)
@@ -150,7 +148,7 @@ def test_every_command_and_option_is_in_the_command_line_reference():
     for name, command in commands.choices.items():
         section = text.partition(f"## {name}\n")[2].partition("\n## ")[0]
         for action in command._actions:
-            if action.option_strings and action.dest != "help":
+            if action.option_strings and action.dest not in ("help", "traceback"):  # of which the page's head tells
                 assert f"| `{action.option_strings[0]}" in section, f"{name} {action.option_strings[0]}"
                 assert action.help or action.choices, f"{name} {action.option_strings[0]} says nothing"
     assert "%(" not in text

@@ -61,10 +61,10 @@ def _sobel(x):
 
 
 def vif(fused, anatomy, overlay):
-    return vif_single(anatomy, fused) + vif_single(overlay, fused)
+    return vif_single(fused, anatomy) + vif_single(fused, overlay)
 
 
-def vif_single(reference, distorted):
+def vif_single(distorted, reference):
     x, y = reference, distorted
     kept = total = 0.0
     for scale, side in enumerate((17, 9, 5, 3)):

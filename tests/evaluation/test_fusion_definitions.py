@@ -63,7 +63,7 @@ def test_golden_values(golden, dtype, tolerance):
 
 def test_golden_values_of_each_source(golden):
     expected, (fused, anatomy, overlay) = golden[0], golden[1].float()
-    got = torch.stack([vif_single(anatomy, fused, 255), vif_single(overlay, fused, 255)], dim=1)
+    got = torch.stack([vif_single(fused, anatomy, 255), vif_single(fused, overlay, 255)], dim=1)
     np.testing.assert_allclose(got, [[v["VIF_anatomy"], v["VIF_overlay"]] for v in expected], rtol=0, atol=1e-4)
 
 

@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from evaluation import functional
 from evaluation.functional import (
     FUSION_METRICS,
-    _common,
+    _helpers,
     average_gradient,
     correlation,
     entropy,
@@ -58,13 +58,13 @@ def test_perfect_copies():
 def test_terms_add_up():
     fused, anatomy, overlay = triple(batch=2)
     torch.testing.assert_close(ssim_single(fused, anatomy) + ssim_single(fused, overlay), ssim(fused, anatomy, overlay))
-    torch.testing.assert_close(vif_single(anatomy, fused) + vif_single(overlay, fused), vif(fused, anatomy, overlay))
+    torch.testing.assert_close(vif_single(fused, anatomy) + vif_single(fused, overlay), vif(fused, anatomy, overlay))
     assert not torch.allclose(vif_single(anatomy, fused), vif_single(fused, anatomy), rtol=1e-3)
 
 
 def test_contrast_enhancement_exceeds_one():
     image = 0.25 + 0.5 * noise(1, 1, 48, 48)
-    assert vif_single(image, 2 * image - 0.5).item() > 1.0 > vif_single(image, 0.5 * image + 0.25).item()
+    assert vif_single(2 * image - 0.5, image).item() > 1.0 > vif_single(0.5 * image + 0.25, image).item()
 
 
 def test_information_rounds_to_the_nearest_level_and_clips():
@@ -76,8 +76,9 @@ def test_information_rounds_to_the_nearest_level_and_clips():
 
 
 def test_quantise():
-    values = torch.tensor([-0.1, 0.0, 0.5 / 255, 1.5 / 255, 0.2, 1.0, 1.2, torch.nan], dtype=torch.float64)
-    expected = torch.tensor([0, 0, 0, 2, 51, 255, 255, torch.nan], dtype=torch.float64)
+    values = [-0.1, 0.0, 0.5 / 255, 1.5 / 255, 0.2, 1.0, 1.2, torch.nan, torch.inf, -torch.inf]
+    values = torch.tensor(values, dtype=torch.float64)
+    expected = torch.tensor([0, 0, 0, 2, 51, 255, 255, *[torch.nan] * 3], dtype=torch.float64)
     torch.testing.assert_close(quantise(values), expected, equal_nan=True, rtol=0, atol=0)
     every = torch.arange(256, dtype=torch.uint8)
     assert quantise(every, data_range=255).tolist() == every.tolist()
@@ -96,7 +97,7 @@ def test_bright_plateaus_do_not_drown_vif_in_rounding():
     source = torch.zeros(255, 1, 60, 60)
     source[..., 20:] = torch.arange(1, 256).view(-1, 1, 1, 1) / 255
     torch.testing.assert_close(
-        vif_single(source, 0.7 * source), vif_single(source.double(), 0.7 * source.double()).float(), rtol=0, atol=1e-3
+        vif_single(0.7 * source, source), vif_single(0.7 * source.double(), source.double()).float(), rtol=0, atol=1e-3
     )
 
 
@@ -199,7 +200,7 @@ def test_what_lower_is_better():
 
 
 def test_images_are_measured_in_chunks(monkeypatch):
-    monkeypatch.setattr(_common, "_CHUNK_CPU", 3 * 32 * 30)
+    monkeypatch.setattr(_helpers, "_CHUNK_CPU", 3 * 32 * 30)
     seen = []
 
     def spy(images):
@@ -207,11 +208,11 @@ def test_images_are_measured_in_chunks(monkeypatch):
         return images.fused.sum((1, 2, 3))
 
     fused = noise(8, 1, 32, 30)
-    (got,) = _common.measure_each([spy], fused, fused, fused, data_range=255.0)
+    (got,) = _helpers.measure_each([spy], fused, fused, fused, data_range=255.0)
     assert sorted(seen) == [2, 3, 3]
     torch.testing.assert_close(got, fused.sum((1, 2, 3)))
     seen.clear()
-    _common.measure(spy, noise(2, 1, 90, 90), data_range=1.0)  # larger than a chunk
+    _helpers.measure(spy, noise(2, 1, 90, 90), data_range=1.0)  # larger than a chunk
     assert seen == [1, 1]
 
 
@@ -248,7 +249,7 @@ def test_threads_change_nothing(name):
 
 
 def test_threads_hand_errors_on_and_give_no_gradient(monkeypatch):
-    monkeypatch.setattr(_common, "_CHUNK_CPU", 1)
+    monkeypatch.setattr(_helpers, "_CHUNK_CPU", 1)
     threads = torch.get_num_threads()
 
     def broken(images):
@@ -258,7 +259,7 @@ def test_threads_hand_errors_on_and_give_no_gradient(monkeypatch):
         torch.set_num_threads(2)
         images = [image.requires_grad_() for image in triple(batch=3, side=16)]
         with torch.no_grad(), pytest.raises(RuntimeError, match="broken metric"):
-            _common.measure(broken, *images, data_range=1.0)
+            _helpers.measure(broken, *images, data_range=1.0)
         assert torch.get_num_threads() == 2
         with torch.no_grad():
             assert not ssim(*images).requires_grad
@@ -311,14 +312,29 @@ def test_plain_tensors_come_out(name):
 
 
 @every_metric
-def test_a_nan_shows_in_its_image_only(name):
-    expected = FUNCTIONS[name](*images_of(name, batch=2, dtype=torch.float32))[1]
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_shows_in_its_image_only(name, value):
+    expected = FUNCTIONS[name](*images_of(name, batch=3, dtype=torch.float32))
     for place in range(len(images_of(name))):
-        images = images_of(name, batch=2, dtype=torch.float32)
-        images[place][0, 0, 20, 20] = torch.nan
+        images = images_of(name, batch=3, dtype=torch.float32)
+        images[place][1, 0, 20, 20] = value
         got = FUNCTIONS[name](*images)
-        assert got[0].isnan()
-        assert got[1] == expected
+        assert got[1].isnan()
+        assert torch.equal(got[::2], expected[::2])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_in_one_call_of_all(value):
+    """A broken source is none of the business of metrics that look at the fused image alone."""
+    for place in range(3):
+        images = triple(batch=2, side=176, dtype=torch.float32)
+        expected = fusion_metrics(*images)
+        images[place][0, 0, 0, 0] = value
+        got = fusion_metrics(*images)
+        for name, values in got.items():
+            touched = place == 0 or name not in OF_FUSED_ALONE
+            assert values.isnan().tolist() == [touched, False], name
+            assert torch.equal(values[int(touched) :], expected[name][int(touched) :]), name
 
 
 @every_metric
@@ -351,6 +367,11 @@ def test_images_smaller_than_the_window_are_refused():
 def test_too_few_bins_are_refused():
     with pytest.raises(ValueError, match="4 bins or more, got 3"):
         parzen_mutual_information(*triple(), bins=3)
+
+
+def test_the_table_tells_what_a_metric_takes():
+    assert {name: metric.function for name, metric in FUSION_METRICS.items()} == FUNCTIONS
+    assert {name for name, metric in FUSION_METRICS.items() if metric.of_fused_alone} == set(OF_FUSED_ALONE)
 
 
 def test_public_names():

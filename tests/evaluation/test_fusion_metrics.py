@@ -1,6 +1,7 @@
 import pickle
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,20 @@ def test_images_without_a_value_do_not_break_the_mean(metric, function, depth):
 
 
 @every_metric
+@pytest.mark.parametrize("quantise", [True, False])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_an_image_that_is_not_finite_has_no_value(metric, function, quantise, value):
+    pred, image = study(48, 44, 2)
+    expected = metric(quantise=quantise)(y_pred=pred, y=image)
+    pred[0, 0, 5, 5, 1] = value
+    image[2, 1, :, :, 0] = value
+    got = metric(quantise=quantise)(y_pred=pred, y=image)
+    # a metric of the fused image alone has no use for the sources
+    assert got[:, 0].isnan().tolist() == [True, False, function not in OF_FUSED_ALONE]
+    assert torch.equal(got[1], expected[1])
+
+
+@every_metric
 def test_nothing_but_blank_images(metric, function):
     meter = metric(get_not_nans=True)
     assert meter(y_pred=torch.rand(2, 1, 48, 44, 3), y=torch.zeros(2, 2, 48, 44, 3)).isnan().all()
@@ -202,6 +217,18 @@ def test_metrics_travel_to_other_processes(metric):
     assert copy.data_range == 2.0
     if metric is not evaluation.FusionMSSSIMMetric:
         assert torch.equal(copy(y_pred=pred, y=image), metric(data_range=2.0)(y_pred=pred, y=image))
+
+
+@pytest.mark.parametrize("metric", [*METRICS, evaluation.FusionMSSSIMMetric, FusionSlicesMetric])
+def test_metrics_and_handlers_look_as_if_written_by_hand(metric):
+    handler = getattr(evaluation, metric.__name__.removesuffix("Metric"))
+    for made, module in ((metric, evaluation.metrics), (handler, evaluation.handlers)):
+        assert made.__module__ == module.__name__
+        assert getattr(module, made.__name__) is made
+        assert made.__qualname__ == made.__name__
+        assert "quantise: measure what a saved 8-bit image would hold" in made.__doc__ or metric is FusionSlicesMetric
+        assert list(signature(made).parameters)[:3] == ["data_range", "quantise", "reduction"]
+        assert type(pickle.loads(pickle.dumps(made()))) is made
 
 
 def test_two_processes_gather_once(tmp_path):

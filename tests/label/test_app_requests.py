@@ -96,7 +96,7 @@ def test_texts_have_an_influence_and_come_back(app_server):
     text = fused(app_server, "head_mri", {"anatomy_text": "A dark mass.", "overlay_text": "A hot lesion."}, "smfusion")
     described = fused(app_server, "head_mri", {"describe": "true"}, "smfusion")
     assert len({alone[2], text[2], described[2]}) == 3
-    assert text[0]["report"]["anatomy_text"] != described[0]["report"]["anatomy_text"]
+    assert text[0]["description"]["anatomy_text"] != described[0]["description"]["anatomy_text"]
 
 
 def test_what_viewers_add_is_taken(app_server):

@@ -108,7 +108,7 @@ def test_what_could_not_be_read_back_is_refused(finding):
         ("MASS IN THE LEFT TEMPORAL LOBE\nATROPHY", [Finding("mass", "left", "temporal"), Finding("atrophy")]),
     ],
 )
-def test_ordinary_reports_are_read(text, findings):
+def test_ordinary_words_are_read(text, findings):
     assert parse_findings(text) == findings
 
 

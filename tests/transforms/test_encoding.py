@@ -6,7 +6,15 @@ from monai.transforms import Compose
 
 from fusion_nets.clinical import ImageError
 from fusion_nets.text import EncodedText, MeasuredText, parse_findings
-from fusion_nets.transforms import EncodeText, EncodeTextd, RandForgetTextd, RandMirrord, swap_sides
+from fusion_nets.transforms import (
+    EncodeText,
+    EncodeTextd,
+    RandForgetText,
+    RandForgetTextd,
+    RandMirror,
+    RandMirrord,
+    swap_sides,
+)
 from fusion_nets.workflows import PairStream
 
 KEYS = ["anatomy_text", "overlay_text"]
@@ -275,3 +283,16 @@ def test_the_patient_is_mirrored_and_not_the_storage():
 def test_swap_sides(text, expected):
     assert swap_sides(text) == expected
     assert swap_sides(expected) == text
+
+
+def test_twins_draw_the_same():
+    forget, forget_d = RandForgetText(prob=0.5), RandForgetTextd(prob=0.5)
+    mirror, mirror_d = RandMirror(), RandMirrord("image")
+    for transform in (forget, forget_d, mirror, mirror_d):
+        transform.set_random_state(7)
+    image, mask, mirrored = torch.rand(1, 4, 5), torch.ones(2, 3, dtype=torch.bool), []
+    for _ in range(10):
+        assert torch.equal(forget(mask), forget_d({"text_mask": mask})["text_mask"])
+        mirrored.append(mirror(image))
+        assert torch.equal(mirrored[-1], mirror_d({"image": image})["image"])
+    assert 0 < sum(torch.equal(one, image) for one in mirrored) < 10

@@ -7,7 +7,7 @@ from PIL import Image
 
 from fusion_nets.clinical import ImageError, read_image
 from fusion_nets.clinical.dicom import fingerprint, new_series, new_study, write_instances
-from fusion_nets.transforms import CheckSourcesd, LoadStudyImage, LoadStudyImaged
+from fusion_nets.transforms import CheckSources, CheckSourcesd, LoadStudyImage, LoadStudyImaged
 
 AFFINE = nib.affines.from_matvec([[-0.9, 0.2, 0.1], [0.1, 1.4, -0.3], [0.1, 0.4, 2.9]], (12, -7, 33))
 RNG = np.random.default_rng(0)
@@ -106,8 +106,9 @@ def test_doubts_about_two_series(tmp_path, dicom_study, caplog):
     assert "case: PatientID" in caplog.text
     assert "SOMEBODY" not in caplog.text
     assert "FrameOfReferenceUID" not in caplog.text
-    CheckSourcesd(register="none")(loaded)
-    assert "FrameOfReferenceUID" in caplog.text
+    images = loaded["anatomy"], loaded["overlay"]
+    assert CheckSources(register="none")(*images, name="other") == images
+    assert "other: FrameOfReferenceUID" in caplog.text
     caplog.clear()
     CheckSourcesd()({**loaded, "overlay": read_image(nifti(tmp_path / "a.nii"))})
     assert caplog.text == ""

@@ -4,7 +4,7 @@ from monai.data import MetaTensor
 from monai.transforms import Lambdad
 
 from fusion_nets.clinical import ImageError
-from fusion_nets.transforms import CheckLuminancesd, WhereGivend
+from fusion_nets.transforms import CheckLuminances, CheckLuminancesd, WhereGiven, WhereGivend
 
 
 def test_transforms_what_has_all_keys():
@@ -48,6 +48,17 @@ def test_two_luminances_pass_unchanged(shape):
 def test_others_are_refused(image, reason):
     with pytest.raises(ImageError, match=reason):
         CheckLuminancesd()({"image": image})
+
+
+def test_twins():
+    image = torch.rand(2, 32, 32)
+    assert CheckLuminances()(image) is image
+    with pytest.raises(ImageError, match="pair 3: shape"):
+        CheckLuminances()(image[:1], "pair 3")
+    with pytest.raises(ImageError, match="pred: shape"):
+        CheckLuminancesd("pred")({"pred": image[:1]})
+    assert WhereGiven([lambda x: x + 1, lambda x: x * 2])(3) == 8
+    assert WhereGiven([lambda x: x + 1])(None) is None
 
 
 def test_refusal_names_the_file():

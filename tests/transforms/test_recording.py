@@ -5,7 +5,7 @@ import torch
 from monai.data import MetaTensor, decollate_batch, list_data_collate
 
 from fusion_nets import __version__
-from fusion_nets.transforms import RecordChoicesd
+from fusion_nets.transforms import RecordChoices, RecordChoicesd
 
 MATRIX = np.eye(4) + 0.25
 
@@ -55,6 +55,13 @@ def test_settings_repeat_the_result_and_the_record_tells_the_rest():
         "register": "none",
         "transform": MATRIX.tolist(),
     }
+
+
+def test_twin_leaves_the_images_as_they_are():
+    images = {key: image for key, image in pair(window=None).items() if key != "name"}
+    record = RecordChoices({"method": "DM-FNet"})(images)
+    assert record == RecordChoicesd(details={"method": "DM-FNet"})(pair(window=None))["record"]
+    assert images["anatomy"].meta["display"]["range"] == [3.0, 800.5]
 
 
 def test_no_file_is_named():

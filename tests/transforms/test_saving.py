@@ -8,7 +8,7 @@ from monai.data import MetaTensor
 from PIL import Image
 
 from fusion_nets.clinical import read_image, write_image
-from fusion_nets.transforms import SaveFusedd
+from fusion_nets.transforms import SaveFused, SaveFusedd
 
 AFFINE = nib.affines.from_matvec([[-0.9, 0.2, 0.1], [0.1, 1.4, -0.3], [0.1, 0.4, 2.9]], (12, -7, 33))
 
@@ -92,8 +92,26 @@ def test_what_a_killed_run_left_is_removed(tmp_path):
     )
     assert dead.returncode == 1
     assert len(written(tmp_path)) == 1
-    SaveFusedd(output_dir=tmp_path)
-    assert written(tmp_path) == []
+    save = SaveFusedd(output_dir=tmp_path)
+    assert len(written(tmp_path)) == 1, "constructing a transform does nothing to a disk"
+    save({"fused": fused(1, 9, 7), "name": "case"})
+    assert written(tmp_path) == ["case_fused.nii.gz"]
+
+
+def test_constructing_makes_no_folder(tmp_path):
+    SaveFusedd(output_dir=tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_and_its_name(tmp_path):
+    image = fused(1, 40, 36, 5)
+    record = {"anatomy_window": [0, 1], "record": {"anatomy": {"modality": "MR"}, "overlay": {"modality": "CT"}}}
+    save = SaveFused(tmp_path, ["nifti", "png"])
+    names = save(image, "case", {"anatomy": image, "overlay": image}, json.dumps(record), key="pred")
+    assert names == ["case_pred.nii.gz", "case_pred_slices", "case_montage.png", "case_pred.json"]
+    assert all((tmp_path / name).exists() for name in names)
+    with pytest.raises(ValueError, match="case: the anatomy is no DICOM series"):
+        SaveFused(tmp_path, "dicom")(image, "case", {"anatomy": image, "overlay": image})
 
 
 def test_colour_and_affine(tmp_path):

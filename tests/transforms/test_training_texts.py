@@ -4,7 +4,7 @@ from monai.data import MetaTensor
 from monai.transforms import RandAffine, RandScaleIntensity
 
 from fusion_nets.text import MeasuredText
-from fusion_nets.transforms import RandRedescribed, TakeSourced
+from fusion_nets.transforms import RandRedescribe, RandRedescribed, TakeSource, TakeSourced
 
 
 def disc(radius=20.0, level=0.5):
@@ -55,6 +55,27 @@ def test_seeded_and_now_and_then():
     assert 0 < texts.count("old") < 12
     assert texts == [data["text"] for data in again] != [data["text"] for data in other]
     assert all(torch.equal(a["image"], b["image"]) for a, b in zip(first, again, strict=True))
+
+
+def test_twins_do_the_same():
+    taken = TakeSource()(disc(), "a disc", "NM")
+    assert taken["text"] == "a disc"
+    assert taken["image"].meta["modality"] == "NM"
+
+    def change():
+        return {"describer": MeasuredText(), "transforms": [RandAffine(prob=1.0, rotate_range=0.5)], "prob": 0.5}
+
+    array, dictionary = RandRedescribe(**change()), RandRedescribed("image", **change())
+    array.set_random_state(3)
+    dictionary.set_random_state(3)
+    texts = []
+    for i in range(6):
+        image, text = array(disc(radius=18 + i))
+        data = dictionary({"image": disc(radius=18 + i), "text": None})
+        assert torch.equal(image, data["image"])
+        assert text == data["text"]
+        texts.append(text)
+    assert 0 < texts.count(None) < 6
 
 
 def test_missing_keys():

@@ -233,7 +233,7 @@ def test_no_value_is_kept_as_such(pairs, tmp_path):
 
         def note(self, engine):
             (item,) = engine.state.batch
-            self.records.note(item["name"], "report", {"similarity": math.nan})
+            self.records.note(item["name"], "description", {"similarity": math.nan})
 
     notes = Notes()
     notes.records = CaseRecords(tmp_path, pairs)
@@ -247,7 +247,7 @@ def test_no_value_is_kept_as_such(pairs, tmp_path):
         prepare_batch=PairBatch(),
         val_handlers=[notes.records, notes],
     ).run()
-    found = CaseRecords(tmp_path, pairs).noted("report")
+    found = CaseRecords(tmp_path, pairs).noted("description")
     assert list(found) == NAMES
     assert all(math.isnan(figures["similarity"]) for figures in found.values())
 

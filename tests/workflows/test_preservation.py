@@ -15,7 +15,7 @@ from monai.engines import SupervisedEvaluator
 from PIL import Image
 
 from fusion_nets.text import Finding
-from fusion_nets.workflows import PairBatch, ReportPreservation, ReportSaver
+from fusion_nets.workflows import DescriptionPreservation, DescriptionSaver, PairBatch
 
 
 class Spots:
@@ -78,19 +78,19 @@ def test_describer_of_these_tests():
     ],
 )
 def test_findings_of_a_pair(fused, anatomy, overlay, recall, precision):
-    scores = ReportPreservation(Spots(), parse=parse).compare(fused, anatomy, overlay)
+    scores = DescriptionPreservation(Spots(), parse=parse).compare(fused, anatomy, overlay)
     assert list(scores) == ["finding_recall", "finding_precision", "rouge_l"]
     assert scores["finding_recall"] == pytest.approx(recall, nan_ok=True)
     assert scores["finding_precision"] == pytest.approx(precision, nan_ok=True)
 
 
 def test_texts_of_a_pair():
-    scores = ReportPreservation(Spots(), encoder, parse).compare(BOTH, LEFT, RIGHT)
+    scores = DescriptionPreservation(Spots(), encoder, parse).compare(BOTH, LEFT, RIGHT)
     # of 8 words each source has 4, all of them in order
     assert scores["rouge_l"] == pytest.approx(2 / 3)
     # (1, 1, 1) with (1, 0, 1) and (0, 1, 1)
     assert scores["similarity"] == pytest.approx(2 / 6**0.5)
-    scores = ReportPreservation(Spots(), encoder, parse).compare(LEFT, LEFT, RIGHT)
+    scores = DescriptionPreservation(Spots(), encoder, parse).compare(LEFT, LEFT, RIGHT)
     assert scores["similarity"] == pytest.approx((1 + 0.5) / 2)
     assert all(type(value) is float for value in scores.values())
 
@@ -99,21 +99,21 @@ def test_images_of_a_pair():
     describer = Spots()
     anatomy, overlay = image(8, modality="MR"), image(0, 4, modality="PT", text="given")
     tinted = torch.cat([image(8, 4, modality="MR", text="of the input")] * 3) * torch.tensor([0.5, 1, 1])[:, None, None]
-    report = ReportPreservation(describer, parse=parse)(tinted, anatomy, overlay)
-    assert (report.fused_text, report.anatomy_text, report.overlay_text) == (BOTH, LEFT, RIGHT)
-    assert report.scores["finding_recall"] == report.scores["finding_precision"] == 1
+    description = DescriptionPreservation(describer, parse=parse)(tinted, anatomy, overlay)
+    assert (description.fused_text, description.anatomy_text, description.overlay_text) == (BOTH, LEFT, RIGHT)
+    assert description.scores["finding_recall"] == description.scores["finding_precision"] == 1
     assert [seen.meta.get("modality") for seen in describer.seen] == ["fused", "MR", "PT"]
     assert [seen.meta.get("text") for seen in describer.seen] == [None, None, "given"]
     assert all(torch.equal(seen.affine, anatomy.affine) for seen in describer.seen)
     assert anatomy.meta["modality"] == "MR"
 
 
-def test_plain_tensors_and_reports_that_are_there():
+def test_plain_tensors_and_descriptions_that_are_there():
     describer = Spots()
     plain = image(8).as_tensor()
-    report = ReportPreservation(describer, parse=parse)(plain, plain, plain, RIGHT, "")
-    assert (report.anatomy_text, report.overlay_text) == (RIGHT, LEFT)
-    assert report.scores["finding_recall"] == 0.5
+    description = DescriptionPreservation(describer, parse=parse)(plain, plain, plain, RIGHT, "")
+    assert (description.anatomy_text, description.overlay_text) == (RIGHT, LEFT)
+    assert description.scores["finding_recall"] == 0.5
     assert len(describer.seen) == 2
     assert all(isinstance(seen, MetaTensor) for seen in describer.seen)
 
@@ -148,19 +148,21 @@ def items():
 
 
 def rows(folder):
-    with (folder / "reports.csv").open() as file:
+    with (folder / "descriptions.csv").open() as file:
         return list(csv.DictReader(file))
 
 
-def test_reports_of_a_run(items, tmp_path):
+def test_descriptions_of_a_run(items, tmp_path):
     describer = Spots()
-    engine = evaluator(items, ReportSaver(tmp_path, describer, encoder, parse))
+    engine = evaluator(items, DescriptionSaver(tmp_path, describer, encoder, parse))
     engine.run()
     assert {path.name for path in tmp_path.iterdir()} == {
-        *(f"{name}_report.json" for name in ("both", "given", "empty")),
-        "reports.csv",
+        *(f"{name}_description.json" for name in ("both", "given", "empty")),
+        "descriptions.csv",
     }
-    both, given, empty = (json.loads((tmp_path / f"{row['name']}_report.json").read_text()) for row in rows(tmp_path))
+    both, given, empty = (
+        json.loads((tmp_path / f"{row['name']}_description.json").read_text()) for row in rows(tmp_path)
+    )
     assert list(both) == ["anatomy_text", "overlay_text", "fused_text", "scores"]
     assert (both["anatomy_text"], both["overlay_text"], both["fused_text"]) == (LEFT, RIGHT, BOTH)
     assert both["scores"] == pytest.approx(
@@ -183,34 +185,34 @@ def test_reports_of_a_run(items, tmp_path):
 def test_no_text_in_the_table_and_no_path_anywhere(items, tmp_path):
     items[0]["anatomy_text"] = "Jane Doe: spot."
     items[0]["image"].meta["filename_or_obj"] = "DOE^JANE.png"
-    evaluator(items, ReportSaver(tmp_path, Spots(), parse=parse)).run()
-    assert "Doe" not in (tmp_path / "reports.csv").read_text()
+    evaluator(items, DescriptionSaver(tmp_path, Spots(), parse=parse)).run()
+    assert "Doe" not in (tmp_path / "descriptions.csv").read_text()
     assert "DOE" not in "".join(path.name + path.read_text() for path in tmp_path.iterdir())
 
 
 def test_a_second_run_starts_afresh(items, tmp_path):
-    engine = evaluator(items, ReportSaver(tmp_path, Spots(), parse=parse))
+    engine = evaluator(items, DescriptionSaver(tmp_path, Spots(), parse=parse))
     engine.run()
-    first = (tmp_path / "reports.csv").read_text()
+    first = (tmp_path / "descriptions.csv").read_text()
     engine.run()
-    assert (tmp_path / "reports.csv").read_text() == first
+    assert (tmp_path / "descriptions.csv").read_text() == first
 
 
 def test_a_run_that_breaks_off_leaves_whole_files(items, tmp_path):
     del items[1]["name"]
 
     loader = [DataLoader(Dataset([each]), batch_size=1) for each in items]
-    engine = evaluator(items, ReportSaver(tmp_path, Spots(), parse=parse))
+    engine = evaluator(items, DescriptionSaver(tmp_path, Spots(), parse=parse))
     engine.data_loader = [batch for part in loader for batch in part]
     with pytest.raises(KeyError, match="name"):
         engine.run()
-    assert [path.name for path in tmp_path.iterdir()] == ["both_report.json"]
-    assert json.loads((tmp_path / "both_report.json").read_text())["fused_text"] == BOTH
+    assert [path.name for path in tmp_path.iterdir()] == ["both_description.json"]
+    assert json.loads((tmp_path / "both_description.json").read_text())["fused_text"] == BOTH
 
 
 def test_order_among_handlers(items, tmp_path):
     """The files of a case are there when its iteration is over."""
-    engine = evaluator(items, ReportSaver(tmp_path, Spots(), parse=parse))
+    engine = evaluator(items, DescriptionSaver(tmp_path, Spots(), parse=parse))
     counts = []
     engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: counts.append(len(list(tmp_path.iterdir()))))
     engine.run()
@@ -219,7 +221,7 @@ def test_order_among_handlers(items, tmp_path):
 
 @pytest.fixture(scope="module")
 def benchmark():
-    path = Path(__file__).parents[1] / "benchmarks" / "report_preservation.py"
+    path = Path(__file__).parents[1] / "benchmarks" / "description_preservation.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -119,7 +119,7 @@ def _told(folder: Path) -> dict[str, Any]:
         "sources": {key: told.get(key, {}) for key in ("anatomy", "overlay")},
         "registration": told.get("registration", {}),
         "metrics": {name: measured[name] for name in METRICS},
-        "report": _json(folder / "pair_report.json"),
+        "description": _json(folder / "pair_description.json"),
         "settings": record,
     }
 

@@ -1,5 +1,7 @@
 """DICOM: reading series, and writing objects that a PACS accepts."""
 
+from fusion_nets.moved import tell_moved
+
 from .deidentification import deidentify
 from .derived import derived_series
 from .fused_study import FUSED_BY, fused_study
@@ -32,3 +34,5 @@ __all__ = [
     "store_values",
     "write_instances",
 ]
+
+tell_moved(__name__)

@@ -1,5 +1,7 @@
 """The OFA architecture, that of BiomedGPT; importing it makes the auto classes of `transformers` take it."""
 
+from fusion_nets.moved import tell_moved
+
 from .auto_classes import register
 from .configuration import OFAConfig
 from .learning import LearningDescriber, learn_tokenizer
@@ -19,3 +21,5 @@ __all__ = [
 ]
 
 register()
+
+tell_moved(__name__)

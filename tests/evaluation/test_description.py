@@ -35,9 +35,9 @@ def test_share_of_the_source():
 
 def test_inventions_cost_precision_and_not_recall():
     source = [Statement(), DARK]
-    report = [*source, BONE, Statement("tumour")]
-    assert finding_recall(report, source) == 1
-    assert finding_precision(report, source) == 0.5
+    fused = [*source, BONE, Statement("tumour")]
+    assert finding_recall(fused, source) == 1
+    assert finding_precision(fused, source) == 0.5
     assert finding_precision([DARK], source) == 1
     assert finding_recall([DARK], source) == 0.5
 
@@ -81,11 +81,11 @@ def test_small_sizes(a, b, matches):
 
 
 def test_tolerances_can_be_set():
-    report, source = [Statement(size=8)], [Statement(size=10)]
-    assert finding_recall(report, source, size_tolerance=0.2) == 1
-    assert finding_recall(report, source, size_tolerance=0.19) == 0
-    assert finding_recall(report, source, 0, 2) == finding_precision(report, source, 0, 2) == 1
-    assert finding_recall(report, source, 0, 1.9) == finding_precision(report, source, 0, 1.9) == 0
+    fused, source = [Statement(size=8)], [Statement(size=10)]
+    assert finding_recall(fused, source, size_tolerance=0.2) == 1
+    assert finding_recall(fused, source, size_tolerance=0.19) == 0
+    assert finding_recall(fused, source, 0, 2) == finding_precision(fused, source, 0, 2) == 1
+    assert finding_recall(fused, source, 0, 1.9) == finding_precision(fused, source, 0, 1.9) == 0
     assert finding_recall(source, source, 0, 0) == 1
 
 
@@ -105,21 +105,21 @@ def test_what_is_said_twice_must_be_found_twice():
 def test_as_many_as_possible_match():
     """10 fits 8 and 12, 7 fits 8 only: taking the first that fits would leave one without a match."""
     source = [Statement(size=10), Statement(size=7)]
-    for report in itertools.permutations([Statement(size=8), Statement(size=12)]):
-        assert finding_recall(report, source) == finding_precision(report, source) == 1
+    for fused in itertools.permutations([Statement(size=8), Statement(size=12)]):
+        assert finding_recall(fused, source) == finding_precision(fused, source) == 1
 
 
 def test_best_of_all_assignments():
     generator = random.Random(0)
     for _ in range(50):
-        source, report = (
+        source, fused = (
             [
                 Statement(side=generator.choice("lr"), size=generator.uniform(2, 8))
                 for _ in range(generator.randint(1, 5))
             ]
             for _ in range(2)
         )
-        short, long = sorted((source, report), key=len)
+        short, long = sorted((source, fused), key=len)
         best = max(
             sum(
                 a.side == b.side and min(a.size, b.size) >= 0.75 * max(a.size, b.size)
@@ -127,7 +127,7 @@ def test_best_of_all_assignments():
             )
             for order in itertools.permutations(long, len(short))
         )
-        assert finding_recall(report, source, size_floor=0) == pytest.approx(best / len(source))
+        assert finding_recall(fused, source, size_floor=0) == pytest.approx(best / len(source))
 
 
 def test_rouge_of_known_texts():
@@ -140,9 +140,9 @@ def test_rouge_of_known_texts():
     assert rouge_l("12.5 %", "12.7 %") == 0.5
 
 
-@pytest.mark.parametrize(("report", "source"), [("", ""), ("", "bright"), ("bright", ""), ("...", "bright")])
-def test_rouge_without_words(report, source):
-    assert rouge_l(report, source) == 0
+@pytest.mark.parametrize(("fused", "source"), [("", ""), ("", "bright"), ("bright", ""), ("...", "bright")])
+def test_rouge_without_words(fused, source):
+    assert rouge_l(fused, source) == 0
 
 
 def test_rouge_against_torchmetrics():
@@ -151,23 +151,23 @@ def test_rouge_against_torchmetrics():
     generator = random.Random(1)
     words = ["Bright", "dark", "region", "left", "right,", "12.5 %", "4 mm.", "\n", "T2-weighted", "µ", "of"]
     texts = [" ".join(generator.choices(words, k=generator.randint(0, 30))) for _ in range(60)]
-    for report, source in itertools.pairwise(texts):
-        expected = rouge_score(report, source, rouge_keys="rougeL")["rougeL_fmeasure"].item()
-        assert rouge_l(report, source) == pytest.approx(expected, abs=1e-6)
+    for fused, source in itertools.pairwise(texts):
+        expected = rouge_score(fused, source, rouge_keys="rougeL")["rougeL_fmeasure"].item()
+        assert rouge_l(fused, source) == pytest.approx(expected, abs=1e-6)
 
 
 def test_similarity_is_the_cosine():
-    report = torch.tensor([[1.0, 0], [1, 0], [2, 0], [1, 1], [0, 0]])
+    fused = torch.tensor([[1.0, 0], [1, 0], [2, 0], [1, 1], [0, 0]])
     source = torch.tensor([[3.0, 0], [0, 1], [-1, 0], [1, 0], [1, 0]])
-    torch.testing.assert_close(text_similarity(report, source), torch.tensor([1, 0, -1, 0.5**0.5, 0]))
+    torch.testing.assert_close(text_similarity(fused, source), torch.tensor([1, 0, -1, 0.5**0.5, 0]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_similarity_in_any_precision(dtype):
-    report, source = torch.randn(2, 6, 384, generator=torch.Generator().manual_seed(0)).to(dtype)
-    value = text_similarity(report, source)
+    fused, source = torch.randn(2, 6, 384, generator=torch.Generator().manual_seed(0)).to(dtype)
+    value = text_similarity(fused, source)
     assert value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    torch.testing.assert_close(value.double(), torch.cosine_similarity(report.double(), source.double()))
+    torch.testing.assert_close(value.double(), torch.cosine_similarity(fused.double(), source.double()))
 
 
 @pytest.mark.parametrize(

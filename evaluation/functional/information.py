@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from evaluation.functional._common import LEVELS, Images, holds_nan, measure, quantise
+from evaluation.functional._helpers import LEVELS, Images, measure, quantise
 
 
 def mutual_information(
@@ -22,7 +22,7 @@ def mutual_information(
         data_range: the value that stands for white.
 
     Returns:
-        One value per image, (B,); NaN where one of the three images holds a NaN.
+        One value per image, (B,); NaN where an image holds NaN or infinity.
 
     Raises:
         TypeError: if an image is no tensor.
@@ -30,6 +30,12 @@ def mutual_information(
 
     Source: G. Qu, D. Zhang, P. Yan, Information measure for performance of image fusion, Electronics Letters 38(7),
     2002; natural logarithm.
+
+    Examples:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> anatomy, overlay = torch.rand(2, 1, 1, 16, 16, generator=generator)
+        >>> mutual_information((anatomy + overlay) / 2, anatomy, overlay)
+        tensor([8.4690])
     """
     return measure(shared_information, fused, anatomy, overlay, data_range=data_range)
 
@@ -43,6 +49,12 @@ def normalised_mutual_information(
 
     Source: M. Hossny, S. Nahavandi, D. Creighton, Comments on "Information measure for performance of image fusion",
     Electronics Letters 44(18), 2008.
+
+    Examples:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> anatomy, overlay = torch.rand(2, 1, 1, 16, 16, generator=generator)
+        >>> normalised_mutual_information((anatomy + overlay) / 2, anatomy, overlay)
+        tensor([1.7334])
     """
     return measure(normalised_information, fused, anatomy, overlay, data_range=data_range)
 
@@ -50,10 +62,15 @@ def normalised_mutual_information(
 def entropy(fused: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
     """Entropy of the grey levels of the fused image, in bits, 0 to 8.
 
-    Levels, arguments and errors as for `mutual_information`, for the fused image alone; NaN where it holds a NaN.
+    Levels, arguments and errors as for `mutual_information`, for the fused image alone.
 
     Source: J. W. Roberts, J. van Aardt, F. Ahmed, Assessment of image fusion procedures using entropy, image quality,
     and multispectral classification, Journal of Applied Remote Sensing 2(1), 2008.
+
+    Examples:
+        >>> fused = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+        >>> entropy(fused)
+        tensor([7.0988, 7.1403])
     """
     return measure(bits, fused, data_range=data_range)
 
@@ -82,6 +99,12 @@ def parzen_mutual_information(
 
     Source: P. Thevenaz, M. Unser, Optimization of mutual information for multiresolution image registration, IEEE
     Transactions on Image Processing 9(12), 2000, with both windows cubic.
+
+    Examples:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> anatomy, overlay = torch.rand(2, 1, 1, 16, 16, generator=generator)
+        >>> parzen_mutual_information((anatomy + overlay) / 2, anatomy, overlay)
+        tensor([1.1611])
     """
     if bins < 4:
         raise ValueError(f"a cubic window needs 4 bins or more, got {bins}")
@@ -91,7 +114,7 @@ def parzen_mutual_information(
 def shared_information(images: Images) -> torch.Tensor:
     """`mutual_information` of known images."""
     fused, sources, joint = images.once(_entropies)
-    return (fused + sources - joint).sum(1).masked_fill(holds_nan(images), torch.nan)
+    return (fused + sources - joint).sum(1)
 
 
 def normalised_information(images: Images) -> torch.Tensor:
@@ -99,19 +122,18 @@ def normalised_information(images: Images) -> torch.Tensor:
     fused, sources, joint = images.once(_entropies)
     apart = fused + sources
     shared = (apart - joint) / torch.where(apart == 0, 1.0, apart)
-    return 2 * shared.sum(1).masked_fill(holds_nan(images), torch.nan)
+    return 2 * shared.sum(1)
 
 
 def bits(images: Images) -> torch.Tensor:
     """`entropy` of known images."""
     with torch.no_grad():
         counts = _histogram(images.once(_levels)[:, :1], LEVELS)
-        value = _entropy(counts.to(images.grey.dtype) / images.fused[:, 0].flatten(1).shape[1]).sum(1) / math.log(2)
-        return value.masked_fill(images.fused.amax(dim=(1, 2, 3)).isnan(), torch.nan)
+        return _entropy(counts.to(images.grey.dtype) / images.fused[:, 0].flatten(1).shape[1]).sum(1) / math.log(2)
 
 
 def _levels(images: Images) -> torch.Tensor:
-    """(B, 1 + S, pixels), whole; 0 for NaN."""
+    """(B, 1 + S, pixels), whole; what is not finite is some level."""
     return quantise(images.grey.detach().nan_to_num(), LEVELS - 1).long().flatten(2)
 
 

@@ -42,9 +42,10 @@ class Images:
 Measure = Callable[[Images], torch.Tensor]
 
 
-def holds_nan(images: Images) -> torch.Tensor:
-    """Where a fused image or one of its sources holds a NaN, (B,)."""
-    return images.grey.amax(dim=(1, 2, 3)).isnan()
+def of_finite(values: torch.Tensor, *images: torch.Tensor) -> torch.Tensor:
+    """Values of images, NaN where one of the images holds NaN or infinity: such an image has no value."""
+    ends = [end for image in images for end in image.as_subclass(torch.Tensor).flatten(1).aminmax(dim=1)]
+    return values.masked_fill(~torch.stack(ends).isfinite().all(0), torch.nan)
 
 
 def measure(
@@ -52,7 +53,8 @@ def measure(
 ) -> torch.Tensor:
     """One metric of images (B, 1, H, W): check them, bring them to grey levels, measure chunk by chunk -> (B,).
 
-    float64 stays float64, every other type is computed in float32.
+    NaN where an image holds NaN or infinity, which changes no other value of the batch. float64 stays float64, every
+    other type is computed in float32.
 
     Raises:
         TypeError: if an image is no tensor.
@@ -60,7 +62,7 @@ def measure(
             `data_range` is not a positive number.
     """
     check(fused, *sources, smallest=smallest)
-    return measure_each([metric], fused, *sources, data_range=data_range)[0]
+    return of_finite(measure_each([metric], fused, *sources, data_range=data_range)[0], fused, *sources)
 
 
 def check(*images: torch.Tensor, smallest: int = 1, name: str = "this metric") -> None:
@@ -118,12 +120,18 @@ def quantise(images: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
     """Bring images to the 8-bit grid that published numbers are measured on: whole grey levels 0..255.
 
     Values in [0, data_range], any shape, are scaled, rounded to the nearest level (ties to even) and clipped. Integer
-    types and half precision become float32; NaN stays NaN.
+    types and half precision become float32; NaN and infinity, which no image shows, become NaN.
 
     Raises:
         ValueError: if `data_range` is not a positive number.
+
+    Examples:
+        >>> quantise(torch.tensor([0.0, 0.2, 0.999, 1.2, torch.nan]))
+        tensor([  0.,  51., 255., 255.,  nan])
     """
-    return (_plain(images) * _scale(data_range)).round().clamp(0, LEVELS - 1)
+    levels = (_plain(images) * _scale(data_range)).round()
+    # what is not finite times 0 is NaN
+    return levels.clamp(0, LEVELS - 1) + levels * 0
 
 
 def _plain(image: torch.Tensor, double: bool = False) -> torch.Tensor:
@@ -176,7 +184,7 @@ def _correlate(maps: torch.Tensor, window: Sequence[float], dim: int, stride: in
         return reduce(lambda summed, tap: torch.add(summed, tap[0], alpha=tap[1]), others, first * scale)
     channels = maps.shape[1]
     shape, strides = ((1, 1, -1, 1), (stride, 1)) if dim == 2 else ((1, 1, 1, -1), (1, stride))
-    weight = maps.new_tensor(window).view(shape).expand(channels, 1, -1, -1)
+    weight = torch.tensor(window, dtype=maps.dtype, device=maps.device).view(shape).expand(channels, 1, -1, -1)
     # One group per channel: fast on CPU, and on CUDA the kernel that never drops to TF32, which the small differences
     # of large squares in a variance would not survive.
     return F.conv2d(maps.contiguous(), weight, stride=strides, groups=channels)

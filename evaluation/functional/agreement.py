@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from evaluation.functional._common import Images, average, measure
-from evaluation.functional._contrast import centred
+from evaluation.functional._helpers import Images, average, measure
+from evaluation.functional.contrast import centred
 
 # a standard deviation of so few grey levels gives no gradient: it would grow without bound
 _FAINT = 0.1
@@ -31,6 +31,12 @@ def mean_squared_error(
         ValueError: if shapes differ or are not (B, 1, H, W), or if `data_range` is not positive.
 
     Source: P. Jagalingam, A. V. Hegde, A review of quality metrics for fused image, Aquatic Procedia 4, 2015.
+
+    Examples:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> anatomy, overlay = torch.rand(2, 1, 1, 16, 16, generator=generator)
+        >>> mean_squared_error((anatomy + overlay) / 2, anatomy, overlay)
+        tensor([2971.0107])
     """
     return measure(squared_error, fused, anatomy, overlay, data_range=data_range)
 
@@ -43,6 +49,12 @@ def psnr(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data
     Returns:
         One value per image, (B,); infinite where the fused image is equal to both sources, -infinite where it is black
         and they are not.
+
+    Examples:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> anatomy, overlay = torch.rand(2, 1, 1, 16, 16, generator=generator)
+        >>> psnr((anatomy + overlay) / 2, anatomy, overlay)
+        tensor([13.1553])
     """
     return measure(peak_to_noise, fused, anatomy, overlay, data_range=data_range)
 
@@ -58,6 +70,12 @@ def correlation(
 
     Source: M. Deshmukh, U. Bhosale, Image fusion and image quality assessment of fused images, International Journal
     of Image Processing 4(5), 2010.
+
+    Examples:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> anatomy, overlay = torch.rand(2, 1, 1, 16, 16, generator=generator)
+        >>> correlation((anatomy + overlay) / 2, anatomy, overlay)
+        tensor([0.6820])
     """
     return measure(likeness, fused, anatomy, overlay, data_range=data_range)
 
@@ -70,6 +88,12 @@ def scd(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_
 
     Source: V. Aslantas, E. Bendes, A new image quality metric for image fusion: the sum of the correlations of
     differences, AEU International Journal of Electronics and Communications 69(12), 2015.
+
+    Examples:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> anatomy, overlay = torch.rand(2, 1, 1, 16, 16, generator=generator)
+        >>> scd((anatomy + overlay) / 2, anatomy, overlay)
+        tensor([1.4621])
     """
     return measure(likeness_of_differences, fused, anatomy, overlay, data_range=data_range)
 

@@ -1,6 +1,6 @@
-"""How much of the sources' reports the fused images keep, one row per fusion method.
+"""How much of the sources' descriptions the fused images keep, one row per fusion method.
 
-    python tests/benchmarks/report_preservation.py --dataset_dir AANLIB [--published_dir IMAGES]
+    python tests/benchmarks/description_preservation.py --dataset_dir AANLIB [--published_dir IMAGES]
         [--method NAME=FOLDER ...] [--encoder [FOLDER]] [--specific] [--describer FOLDER] [--example NAME]
 
 A method's folder holds its fused pictures as the bundles write them, PET-MRI_25015_fused.png, or as PET-MRI/25015.jpg.
@@ -8,7 +8,7 @@ Both sources and every fused image are described by `fusion_nets.text.MeasuredTe
 image-to-text checkpoint in a folder. Prints Markdown: over the pairs of
 the section that every method has, and over those of them for which the authors of DM-FNet published fused images; and
 whether the claim holds that a method keeps at least 15 % more findings than the pointwise mean. With --specific only
-findings count that say where or how large: others, such as the mean level, stand in every report and cannot be lost.
+findings count that say where or how large: others, such as the mean level, stand in every one and cannot be lost.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fusion_nets.datalists import AANLIB_PAIRS, aanlib_pairs
 from fusion_nets.text import Describer, Finding, GeneratedText, MeasuredText, parse_findings
 from fusion_nets.text.text_encoder import TextEncoder
 from fusion_nets.transforms import luminance
-from fusion_nets.workflows import ReportPreservation
+from fusion_nets.workflows import DescriptionPreservation
 
 MEAN, MAXIMUM, PUBLISHED = "pointwise mean", "pointwise maximum", "DM-FNet (published images)"
 TITLES = {"finding_recall": "recall", "finding_precision": "precision", "rouge_l": "ROUGE-L", "similarity": "cosine"}
@@ -59,9 +59,11 @@ def pictures(folder: str | Path, pairs: Sequence[Pair]) -> dict[str, Path]:
     return found
 
 
-def score(preservation: ReportPreservation, pairs: Sequence[Pair], methods: Mapping[str, Mapping[str, Path]]) -> Scores:
+def score(
+    preservation: DescriptionPreservation, pairs: Sequence[Pair], methods: Mapping[str, Mapping[str, Path]]
+) -> Scores:
     """Every score of the pointwise mean and maximum, and of each method where it has the pair."""
-    texts = reports(preservation.describer, pairs, methods)
+    texts = descriptions(preservation.describer, pairs, methods)
     return {
         row: {
             name: preservation.compare(text, texts["anatomy"][name], texts["overlay"][name])
@@ -71,10 +73,10 @@ def score(preservation: ReportPreservation, pairs: Sequence[Pair], methods: Mapp
     }
 
 
-def reports(
+def descriptions(
     describer: Describer, pairs: Sequence[Pair], methods: Mapping[str, Mapping[str, Path]]
 ) -> dict[str, dict[str, str]]:
-    """The reports of "anatomy", "overlay", the pointwise mean and maximum, and each method, of every pair there is."""
+    """What is said of "anatomy", "overlay", the pointwise mean and maximum, and each method, of every pair there is."""
     images: dict[tuple[str, str], MetaTensor] = {}
     for pair in pairs:
         name = pair["name"]
@@ -168,8 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--method", action="append", default=[], metavar="NAME=FOLDER", help="may be given repeatedly")
     parser.add_argument("--encoder", nargs="?", const="", help="folder of a text encoder, the default one if bare")
     parser.add_argument("--specific", action="store_true", help="count only findings that say where or how large")
-    parser.add_argument("--describer", help="folder of an image-to-text checkpoint that writes the reports")
-    parser.add_argument("--example", help="name of a pair whose reports are printed, too")
+    parser.add_argument("--describer", help="folder of an image-to-text checkpoint that writes the descriptions")
+    parser.add_argument("--example", help="name of a pair whose descriptions are printed, too")
     given = parser.parse_args(arguments)
 
     methods = {}
@@ -182,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     encoder = None if given.encoder is None else TextEncoder(given.encoder or None)
     parse = (lambda text: specific(parse_findings(text))) if given.specific else parse_findings
     describer: Describer = GeneratedText(given.describer, batch_size=16) if given.describer else MeasuredText()
-    preservation = ReportPreservation(describer, encoder, parse)
+    preservation = DescriptionPreservation(describer, encoder, parse)
     published = {PUBLISHED: pictures(given.published_dir, pairs)} if given.published_dir else {}
 
     scores = score(preservation, pairs, methods | published)
@@ -198,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for pair in pairs:
         if pair["name"] == given.example:
             of_pair = {row: {pair["name"]: found[pair["name"]]} for row, found in methods.items()}
-            for row, texts in reports(describer, [pair], of_pair).items():
+            for row, texts in descriptions(describer, [pair], of_pair).items():
                 print(f"{row}: {texts[pair['name']]}")
 
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from evaluation.functional._common import Images, gaussian, measure, moments, separable, total
+from evaluation.functional._helpers import Images, gaussian, measure, moments, separable, total
 
 _SIDES = (17, 9, 5, 3)
 _NOISE = 2.0
@@ -36,16 +36,29 @@ def vif(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_
 
     Source: H. R. Sheikh, A. C. Bovik, Image information and visual quality, IEEE Transactions on Image Processing
     15(2), 2006, in the multi-scale pixel-domain form of the authors' later release.
+
+    Examples:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> anatomy, overlay = torch.rand(2, 1, 1, 48, 48, generator=generator)
+        >>> vif((anatomy + overlay) / 2, anatomy, overlay)
+        tensor([0.1964])
     """
     return measure(information_kept, fused, anatomy, overlay, data_range=data_range, smallest=VIF_SIDE)
 
 
-def vif_single(reference: torch.Tensor, distorted: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
-    """Visual information fidelity of `distorted` to `reference`, (B,): one of the two terms of `vif`, not symmetric.
+def vif_single(fused: torch.Tensor, source: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
+    """Visual information of one source that the fused image preserves, (B,): one of the two terms of `vif`.
 
-    Shapes, ranges, errors and source as for `vif`; 1 is a perfect copy, contrast enhancement can exceed it.
+    Shapes, ranges, errors and source as for `vif`; 1 is a perfect copy, contrast enhancement can exceed it. Not
+    symmetric: elsewhere the undistorted image, here `source`, often comes first.
+
+    Examples:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> anatomy, overlay = torch.rand(2, 1, 1, 48, 48, generator=generator)
+        >>> vif_single((anatomy + overlay) / 2, anatomy)
+        tensor([0.1018])
     """
-    return measure(information_kept, distorted, reference, data_range=data_range, smallest=VIF_SIDE)
+    return measure(information_kept, fused, source, data_range=data_range, smallest=VIF_SIDE)
 
 
 def information_kept(images: Images) -> torch.Tensor:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from evaluation.functional._common import LEVELS, Images, average, gaussian, measure, moments
+from evaluation.functional._helpers import LEVELS, Images, average, gaussian, measure, moments
 
 # the windows' sides: of `ssim`, and what `ms_ssim` needs for its last scale to hold one whole window of 11
 SSIM_SIDE = 7
@@ -36,6 +36,12 @@ def ssim(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data
 
     Source: Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, Image quality assessment: from error visibility to
     structural similarity, IEEE Transactions on Image Processing 13(4), 2004, equations 13 and 17.
+
+    Examples:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> anatomy, overlay = torch.rand(2, 1, 1, 16, 16, generator=generator)
+        >>> ssim((anatomy + overlay) / 2, anatomy, overlay)
+        tensor([1.2685])
     """
     return measure(structure_kept, fused, anatomy, overlay, data_range=data_range, smallest=SSIM_SIDE)
 
@@ -44,6 +50,12 @@ def ssim_single(fused: torch.Tensor, source: torch.Tensor, data_range: float = 1
     """Structural similarity of the fused image to one source, (B,): one of the two terms of `ssim`, symmetric.
 
     Arguments, errors and source as for `ssim`; 1 is perfect.
+
+    Examples:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> anatomy, overlay = torch.rand(2, 1, 1, 16, 16, generator=generator)
+        >>> ssim_single((anatomy + overlay) / 2, anatomy)
+        tensor([0.6100])
     """
     return measure(structure_kept, fused, source, data_range=data_range, smallest=SSIM_SIDE)
 
@@ -59,6 +71,12 @@ def ms_ssim(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, d
 
     Source: Z. Wang, E. P. Simoncelli, A. C. Bovik, Multiscale structural similarity for image quality assessment,
     Asilomar Conference on Signals, Systems and Computers, 2003, equation 7 and section 3.2.
+
+    Examples:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> anatomy, overlay = torch.rand(2, 1, 1, 176, 176, generator=generator)
+        >>> ms_ssim((anatomy + overlay) / 2, anatomy, overlay)
+        tensor([1.4465])
     """
     return measure(structure_of_scales, fused, anatomy, overlay, data_range=data_range, smallest=MS_SSIM_SIDE)
 

@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from evaluation.functional._common import Images, average, holds_nan, measure
-from evaluation.functional._contrast import slope
+from evaluation.functional._helpers import Images, average, measure
+from evaluation.functional.contrast import slope
 
 FMI_SIDE = 3
 _PIXELS = FMI_SIDE**2
@@ -32,7 +32,7 @@ def fmi(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_
         data_range: the value that stands for white.
 
     Returns:
-        One value per image, (B,); NaN where one of the three images holds a NaN.
+        One value per image, (B,); NaN where an image holds NaN or infinity.
 
     Raises:
         TypeError: if an image is no tensor.
@@ -42,6 +42,12 @@ def fmi(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_
     Source: M. B. A. Haghighat, A. Aghagolzadeh, H. Seyedarabi, A non-reference image fusion metric based on mutual
     information of image features, Computers and Electrical Engineering 37(5), 2011, by windows as in M. Haghighat,
     M. A. Razian, Fast-FMI: non-reference image fusion metric, AICT 2014, and as its authors released it.
+
+    Examples:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> anatomy, overlay = torch.rand(2, 1, 1, 16, 16, generator=generator)
+        >>> fmi((anatomy + overlay) / 2, anatomy, overlay)
+        tensor([0.3674])
     """
     return measure(features_kept, fused, anatomy, overlay, data_range=data_range, smallest=FMI_SIDE)
 
@@ -55,7 +61,7 @@ def features_kept(images: Images) -> torch.Tensor:
         rows = gradients.shape[2]
     bands = [gradients[:, :, i : i + rows + FMI_SIDE - 1] for i in range(0, gradients.shape[2] - FMI_SIDE + 1, rows)]
     kept = torch.cat([_windows_kept(band, images.noise) for band in bands], dim=2)
-    return average(kept).mean(1).masked_fill(holds_nan(images), torch.nan)
+    return average(kept).mean(1)
 
 
 def _windows_kept(gradients: torch.Tensor, noise: float) -> torch.Tensor:

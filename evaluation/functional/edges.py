@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from evaluation.functional._common import Images, holds_nan, measure, root, separable, total
+from evaluation.functional._helpers import Images, measure, root, separable, total
 
 _SMOOTH = (1.0, 2.0, 1.0)
 _SLOPE = (-1.0, 0.0, 1.0)
@@ -37,6 +37,12 @@ def qabf(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data
         ValueError: if shapes differ or are not (B, 1, H, W), or if `data_range` is not positive.
 
     Source: C. S. Xydeas, V. Petrovic, Objective image fusion performance measure, Electronics Letters 36(4), 2000.
+
+    Examples:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> anatomy, overlay = torch.rand(2, 1, 1, 16, 16, generator=generator)
+        >>> qabf((anatomy + overlay) / 2, anatomy, overlay)
+        tensor([0.3248])
     """
     return measure(edges_kept, fused, anatomy, overlay, data_range=data_range)
 
@@ -52,11 +58,17 @@ def nabf(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data
     Arguments and errors as for `qabf`; images of at least 2 x 2 pixels.
 
     Returns:
-        One value per image, (B,); NaN where one of the three images holds a NaN.
+        One value per image, (B,); NaN where an image holds NaN or infinity.
 
     Source: B. K. Shreyamsha Kumar, Multifocus and multispectral image fusion based on pixel significance using
     discrete cosine harmonic wavelet transform, Signal, Image and Video Processing 7(6), 2013, after V. Petrovic,
     C. Xydeas, Objective image fusion performance characterisation, ICCV 2005.
+
+    Examples:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> anatomy, overlay = torch.rand(2, 1, 1, 16, 16, generator=generator)
+        >>> nabf((anatomy + overlay) / 2, anatomy, overlay)
+        tensor([0.])
     """
     return measure(edges_invented, fused, anatomy, overlay, data_range=data_range, smallest=NABF_SIDE)
 
@@ -94,7 +106,7 @@ def edges_invented(images: Images) -> torch.Tensor:
     weight = torch.where(strength_s < 2, 0.001, strength_s * strength_s.sqrt())
     invented = (strength_f > strength_s).all(dim=1, keepdim=True)
     distorted = total((1 - kept.sqrt()) * weight * invented).sum(1) / total(weight).sum(1)
-    return distorted.masked_fill(holds_nan(images), torch.nan)
+    return distorted
 
 
 def _sobel(padded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,21 @@
+"""The examples in the docstrings, run: of every function there is one."""
+
+import doctest
+import importlib
+import inspect
+
+import pytest
+
+import evaluation
+
+FUNCTIONS = {name: value for name in evaluation.__all__ if inspect.isfunction(value := getattr(evaluation, name))}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_example(name):
+    function = FUNCTIONS[name]
+    module = importlib.import_module(function.__module__)
+    (example,) = doctest.DocTestFinder(recurse=False).find(function, name, globs=vars(module).copy())
+    assert example.examples
+    # raises at the first line that gives something else
+    doctest.DebugRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(example)
