@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import ignite.distributed as idist
 import torch
@@ -14,7 +14,62 @@ from evaluation import functional
 from evaluation.functional import FusionMetric
 
 
-class _FusionMetric(CumulativeIterationMetric):
+class GatheredMetric(CumulativeIterationMetric):
+    """What MONAI's cumulative metric lacks: processes that had no image, and a reduction with the number of values."""
+
+    # of a row of what is gathered
+    width: int = 1
+
+    def __init__(self, reduction: MetricReduction | str = MetricReduction.MEAN, get_not_nans: bool = False) -> None:
+        super().__init__()
+        self.reduction = reduction
+        self.get_not_nans = get_not_nans
+
+    def extend(self, *data: Any) -> None:
+        """Add rows; none is accepted, too."""
+        if all(len(rows) for rows in data):
+            super().extend(*data)
+
+    def _sync(self) -> None:
+        # As in MONAI, and also of a process that had no image: it has to take part, or the others wait for it forever.
+        if self._synced or idist.get_world_size() == 1:
+            super()._sync()
+            return
+        own = torch.stack(self._buffers[0]) if self._buffers else torch.zeros(0, self.width, device=idist.device())
+        gathered = evenly_divisible_all_gather(own.double(), concat=True)
+        self._synced_tensors = [gathered.to(own)] if len(gathered) else None
+        self._synced = True
+
+    def gathered(self) -> torch.Tensor:
+        """All rows so far, of all processes.
+
+        Raises:
+            ValueError: if nothing has been measured yet.
+        """
+        data = self.get_buffer()
+        if not isinstance(data, torch.Tensor):
+            raise ValueError(f"{type(self).__name__} has nothing to aggregate: no image has been measured")
+        return data
+
+    def aggregate(
+        self, reduction: MetricReduction | str | None = None
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Reduce the values gathered so far, of all processes, images without a value (NaN) left out.
+
+        Args:
+            reduction: how, as in `monai.metrics.utils.do_metric_reduction`; that of the constructor if None.
+
+        Returns:
+            The reduced value; with `get_not_nans` also the number of images that have one.
+
+        Raises:
+            ValueError: if nothing has been measured yet.
+        """
+        value, not_nans = do_metric_reduction(self.gathered(), reduction or self.reduction)
+        return (value, not_nans) if self.get_not_nans else value
+
+
+class _FusionMetric(GatheredMetric):
     # of `functional.FUSION_METRICS`
     _name: ClassVar[str]
 
@@ -25,11 +80,9 @@ class _FusionMetric(CumulativeIterationMetric):
         reduction: MetricReduction | str = MetricReduction.MEAN,
         get_not_nans: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(reduction, get_not_nans)
         self.data_range = data_range
         self.quantise = quantise
-        self.reduction = reduction
-        self.get_not_nans = get_not_nans
 
     def _compute_tensor(  # type: ignore[override]
         self, y_pred: torch.Tensor, y: torch.Tensor | None = None
@@ -69,36 +122,6 @@ class _FusionMetric(CumulativeIterationMetric):
             )
         images = torch.cat([image.as_subclass(torch.Tensor) for image in (y_pred, y)], dim=1)
         return images if images.dtype == torch.float64 else images.float()
-
-    def _sync(self) -> None:
-        # As in MONAI, and also of a process that had no image: it has to take part, or the others wait for it forever.
-        if self._synced or idist.get_world_size() == 1:
-            super()._sync()
-            return
-        own = torch.stack(self._buffers[0]) if self._buffers else torch.zeros(0, 1, device=idist.device())
-        gathered = evenly_divisible_all_gather(own.double(), concat=True)
-        self._synced_tensors = [gathered.to(own)] if len(gathered) else None
-        self._synced = True
-
-    def aggregate(
-        self, reduction: MetricReduction | str | None = None
-    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """Reduce the values gathered so far, of all processes, images without a value (NaN) left out.
-
-        Args:
-            reduction: how, as in `monai.metrics.utils.do_metric_reduction`; that of the constructor if None.
-
-        Returns:
-            The reduced value; with `get_not_nans` also the number of images that have one.
-
-        Raises:
-            ValueError: if nothing has been measured yet.
-        """
-        data = self.get_buffer()
-        if not isinstance(data, torch.Tensor):
-            raise ValueError(f"{type(self).__name__} has nothing to aggregate: no image has been measured")
-        value, not_nans = do_metric_reduction(data, reduction or self.reduction)
-        return (value, not_nans) if self.get_not_nans else value
 
 
 class FusionSlicesMetric(_FusionMetric):

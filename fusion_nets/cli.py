@@ -83,6 +83,26 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--format", choices=("nifti", "dicom"), default="nifti", help="nifti: one grid; dicom: three")
     command.set_defaults(run=commands.sample)
 
+    command = parsers.add_parser(
+        "simulate",
+        help="write pairs whose lesions are known, with texts; a stopped run goes on when it is started again",
+    )
+    command.add_argument("--output_dir", required=True, metavar="FOLDER", help="set to make or to add to")
+    command.add_argument("--count", type=int, default=300, help="number of pairs (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="which pairs (default: %(default)s)")
+    command.add_argument("--size", type=int, default=256, help="pixels along both axes (default: %(default)s)")
+    command.add_argument(
+        "--modalities",
+        nargs="+",
+        default=["CT", "PT", "NM"],
+        metavar="CODE",
+        help="of overlays: CT, PT, NM; default: all",
+    )
+    command.add_argument("--shapes_share", type=float, default=0.4, help="pairs without anatomy (default: %(default)s)")
+    command.add_argument("--upright", type=float, default=1.0, help="share of heads not turned (default: %(default)s)")
+    command.add_argument("--lesions", type=int, default=3, help="most in each pair (default: %(default)s)")
+    command.set_defaults(run=commands.simulate)
+
     command = parsers.add_parser("fuse", help="fuse two series: DICOM, NIfTI, NRRD, MHA or pictures in and out")
     for name in ("anatomy", "overlay"):
         command.add_argument(f"--{name}", required=True, metavar="PATH", help="folder of a DICOM series, or a file")

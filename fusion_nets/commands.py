@@ -10,7 +10,18 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["DESCRIBERS", "convert", "describe", "evaluate", "fuse", "import_weights", "montage", "sample", "slices"]
+__all__ = [
+    "DESCRIBERS",
+    "convert",
+    "describe",
+    "evaluate",
+    "fuse",
+    "import_weights",
+    "montage",
+    "sample",
+    "simulate",
+    "slices",
+]
 
 DESCRIBERS = {"measured": "MeasuredText", "given": "GivenText", "generated": "GeneratedText"}
 """By what `describe` describes, and the names of these classes in `fusion_nets.text`."""
@@ -21,6 +32,16 @@ def sample(arguments: argparse.Namespace) -> None:
     from fusion_nets.simulation import write_sample_study
 
     written = write_sample_study(arguments.output_dir, arguments.seed, arguments.spacing, arguments.format)
+    for path in written.values():
+        print(path)
+
+
+def simulate(arguments: argparse.Namespace) -> None:
+    """Write a set of simulated pairs."""
+    from fusion_nets.workflows import write_simulated_set
+
+    names = ("count", "seed", "size", "modalities", "shapes_share", "upright", "lesions")
+    written = write_simulated_set(arguments.output_dir, **{name: getattr(arguments, name) for name in names})
     for path in written.values():
         print(path)
 

@@ -20,6 +20,7 @@ __all__ = [
     "pairs_or_section",
     "single_images",
     "single_sources",
+    "texts_of",
     "with_texts",
 ]
 
@@ -121,6 +122,11 @@ def single_sources(datalist: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     if not sources:
         raise ValueError("no image has a text; `fusion-nets describe` writes them")
     return sources
+
+
+def texts_of(datalist: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The texts on what :func:`single_sources` gives, one each."""
+    return [source[key] for source in datalist for key in _TEXT_KEYS if key in source]
 
 
 def balanced_weights(

@@ -14,7 +14,7 @@ PACKAGES = [
     *("fusion_nets.clinical", "fusion_nets.clinical.dicom", "fusion_nets.datalists", "fusion_nets.registration"),
     *("fusion_nets.simulation", "fusion_nets.drawing", "fusion_nets.transforms", "fusion_nets.workflows"),
     *("fusion_nets.networks", "fusion_nets.losses", "fusion_nets.text", "fusion_nets.text.ofa", "fusion_nets.files"),
-    *("evaluation", "evaluation.report"),
+    *("evaluation", "evaluation.observers", "evaluation.report"),
 ]
 """What has a page of its own."""
 

@@ -3,7 +3,7 @@
 from fusion_nets.moved import tell_moved
 
 from .converting import UNITS, convert_image
-from .errors import ImageError
+from .errors import ImageError, Reason
 from .grids import check_same_grid, is_picture
 from .reading import ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES, read_image
 from .writing import OUTPUT_SUFFIXES, write_image, write_slices
@@ -14,6 +14,7 @@ __all__ = [
     "NIFTI_SUFFIXES",
     "OUTPUT_SUFFIXES",
     "RASTER_SUFFIXES",
+    "Reason",
     "UNITS",
     "check_same_grid",
     "convert_image",

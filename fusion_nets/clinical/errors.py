@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-__all__ = ["ImageError", "MOST_VOXELS", "check_affine", "check_voxels", "unreadable"]
+__all__ = ["ImageError", "MOST_VOXELS", "Reason", "check_affine", "check_voxels", "unreadable"]
 
 MOST_VOXELS = 240 * 2**20
 """As float32 they take just under 1 GiB; a header that claims more is damaged, or more than memory holds."""
@@ -14,8 +16,64 @@ MOST_BYTES = MOST_VOXELS * 4
 """For the image and what it is made from, where both are in memory as a whole."""
 
 
+class Reason(Enum):
+    """Why an image cannot be used, for programs; the message of the error says it for people."""
+
+    MISSING = "missing"
+    """It is not there, or cannot be opened."""
+    KIND = "kind"
+    """A kind of file, object or pixels that is not read."""
+    DAMAGED = "damaged"
+    """It is not whole, or what it says of itself is not so."""
+    INCOMPLETE = "incomplete"
+    """Slices are missing, or what it must say of itself."""
+    NO_PIXELS = "no pixels"
+    """DICOM without an image."""
+    AMBIGUOUS = "ambiguous"
+    """Several, where one is meant."""
+    MIXED = "mixed"
+    """Its slices do not belong together."""
+    GEOMETRY = "geometry"
+    """Its voxels do not lie on a regular grid."""
+    GRID = "grid"
+    """It does not lie on the grid of another."""
+    SHAPE = "shape"
+    """Other axes or channels than can be used here."""
+    TOO_LARGE = "too large"
+    TOO_SMALL = "too small"
+    NOT_FINITE = "not finite"
+    """NaN or infinity."""
+    EMPTY = "empty"
+    """It shows nothing: every value is the same, or those that count are."""
+    VALUES = "values"
+    """Other values than grey levels or colours have."""
+    UNITS = "units"
+    """The display range asked for is of other units."""
+    TEXT = "text"
+    """It has no text, or not as many as slices."""
+    OUTPUT = "output"
+    """It cannot become what is asked for."""
+    REGISTRATION = "registration"
+    """It cannot be registered, or lay better before."""
+    SEVERAL = "several"
+    """Some of many cannot be used, each for a reason that was told."""
+
+
 class ImageError(ValueError):
-    """An image that cannot be used; the message names the file and what would be accepted."""
+    """An image that cannot be used.
+
+    Args:
+        reason: why, of a short list that stays as it is from version to version.
+        message: names the file, the reason and what would be accepted; its words may change.
+    """
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(reason, message)  # which is what pickle makes it of again
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """The message."""
+        return self.args[1]
 
 
 def check_voxels(where: object, shape: tuple[int, ...], held: int = 0) -> None:
@@ -34,7 +92,10 @@ def check_voxels(where: object, shape: tuple[int, ...], held: int = 0) -> None:
         count *= int(length)  # not in numpy's integers, which overflow
     if count > MOST_VOXELS or count * (4 + held) > MOST_BYTES or min(shape) < 0:
         most = min(MOST_VOXELS, MOST_BYTES // (4 + held))
-        raise ImageError(f"{where}: shape {shape}; up to {most >> 20} x 1024 x 1024 voxels of this kind are accepted")
+        raise ImageError(
+            Reason.TOO_LARGE,
+            f"{where}: shape {shape}; up to {most >> 20} x 1024 x 1024 voxels of this kind are accepted",
+        )
 
 
 def check_affine(where: object, affine: np.ndarray) -> np.ndarray:
@@ -45,7 +106,9 @@ def check_affine(where: object, affine: np.ndarray) -> np.ndarray:
     """
     if np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-3 * voxel_sizes(affine).prod() > 0:
         return affine
-    raise ImageError(f"{where}: its affine does not say where the voxels lie; one that can be inverted is accepted")
+    raise ImageError(
+        Reason.GEOMETRY, f"{where}: its affine does not say where the voxels lie; one that can be inverted is accepted"
+    )
 
 
 def unreadable(where: object, kind: str, accepted: str, error: Exception) -> ImageError:
@@ -58,4 +121,4 @@ def unreadable(where: object, kind: str, accepted: str, error: Exception) -> Ima
         error: what the library raised.
     """
     reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return ImageError(f"{where}: not a readable {kind} ({reason}); {accepted} is accepted")
+    return ImageError(Reason.DAMAGED, f"{where}: not a readable {kind} ({reason}); {accepted} is accepted")

@@ -7,7 +7,7 @@ import torch
 from monai.data import MetaTensor
 from nibabel.orientations import io_orientation
 
-from .errors import ImageError
+from .errors import ImageError, Reason
 
 __all__ = [
     "RAS_TO_LPS",
@@ -83,10 +83,14 @@ def check_same_grid(image: MetaTensor, reference: MetaTensor) -> None:
     path, first_path = (str(one.meta.get("filename_or_obj", "image")) for one in (image, reference))
     size, wanted = tuple(image.shape[1:]), tuple(reference.shape[1:])
     if size != wanted:
-        raise ImageError(f"{path}: size {size} differs from {wanted} of {first_path}; images on one grid are accepted")
+        raise ImageError(
+            Reason.GRID, f"{path}: size {size} differs from {wanted} of {first_path}; images on one grid are accepted"
+        )
     apart = grid_distance(image, reference)
     if apart > 0.5 * float(reference.pixdim[: len(wanted)].min()):
-        raise ImageError(f"{path}: lies up to {apart:.1f} mm away from {first_path}; images on one grid are accepted")
+        raise ImageError(
+            Reason.GRID, f"{path}: lies up to {apart:.1f} mm away from {first_path}; images on one grid are accepted"
+        )
 
 
 def thinned(volume: MetaTensor, spacing: float) -> MetaTensor:

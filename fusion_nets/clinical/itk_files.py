@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import ImageError, check_affine, check_voxels, unreadable
+from .errors import ImageError, Reason, check_affine, check_voxels, unreadable
 from .metaimage import LONGEST_HEADER, beside, read_metaimage
 from .nifti import least_white
 
@@ -28,11 +28,15 @@ def read_itk(path: Path) -> tuple[np.ndarray, np.ndarray, int | None]:
     values, affine, kind = read_metaimage(path) if path.suffix.lower().startswith(".m") else _read_nrrd(path)
     channels, *shape = values.shape
     if channels not in (1, 3) or len(shape) not in (2, 3):
-        raise ImageError(f"{path}: shape {tuple(shape)} of {channels} values; two or three axes of 1 or 3 are accepted")
+        raise ImageError(
+            Reason.SHAPE, f"{path}: shape {tuple(shape)} of {channels} values; two or three axes of 1 or 3 are accepted"
+        )
     array = np.ascontiguousarray(values, dtype=np.float32)
     array = array[..., 0] if len(shape) == 3 and shape[2] == 1 else array
     if min(array.shape[1:]) < 2:
-        raise ImageError(f"{path}: size {array.shape[1:]}; at least 2 pixels along each axis are accepted")
+        raise ImageError(
+            Reason.TOO_SMALL, f"{path}: size {array.shape[1:]}; at least 2 pixels along each axis are accepted"
+        )
     white = least_white(array, kind, path) if channels == 3 else None
     return array, check_affine(path, np.diag([-1.0, -1, 1, 1]) @ affine), white
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .errors import ImageError, check_voxels, unreadable
+from .errors import ImageError, Reason, check_voxels, unreadable
 
 __all__ = ["beside", "metaimage_fields", "read_metaimage"]
 
@@ -98,7 +98,7 @@ def beside(path: Path, name: str) -> Path:
     data = Path(os.path.realpath(path.parent / name.replace("\0", "/")))
     if data.is_relative_to(path.parent.resolve()) and os.path.isfile(data):
         return data
-    raise ImageError(f"{path}: its voxels are in {name!r}; a single file in the same folder is accepted")
+    raise ImageError(Reason.KIND, f"{path}: its voxels are in {name!r}; a single file in the same folder is accepted")
 
 
 def _header(file: BinaryIO) -> tuple[dict[str, str], int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from .errors import ImageError, check_affine, check_voxels, unreadable
+from .errors import ImageError, Reason, check_affine, check_voxels, unreadable
 
 __all__ = ["NIFTI_SUFFIXES", "least_white", "read_nifti"]
 
@@ -37,7 +37,9 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, int | None]:
     if array.ndim == 4 and array.shape[-1] == 1:
         array = array[..., 0]
     if min(array.shape[1:]) < 2:
-        raise ImageError(f"{path}: size {array.shape[1:]}; at least 2 pixels along each axis are accepted")
+        raise ImageError(
+            Reason.TOO_SMALL, f"{path}: size {array.shape[1:]}; at least 2 pixels along each axis are accepted"
+        )
     white = 255 if has_fields else least_white(array, kind, path) if channels == 3 else None
     return array, check_affine(path, image.affine), white
 
@@ -69,10 +71,12 @@ def _check_shape(image: nib.Nifti1Image, path: Path) -> int:
     series = image.ndim > 3 and image.shape[3] > 1 and image.header.get_xyzt_units()[1] in ("sec", "msec", "usec")
     colours = len(shape) == 4 and shape[3] == 3 and not dtype.fields and not series
     if not (len(shape) in (2, 3) or colours):
-        raise ImageError(f"{path}: shape {image.shape}; two or three dimensions are accepted, with 3 colours at most")
+        raise ImageError(
+            Reason.SHAPE, f"{path}: shape {image.shape}; two or three dimensions are accepted, with 3 colours at most"
+        )
     check_voxels(path, (*shape, 3) if dtype.fields else tuple(shape))
     if dtype.kind == "c":
-        raise ImageError(f"{path}: holds complex numbers; real ones are accepted, such as their magnitude")
+        raise ImageError(Reason.KIND, f"{path}: holds complex numbers; real ones are accepted, such as their magnitude")
     return 3 if colours or dtype.fields else 1
 
 
@@ -91,4 +95,6 @@ def least_white(colours: np.ndarray, kind: str, path: Path) -> int:
     for white in (255, 65535) if kind in "iu" else (1, 255, 65535):
         if low >= 0 and high <= white * 1.0001:  # a slope in the header is rounded
             return white
-    raise ImageError(f"{path}: colours from {low:g} to {high:g}; accepted are 0 to 1, to 255 or to 65535")
+    raise ImageError(
+        Reason.VALUES, f"{path}: colours from {low:g} to {high:g}; accepted are 0 to 1, to 255 or to 65535"
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .errors import ImageError, unreadable
+from .errors import ImageError, Reason, unreadable
 
 __all__ = ["RASTER_AFFINE", "RASTER_SUFFIXES", "read_picture"]
 
@@ -34,14 +34,17 @@ def read_picture(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
         with picture:
             count = getattr(picture, "n_frames", 1)
             if picture.width * picture.height > MOST_PIXELS:
-                raise ImageError(f"{path}: {picture.width} x {picture.height} pixels; up to 8192 x 8192 are accepted")
+                raise ImageError(
+                    Reason.TOO_LARGE,
+                    f"{path}: {picture.width} x {picture.height} pixels; up to 8192 x 8192 are accepted",
+                )
             picture.load()
     except ImageError:
         raise
     except Exception as error:  # a damaged file makes its decoder stumble in any way
         raise unreadable(path, "picture", "a whole PNG, JPEG, TIFF or BMP file", error) from error
     if count > 1:
-        raise ImageError(f"{path}: holds {count} pictures; a single one is accepted")
+        raise ImageError(Reason.AMBIGUOUS, f"{path}: holds {count} pictures; a single one is accepted")
     array = np.asarray(_as_grey_or_rgb(picture, path))
     white = 255 if array.dtype == np.uint8 else 65535
     return np.moveaxis(np.atleast_3d(array), -1, 0), RASTER_AFFINE.copy(), white
@@ -58,4 +61,4 @@ def _as_grey_or_rgb(picture: Image.Image, path: Path) -> Image.Image:
     if picture.mode in ("P", "PA", "LA", "RGBA", "RGBX"):
         screen = Image.new("RGBA", picture.size, "black")
         return Image.alpha_composite(screen, picture.convert("RGBA")).convert("RGB")
-    raise ImageError(f"{path}: pixels of kind {picture.mode}; grey (8 or 16 bit) and RGB are accepted")
+    raise ImageError(Reason.KIND, f"{path}: pixels of kind {picture.mode}; grey (8 or 16 bit) and RGB are accepted")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from .errors import ImageError
+from .errors import ImageError, Reason
 from .itk_files import ITK_SUFFIXES, read_itk
 from .nifti import NIFTI_SUFFIXES, read_nifti
 from .raster import RASTER_AFFINE, RASTER_SUFFIXES, read_picture
@@ -47,11 +47,11 @@ def read_image(path: str | os.PathLike[str], series_uid: str | None = None, moda
     name = path.name.lower()
     is_file = os.path.isfile(path)  # unlike Path.is_file it takes any name
     if not is_file and not os.path.isdir(path):
-        raise ImageError(f"{path}: no such file; {ACCEPTED}")
+        raise ImageError(Reason.MISSING, f"{path}: no such file; {ACCEPTED}")
     if is_file and name.endswith((*NIFTI_SUFFIXES, *RASTER_SUFFIXES, *ITK_SUFFIXES)):
         image = _read_file(path)
     elif is_file and not _may_be_dicom(path):
-        raise ImageError(f"{path}: unknown kind of file; {ACCEPTED}")
+        raise ImageError(Reason.KIND, f"{path}: unknown kind of file; {ACCEPTED}")
     else:
         from .dicom import pick_series, read_series
 
@@ -61,9 +61,11 @@ def read_image(path: str | os.PathLike[str], series_uid: str | None = None, moda
         image.meta["units"] = "grey" if image.meta["units"] == "colour" else image.meta["units"]
     low, high = image.as_tensor().aminmax()
     if not (low.isfinite() and high.isfinite()):
-        raise ImageError(f"{path}: holds NaN or infinity; only finite values are accepted")
+        raise ImageError(Reason.NOT_FINITE, f"{path}: holds NaN or infinity; only finite values are accepted")
     if low == high:
-        raise ImageError(f"{path}: every pixel has the value {low.item():g}; an image with content is accepted")
+        raise ImageError(
+            Reason.EMPTY, f"{path}: every pixel has the value {low.item():g}; an image with content is accepted"
+        )
     if modality:
         image.meta.setdefault("modality", modality)
     return image

@@ -12,7 +12,7 @@ import numpy as np
 from monai.data import MetaTensor
 from scipy import ndimage
 
-from fusion_nets.clinical import ImageError
+from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.clinical.grids import affine_of, as_volume, is_one_grid, is_picture, overlap, thinned, voxels_between
 from fusion_nets.files import whole_file
 
@@ -183,17 +183,22 @@ def _why_not(anatomy: MetaTensor, overlay: MetaTensor) -> str | None:
 def _registered(anatomy: MetaTensor, overlay: MetaTensor, mode: str, none: Registration) -> Registration:
     for image in (anatomy, overlay):
         if is_picture(image):
-            raise RegistrationError(f"{_name(image)}: a picture cannot be registered; register=none is accepted for it")
+            raise RegistrationError(
+                Reason.SHAPE, f"{_name(image)}: a picture cannot be registered; register=none is accepted for it"
+            )
         if _is_flat(image):
             raise RegistrationError(
+                Reason.TOO_SMALL,
                 f"{_name(image)}: size {tuple(image.shape[1:])} is too flat to register; volumes of {FEWEST_SLICES} or "
-                "more slices are accepted, or register=none"
+                "more slices are accepted, or register=none",
             )
     thin, thin_overlay = thinned(anatomy, ENOUGH), thinned(overlay, ENOUGH)
     head, hot = foreground(thin), foreground(thin_overlay)
     for image, content in ((anatomy, head), (overlay, hot)):
         if not content.any():
-            raise RegistrationError(f"{_name(image)}: shows nothing to register by; register=none is accepted for it")
+            raise RegistrationError(
+                Reason.EMPTY, f"{_name(image)}: shows nothing to register by; register=none is accepted for it"
+            )
     centre, other = (_centre(image, content) for image, content in ((thin, head), (thin_overlay, hot)))
     shifted = np.eye(4)
     shifted[:3, 3] = other - centre
@@ -203,13 +208,14 @@ def _registered(anatomy: MetaTensor, overlay: MetaTensor, mode: str, none: Regis
         matrix = align(anatomy, overlay, head, affine_of(thin), start, centre, mode == "affine")
     except RuntimeError as error:
         raise RegistrationError(
-            f"{_name(overlay)}: elastix could not register it to {_name(anatomy)}; {_way_out()}"
+            Reason.REGISTRATION, f"{_name(overlay)}: elastix could not register it to {_name(anatomy)}; {_way_out()}"
         ) from error
     after = similarity(thin, overlay, head, matrix)
     if after < before:
         raise RegistrationError(
+            Reason.REGISTRATION,
             f"{_name(overlay)}: {mode} registration to {_name(anatomy)} made it worse (normalised mutual information "
-            f"{before:.4f} before, {after:.4f} after); {_way_out()}"
+            f"{before:.4f} before, {after:.4f} after); {_way_out()}",
         )
     return replace(none, matrix=matrix, mode=mode, before=before, after=after)
 
@@ -293,7 +299,7 @@ def read_transform(path: str | os.PathLike[str]) -> np.ndarray:
     path = Path(path)
     accepted = "an ITK transform file (.tfm) with one linear transform in three dimensions is accepted"
     if not path.is_file():
-        raise RegistrationError(f"{path}: no such file; {accepted}")
+        raise RegistrationError(Reason.MISSING, f"{path}: no such file; {accepted}")
     try:
         transforms = itk.transformread(str(path))
         (transform,) = transforms
@@ -301,10 +307,10 @@ def read_transform(path: str | os.PathLike[str]) -> np.ndarray:
         there = np.array([transform.TransformPoint(point) for point in corner.tolist()], dtype=np.float64)
         linear = bool(transform.IsLinear())
     except Exception as error:
-        raise RegistrationError(f"{path}: not a transform that can be read; {accepted}") from error
+        raise RegistrationError(Reason.DAMAGED, f"{path}: not a transform that can be read; {accepted}") from error
     matrix = np.eye(4)
     matrix[:3, 3] = there[0]
     matrix[:3, :3] = (there[1:] - there[0]).T
     if not linear or there.shape != (4, 3) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-6:
-        raise RegistrationError(f"{path}: {accepted}")
+        raise RegistrationError(Reason.KIND, f"{path}: {accepted}")
     return TO_LPS @ matrix @ TO_LPS

@@ -31,6 +31,7 @@ class Lesion:
         size: diameter in mm.
         centre: row and column, in pixels.
         contrast: mean change inside of half its height, (anatomy, overlay), in parts of the display range.
+        level: mean inside of the same, with the lesion.
         wanted: sign of the change that was asked for in either, -1, 0 or 1; a display that saturates, or whose
             luminance does not rise with the uptake, may show less or the opposite.
     """
@@ -42,6 +43,7 @@ class Lesion:
     size: float
     centre: tuple[float, float]
     contrast: tuple[float, float]
+    level: tuple[float, float]
     wanted: tuple[int, int]
 
 
@@ -97,7 +99,7 @@ def plan_lesions(
         sources: anatomy and overlay.
         plain: (2, H, W), as they are displayed without lesions.
         modality: the overlay's, "CT", "PT" or "NM".
-        count: how many are tried.
+        count: how many at most; twice as many are tried.
         kinds: which; in a scene without anatomy all are blobs.
         sizes: limits of their diameters in mm.
         contrasts: limits of their height in parts of the display range, before they are clipped to it.
@@ -107,13 +109,17 @@ def plan_lesions(
     low = np.stack([blur(image, 2.5) for image in plain])
     both = (low.min(0) > 0.1) & (low.max(0) < 0.88)
     loose = low.max(0) > 0.08
+    if scene.body is not None:
+        loose &= scene.body > 1
     free = np.ones(scene.brain.shape, dtype=bool)
     margin = 4
     free[:margin], free[-margin:], free[:, :margin], free[:, -margin:] = False, False, False, False
     shares = np.array([_KINDS[kind][1] for kind in kinds])
     planned: list[PlannedLesion] = []
     placed: list[tuple[int, int, float]] = []
-    for _ in range(count):
+    for _ in range(2 * count):
+        if len(planned) == count:
+            break
         kind = str(rng.choice(kinds, p=shares / shares.sum()))
         if not scene.is_head:
             kind = "blob"

@@ -14,10 +14,12 @@ from .lesions import KINDS, Lesion, PlannedLesion, plan_lesions
 from .places import side_and_place
 from .scenes import Scene, head_scene, shapes_scene
 
-__all__ = ["MODALITIES", "SimulatedPair", "simulate_pair"]
+__all__ = ["MODALITIES", "PAIRS", "SimulatedPair", "simulate_pair"]
 
 MODALITIES = ("CT", "PT", "NM")
 """Of the overlay, as DICOM calls them; the anatomy is an MRI."""
+PAIRS = {"CT": "CT-MRI", "PT": "PET-MRI", "NM": "SPECT-MRI"}
+"""What pairs are called, by the overlay's modality."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class SimulatedPair:
         sequences: what the sources are, such as ("T2", "FDG").
         spacing: of the pixels in mm.
         is_head: whether it shows a head, or shapes without anatomy.
+        plane: "axial", "coronal" or "sagittal" of a head that is shown upright, else "".
     """
 
     image: np.ndarray
@@ -44,6 +47,7 @@ class SimulatedPair:
     sequences: tuple[str, str]
     spacing: float
     is_head: bool
+    plane: str = ""
 
     def truth(self) -> dict[str, Any]:
         """All that is known of it but the pixels, as JSON can hold it."""
@@ -52,6 +56,7 @@ class SimulatedPair:
             "sequences": list(self.sequences),
             "spacing": round(self.spacing, 4),
             "is_head": self.is_head,
+            "plane": self.plane,
             "lesions": [asdict(lesion) for lesion in self.lesions],
         }
 
@@ -77,11 +82,11 @@ def simulate_pair(
         seed: a whole number, several, or the generator to draw from; the same seed gives the same pair.
         modality: of the overlay, "CT", "PT" or "NM"; None draws one.
         size: pixels, one number or rows and columns, from 32.
-        spacing: limits of the width of a pixel in mm; by default .75 to 1.7. The field of view is what size and spacing
-            make it: a part of the head, if it is less than some 230 mm.
+        spacing: limits of the width of a pixel in mm; by default .75 to 1.7, and less for sizes that would then be more
+            than 290 mm. The field of view is what size and spacing make it: a part of the head, if less than 230 mm.
         is_head: a head, or shapes without anatomy; None draws either.
         upright: share of the heads that are shown as a reader is shown them, and not turned at will.
-        lesions: how many are tried; those that find no place are left out.
+        lesions: how many at most; those that find no place are left out.
         kinds: of :data:`~fusion_nets.simulation.KINDS`, which lesions there are.
         lesion_sizes: limits of their diameters in mm. One that a source's blur would swallow is drawn larger.
         contrasts: limits of their heights, in parts of the display range.
@@ -145,8 +150,17 @@ def simulate_pair(
         truths.append(_truth(lesion, label, plain, changed, drawn.scene))
     changed = np.where(lesion_map > 0, changed, plain)
     names = (drawn.sources[0].sequence, drawn.sources[1].sequence)
+    scene = drawn.scene
     return SimulatedPair(
-        plain, changed, lesion_map, tuple(truths), drawn.modality, names, drawn.scene.spacing, drawn.scene.is_head
+        plain,
+        changed,
+        lesion_map,
+        tuple(truths),
+        drawn.modality,
+        names,
+        scene.spacing,
+        scene.is_head,
+        scene.plane,
     )
 
 
@@ -169,6 +183,8 @@ def _drawn(
     modality = modality or str(rng.choice(MODALITIES))
     is_head = rng.random() < 0.5 if is_head is None else is_head
     limits = spacing or ((0.75, 1.15) if rng.random() < 0.6 else (1.0, 1.7))
+    if spacing is None:  # a head of 160 mm or so shall not be lost in its field of view
+        limits = (min(limits[0], 215 / max(size)), min(limits[1], 290 / max(size)))
     width = float(rng.uniform(*limits))
     scene = head_scene(rng, size, width, rng.random() < upright) if is_head else shapes_scene(rng, size, width)
     anatomy = mri(rng, scene)
@@ -198,13 +214,23 @@ def _field_of_view(rng: np.random.Generator, scene: Scene) -> np.ndarray:
 
 
 def _truth(lesion: PlannedLesion, label: int, plain: np.ndarray, changed: np.ndarray, scene: Scene) -> Lesion:
-    contrast = []
-    for image, after, change in zip(plain, changed, lesion.changes, strict=True):
-        core = np.abs(change) > 0.5 * np.abs(change).max()
-        difference = after[lesion.window] - image[lesion.window]
-        contrast.append(round(float(difference[core].mean()), 4) if core.any() else 0.0)
+    contrast, level = [0.0, 0.0], [0.0, 0.0]
+    largest = max(lesion.changes, key=lambda change: float(np.abs(change).max()))
+    for i, (image, after, change) in enumerate(zip(plain, changed, lesion.changes, strict=True)):
+        shape = change if change.any() else largest
+        core = np.abs(shape) > 0.5 * np.abs(shape).max()
+        contrast[i] = round(float((after - image)[lesion.window][core].mean()), 4)
+        level[i] = round(float(after[lesion.window][core].mean()), 4)
     side, place = side_and_place(scene.world, lesion.centre, scene.brain.shape)
     centre = (float(lesion.centre[0]), float(lesion.centre[1]))
     return Lesion(
-        label, lesion.kind, side, place, round(lesion.size, 2), centre, (contrast[0], contrast[1]), lesion.signs
+        label,
+        lesion.kind,
+        side,
+        place,
+        round(lesion.size, 2),
+        centre,
+        (contrast[0], contrast[1]),
+        (level[0], level[1]),
+        lesion.signs,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["in_head", "in_picture"]
+__all__ = ["in_head", "in_picture", "side_and_place"]
 
 
 def in_head(x: float, y: float, z: float) -> tuple[str, str]:
@@ -12,7 +12,7 @@ def in_head(x: float, y: float, z: float) -> tuple[str, str]:
     side = "midline" if abs(x) < 5 else "right" if x > 0 else "left"
     if z < -8 and abs(x) < 13 and -44 < y < -8:
         return side, "brainstem"
-    if y < -38 and z < -12 - 0.25 * (y + 90) * (y > -90):
+    if y < -38 and z < (-9 if abs(x) < 16 and y > -76 else -20):
         return side, "cerebellar"
     if abs(x) < 34 and -32 < y < 22 and -14 < z < 22:
         return side, "basal"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,6 +14,7 @@ __all__ = ["TISSUES", "Scene", "head_scene", "shapes_scene"]
 
 TISSUES = ("grey", "white", "csf", "bone", "diploe", "muscle", "fat", "striatum")
 """Of a head; what the fractions leave is air. Striatum is a part of grey matter."""
+_PLANES = ("axial", "coronal", "sagittal")
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,9 @@ class Scene:
         spacing: of the pixels in mm.
         is_head: whether these are the tissues of a head.
         world: (3, H, W), where every pixel lies in the head, MNI millimetres (RAS); shapes have none.
-        brain: (H, W), the fraction of brain; of shapes, of any of them.
+        brain: (H, W), the fraction of grey and white matter; of shapes, of any of them.
         body: (H, W), depth under the skin in mm, negative in air; shapes have none.
+        plane: "axial", "coronal" or "sagittal" of a head that is shown upright, else "".
     """
 
     fractions: np.ndarray
@@ -34,7 +36,8 @@ class Scene:
     is_head: bool
     brain: np.ndarray
     world: np.ndarray | None = None
-    body: np.ndarray | None = field(default=None, repr=False)
+    body: np.ndarray | None = None
+    plane: str = ""
 
     def mixed(self, levels: np.ndarray) -> np.ndarray:
         """(H, W), the sum of the tissues' levels."""
@@ -51,7 +54,7 @@ def head_scene(rng: np.random.Generator, size: tuple[int, int], spacing: float, 
         upright: as a reader is shown it, tilted a little: axial and coronal slices with the patient's right at the
             picture's left, sagittal ones with the face at its left. Otherwise it may be turned at will.
     """
-    world = _plane(rng, size, spacing, upright)
+    plane, world = _plane(rng, size, spacing, upright)
     channels, labels = packed_head().sample(world)
     grey, white, brain, _, striatum, height, face, base = channels
     u = rng.uniform
@@ -99,7 +102,8 @@ def head_scene(rng: np.random.Generator, size: tuple[int, int], spacing: float, 
     nuclei = striatum * tissues["grey"]
     tissues["striatum"], tissues["grey"] = nuclei, tissues["grey"] - nuclei
     fractions = np.stack([tissues[name] for name in TISSUES]).astype(np.float32)
-    return Scene(np.clip(fractions, 0, 1), spacing, True, brain.astype(np.float32), world, depth)
+    matter = np.clip(fractions[[0, 1, 7]].sum(0), 0, 1)
+    return Scene(np.clip(fractions, 0, 1), spacing, True, matter, world, depth, plane if upright else "")
 
 
 def shapes_scene(rng: np.random.Generator, size: tuple[int, int], spacing: float) -> Scene:
@@ -120,8 +124,8 @@ def shapes_scene(rng: np.random.Generator, size: tuple[int, int], spacing: float
     return Scene(fractions, spacing, False, fractions.sum(0))
 
 
-def _plane(rng: np.random.Generator, size: tuple[int, int], spacing: float, upright: bool) -> np.ndarray:
-    """World coordinates of every pixel, (3, H, W): a plane, scaled, turned and bent."""
+def _plane(rng: np.random.Generator, size: tuple[int, int], spacing: float, upright: bool) -> tuple[str, np.ndarray]:
+    """World coordinates of every pixel, (3, H, W), of a plane that is scaled, turned and bent; and what it was."""
     kind = rng.choice(3, p=[0.6, 0.2, 0.2])
     # directions of a row's step downwards, of a column's step to the right, and across, in RAS
     down, right, across = {
@@ -144,7 +148,7 @@ def _plane(rng: np.random.Generator, size: tuple[int, int], spacing: float, upri
     columns = (np.arange(size[1], dtype=np.float32) - (size[1] - 1) / 2) * spacing + shift[1]
     a = rows[:, None] * stretch[0] + bend[0]
     b = columns[None] * stretch[1] + bend[1]
-    return (
+    return _PLANES[int(kind)], (
         centre.astype(np.float32)[:, None, None]
         + axes[0].astype(np.float32)[:, None, None] * a
         + axes[1].astype(np.float32)[:, None, None] * b

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from .pairs import MODALITIES, simulate_pair
+from .pairs import MODALITIES, PAIRS, simulate_pair
 from .template import packed_head
 
 __all__ = ["SimulatedPairs"]
-
-_PAIRS = {"CT": "CT-MRI", "PT": "PET-MRI", "NM": "SPECT-MRI"}
 
 
 class SimulatedPairs(Dataset):
@@ -34,8 +33,9 @@ class SimulatedPairs(Dataset):
         size: pixels along both axes.
         modalities: of the overlay; item i has the (i modulo their number)-th.
         shapes_share: share of pairs without anatomy.
-        lesions: how many are tried in each pair.
+        lesions: how many at most in each pair.
         truth: whether items have their "truth".
+        transform: what is done to each item at last, such as :class:`~fusion_nets.text.WriteTruthd`.
         options: what else :func:`~fusion_nets.simulation.simulate_pair` takes.
     """
 
@@ -48,18 +48,19 @@ class SimulatedPairs(Dataset):
         shapes_share: float = 0.4,
         lesions: int = 3,
         truth: bool = False,
+        transform: Callable[[dict[str, Any]], Any] | None = None,
         **options: Any,
     ) -> None:
         self.seed, self.length, self.size, self.lesions = seed, length, size, lesions
         self.modalities, self.shapes_share = tuple(modalities), shapes_share
-        self.with_truth, self.options = truth, options
+        self.with_truth, self.transform, self.options = truth, transform, options
         if shapes_share < 1:
             packed_head()  # once, before there are workers
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Any:
         """Make one pair.
 
         Raises:
@@ -80,6 +81,8 @@ class SimulatedPairs(Dataset):
             "lesion_map": torch.from_numpy(pair.lesion_map)[None],
             "contrast": contrast,
             "modality": MODALITIES.index(modality),
-            "pair": _PAIRS[modality],
+            "pair": PAIRS[modality],
         }
-        return item | ({"truth": json.dumps(pair.truth())} if self.with_truth else {})
+        if self.with_truth:
+            item["truth"] = json.dumps(pair.truth())
+        return item if self.transform is None else self.transform(item)

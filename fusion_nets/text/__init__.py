@@ -10,6 +10,7 @@ from .pretrained_critic import PretrainedCritic
 from .protocol import Describer
 from .screen import displayed
 from .text_encoder import EncodedText, TextEncoder
+from .truths import WriteTruthd, truth_findings, write_truth
 
 __all__ = [
     "Describer",
@@ -20,9 +21,12 @@ __all__ = [
     "MeasuredText",
     "PretrainedCritic",
     "TextEncoder",
+    "WriteTruthd",
     "displayed",
     "parse_findings",
+    "truth_findings",
     "write_findings",
+    "write_truth",
 ]
 
 tell_moved(__name__)

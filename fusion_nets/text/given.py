@@ -7,7 +7,7 @@ from typing import Any
 
 from monai.data import MetaTensor
 
-from fusion_nets.clinical import ImageError
+from fusion_nets.clinical import ImageError, Reason
 
 from .protocol import Describer
 
@@ -39,8 +39,9 @@ class GivenText:
         if without and self.otherwise is None:
             file = without[0].meta.get("filename_or_obj", "image")
             raise ImageError(
+                Reason.TEXT,
                 f'{file}: came without a text; an image with meta["text"] is accepted, which the keys "anatomy_text" '
-                'and "overlay_text" of a datalist give, or a describer for the others'
+                'and "overlay_text" of a datalist give, or a describer for the others',
             )
         others = iter(self.otherwise(without) if without and self.otherwise else [])
         return [image.meta.get("text") or next(others) for image in images]

@@ -1,4 +1,7 @@
-"""Transforms that MONAI lacks for fusion: loading pairs, display range, colour, words."""
+"""Transforms that MONAI lacks for fusion: loading pairs, display range, colour, words.
+
+As in MONAI, an array transform ``Foo`` has a dictionary twin ``Food``, whose other names are ``FooD`` and ``FooDict``.
+"""
 
 from fusion_nets.moved import tell_moved
 

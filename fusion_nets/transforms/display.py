@@ -11,7 +11,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple
 from scipy import ndimage
 
-from fusion_nets.clinical import ImageError
+from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.registration import foreground
 
 __all__ = [
@@ -105,15 +105,18 @@ class ScaleToDisplayRange(Transform):
             return "given", float(self.window[0]), float(self.window[1])
         if self.window == "header":
             if meta.get("window") is None:
-                raise ImageError(f"{_name(img)}: its header has no window; a range or a name of one is accepted")
+                raise ImageError(
+                    Reason.INCOMPLETE, f"{_name(img)}: its header has no window; a range or a name of one is accepted"
+                )
             low, high = (float(value) for value in meta["window"])
             return "header", low, high
         if self.window in CT_WINDOWS:
             if not is_ct and (white is not None or modality or units not in (None, "stored")):
                 what = modality or units or "a picture"
                 raise ImageError(
+                    Reason.UNITS,
                     f"{_name(img)}: is {what}, and window {self.window!r} is for CT; (low, high), 'header' or "
-                    "'percentiles' is accepted"
+                    "'percentiles' is accepted",
                 )
             return str(self.window), *CT_WINDOWS[str(self.window)]
         if self.window is None and white is not None:
@@ -135,7 +138,8 @@ class ScaleToDisplayRange(Transform):
         above = values > lowest
         if not above.any():
             raise ImageError(
-                f"{_name(img)}: every value is {lowest.item():g}; without a window, an image with content is accepted"
+                Reason.EMPTY,
+                f"{_name(img)}: every value is {lowest.item():g}; without a window, an image with content is accepted",
             )
         if in_patient:
             patient = foreground(img if isinstance(img, MetaTensor) else MetaTensor(img))

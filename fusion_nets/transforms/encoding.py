@@ -12,7 +12,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform, Transform
 from monai.utils import TransformBackends, ensure_tuple
 
-from fusion_nets.clinical import ImageError
+from fusion_nets.clinical import ImageError, Reason
 
 __all__ = [
     "EncodeText",
@@ -113,9 +113,10 @@ class EncodeTextd(MapTransform):
         for key, text in zip(self.keys, texts, strict=True):
             if not isinstance(text, str) and len(text) != slices:
                 raise ImageError(
+                    Reason.TEXT,
                     f"{d.get('name', 'an image')}: {key}: {len(text)} texts for "
                     f"{'a picture' if slices is None else f'{slices} slices'}; one text, or one for each slice of a "
-                    "volume, is accepted"
+                    "volume, is accepted",
                 )
         encoded = self.encode(texts)
         if slices is not None and encoded[0].ndim == 3:

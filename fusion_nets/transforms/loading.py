@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, ensure_tuple
 
-from fusion_nets.clinical import RASTER_SUFFIXES, ImageError, read_image
+from fusion_nets.clinical import RASTER_SUFFIXES, ImageError, Reason, read_image
 
 __all__ = [
     "CheckSources",
@@ -79,10 +79,13 @@ class LoadStudyImaged(MapTransform):
             path, image = d[key], self.load(d[key], d.get(f"{key}_series_uid"), d.get(f"{key}_modality"))
             size = tuple(image.shape[1:])
             if key in self.grey_keys and image.shape[0] != 1:
-                raise ImageError(f"{path}: has {image.shape[0]} channels (colour); a grey image is accepted here")
+                raise ImageError(
+                    Reason.SHAPE, f"{path}: has {image.shape[0]} channels (colour); a grey image is accepted here"
+                )
             if is_first and min(size[:2]) < self.smallest:
                 raise ImageError(
-                    f"{path}: size {size}; slices of {self.smallest} x {self.smallest} or more are accepted"
+                    Reason.TOO_SMALL,
+                    f"{path}: size {size}; slices of {self.smallest} x {self.smallest} or more are accepted",
                 )
             if is_first:
                 self._check_format(path, image)
@@ -91,12 +94,16 @@ class LoadStudyImaged(MapTransform):
 
     def _check_format(self, path: PathLike, image: MetaTensor) -> None:
         if "dicom" in self.formats and "series" not in image.meta:
-            raise ImageError(f"{path}: is no DICOM series, whose study a DICOM result would join; one is accepted here")
+            raise ImageError(
+                Reason.OUTPUT,
+                f"{path}: is no DICOM series, whose study a DICOM result would join; one is accepted here",
+            )
         pictures = [name for name in self.formats if name in RASTER_SUFFIXES and name != ".png"]
         if pictures and image.ndim == 4:
             raise ImageError(
+                Reason.OUTPUT,
                 f"{path}: is a volume, which cannot become a picture ({pictures[0]}); png, for a picture of each "
-                "slice, or a single slice is accepted here"
+                "slice, or a single slice is accepted here",
             )
 
 

@@ -10,7 +10,7 @@ from monai.config import KeysCollection
 from monai.transforms import Compose, MapTransform, Transform
 from monai.utils import TransformBackends, ensure_tuple
 
-from fusion_nets.clinical import ImageError
+from fusion_nets.clinical import ImageError, Reason
 
 __all__ = [
     "CheckLuminances",
@@ -83,14 +83,19 @@ class CheckLuminances(Transform):
         """
         where = getattr(img, "meta", {}).get("filename_or_obj", name)
         if img.ndim not in (3, 4) or img.shape[0] != 2:
-            raise ImageError(f"{where}: shape {tuple(img.shape)}; two channels are accepted, anatomy and overlay")
+            raise ImageError(
+                Reason.SHAPE, f"{where}: shape {tuple(img.shape)}; two channels are accepted, anatomy and overlay"
+            )
         if min(img.shape[1:3]) < self.smallest:
             size = f"{self.smallest} x {self.smallest}"
-            raise ImageError(f"{where}: size {tuple(img.shape[1:])}; slices of {size} or more are accepted")
+            raise ImageError(
+                Reason.TOO_SMALL, f"{where}: size {tuple(img.shape[1:])}; slices of {size} or more are accepted"
+            )
         low, high = float(img.min()), float(img.max())
         if not (low >= 0 and high <= 1):
             raise ImageError(
-                f"{where}: values from {low:g} to {high:g}; accepted are luminances from 0 (black) to 1 (white)"
+                Reason.VALUES,
+                f"{where}: values from {low:g} to {high:g}; accepted are luminances from 0 (black) to 1 (white)",
             )
         return img
 

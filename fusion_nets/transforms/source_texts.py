@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
 
-from fusion_nets.clinical import ImageError
+from fusion_nets.clinical import ImageError, Reason
 
 __all__ = ["Describe", "DescribeD", "DescribeDict", "Described"]
 
@@ -55,7 +55,9 @@ class Describe(Transform):
         for image, of_image in zip(images, parts, strict=True):
             own = [next(texts) for _ in of_image]
             if not all(own):
-                raise ImageError(f"{_file(image)}: the describer gave no text; an image it can describe is accepted")
+                raise ImageError(
+                    Reason.TEXT, f"{_file(image)}: the describer gave no text; an image it can describe is accepted"
+                )
             described.append(own if self._is_sliced(image) else own[0])
         return described
 
@@ -107,8 +109,9 @@ class Described(MapTransform):
                 keys.append(key)
             elif not (isinstance(text, str) or (d[key].ndim == 4 and len(text) == d[key].shape[-1])):
                 raise ImageError(
+                    Reason.TEXT,
                     f"{_file(d[key])}: {key}_text has {len(text)} texts; one, or as many as a volume has slices, is "
-                    "accepted"
+                    "accepted",
                 )
         for key, text in zip(keys, self.describe.describe([d[key] for key in keys]) if keys else [], strict=True):
             d[f"{key}_text"] = text

@@ -2,8 +2,17 @@
 
 from fusion_nets.moved import tell_moved
 
-from .batches import CriticBatch, DescribedBatch, FeatureReplay, LesionBatch, NoisyBatch, PairBatch
-from .captions import BestDescriber, CaptionBatch, GeneratingInferer, TextScore
+from .batches import (
+    CriticBatch,
+    DescribedBatch,
+    FeatureReplay,
+    LesionBatch,
+    NoisyBatch,
+    PairBatch,
+    own_text,
+    sources_apart,
+)
+from .captions import BestDescriber, CaptionBatch, GeneratingInferer, TextScore, warmup_cosine
 from .cases import CaseMetrics, CaseRecords
 from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint, load_weights
 from .describing import describe_pairs
@@ -11,7 +20,8 @@ from .evaluating import evaluate_methods
 from .fusing import find_bundle, fuse_pair, kept_network
 from .inference import PairStream, SlicewiseInferer
 from .preservation import DescriptionPreservation, DescriptionSaver, PairDescriptions
-from .processes import leave_process_group
+from .processes import is_first_process, join_process_group, leave_process_group, own_device
+from .simulating import write_simulated_set
 from .slicing import slice_pairs
 from .training_sets import drawn_pairs, training_pairs
 
@@ -41,11 +51,18 @@ __all__ = [
     "evaluate_methods",
     "find_bundle",
     "fuse_pair",
+    "is_first_process",
+    "join_process_group",
     "kept_network",
     "leave_process_group",
     "load_weights",
+    "own_device",
+    "own_text",
     "slice_pairs",
+    "sources_apart",
     "training_pairs",
+    "warmup_cosine",
+    "write_simulated_set",
 ]
 
 tell_moved(__name__)

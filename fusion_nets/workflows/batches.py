@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from monai.engines import PrepareBatch
@@ -10,7 +12,16 @@ from torch import nn
 
 from fusion_nets.networks import cosine_alpha_bar, noise_level_range
 
-__all__ = ["CriticBatch", "DescribedBatch", "FeatureReplay", "LesionBatch", "NoisyBatch", "PairBatch"]
+__all__ = [
+    "CriticBatch",
+    "DescribedBatch",
+    "FeatureReplay",
+    "LesionBatch",
+    "NoisyBatch",
+    "PairBatch",
+    "own_text",
+    "sources_apart",
+]
 
 
 class PairBatch(PrepareBatch):
@@ -20,6 +31,11 @@ class PairBatch(PrepareBatch):
         """Prepare a batch."""
         image = batchdata["image"].to(device=device, non_blocking=non_blocking, **kwargs)
         return image, image
+
+
+def sources_apart(batch: Sequence[Mapping[str, torch.Tensor]]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Anatomies and overlays of decollated pairs, each (1, H, W), as ``TensorBoardImageHandler`` shows them."""
+    return [pair["image"][:1] for pair in batch], [pair["image"][1:] for pair in batch]
 
 
 class LesionBatch(PrepareBatch):
@@ -136,6 +152,12 @@ class CriticBatch(PrepareBatch):
         image = batchdata["image"].to(device=device, non_blocking=non_blocking, **kwargs)
         vector = batchdata["text_vector"].to(device=device, non_blocking=non_blocking, **kwargs)[:, 0]
         return image, vector, (vector,), {}
+
+
+def own_text(output: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Similarities (B, B) of B images and texts that a critic gave, and which text is each image's own: an accuracy."""
+    similarities = output["pred"]
+    return similarities, torch.arange(len(similarities), device=similarities.device)
 
 
 class NoisyBatch(PrepareBatch):

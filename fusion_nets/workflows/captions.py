@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -18,7 +19,7 @@ from fusion_nets.text.biomedgpt import PROMPT
 
 from .checkpoints import BestCheckpoint
 
-__all__ = ["BestDescriber", "CaptionBatch", "GeneratingInferer", "TextScore"]
+__all__ = ["BestDescriber", "CaptionBatch", "GeneratingInferer", "TextScore", "warmup_cosine"]
 
 _IGNORED = -100
 
@@ -92,6 +93,20 @@ class TextScore(Average):
     def compute(self) -> float:
         """The mean."""
         return float(super().compute())
+
+
+def warmup_cosine(step: int, warmup: int, total: int) -> float:
+    """Share of the learning rate at a step: up along a line, down to 0 along the cosine of the whole run.
+
+    As ``LambdaLR`` takes it. The cosine begins with the run, that of :class:`monai.optimizers.WarmupCosineSchedule`
+    after the warm-up; the describer's figures were got with this one.
+
+    Args:
+        step: from 0.
+        warmup: steps on the way up.
+        total: steps of the run.
+    """
+    return min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * min(step / total, 1)))
 
 
 class BestDescriber(BestCheckpoint):

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from fusion_nets import __version__
-from fusion_nets.clinical import ImageError
+from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.datalists import load_pairs
 from fusion_nets.files import file_sha256, whole_file
 from fusion_nets.text import Describer
@@ -99,7 +99,7 @@ def describe_pairs(
             f"{len(failures)} of {len(pairs)} pairs could not be described, reasons are given above; {output} is not "
             f"written, and a run that is started again goes on from {noted.path}"
         )
-        raise SystemExit(message) if is_program else ImageError(message)
+        raise SystemExit(message) if is_program else ImageError(Reason.SEVERAL, message)
     description = {
         "describer": task.configuration,
         "per": per,

@@ -21,7 +21,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from evaluation import report
 from evaluation.functional import FUSION_METRICS, fusion_metrics
-from fusion_nets.clinical import ImageError, check_same_grid, read_image
+from fusion_nets.clinical import ImageError, Reason, check_same_grid, read_image
 from fusion_nets.datalists import load_pairs
 from fusion_nets.files import whole_file
 from fusion_nets.registration import RegistrationMode
@@ -119,7 +119,10 @@ def evaluate_methods(
                     scores.append(report.Score(pair["name"], method, values, pair.get("pair", ""), slices))
                 bar.update()
     if not scores:
-        raise ImageError(f"none of {len(pairs) * len(methods)} fused images could be measured, reasons are given above")
+        raise ImageError(
+            Reason.SEVERAL,
+            f"none of {len(pairs) * len(methods)} fused images could be measured, reasons are given above",
+        )
     measured = [name for name in chosen if any(math.isfinite(score.values[name]) for score in scores)]
     comparison = report.Comparison(
         list(methods),
@@ -131,7 +134,8 @@ def evaluate_methods(
     written = _write(Path(output_dir), comparison, study, _notes(windows or {}, left_out))
     if failures:
         raise ImageError(
-            f"{len(failures)} images could not be measured, reasons are given above; the others are in {output_dir}"
+            Reason.SEVERAL,
+            f"{len(failures)} images could not be measured, reasons are given above; the others are in {output_dir}",
         )
     return written
 
@@ -199,7 +203,9 @@ def read_fused(path: str | os.PathLike[str]) -> MetaTensor:
         # scale factors in headers are rounded
         white = next((white for white in (1, 255, 65535) if high <= white * 1.0001), None)
         if white is None or low < -0.0001:
-            raise ImageError(f"{path}: values from {low:g} to {high:g}; 0 to 1, to 255 or to 65535 are accepted")
+            raise ImageError(
+                Reason.VALUES, f"{path}: values from {low:g} to {high:g}; 0 to 1, to 255 or to 65535 are accepted"
+            )
         image.meta["white"] = white
     return cast(MetaTensor, ScaleToDisplayRange()(image))
 
@@ -210,7 +216,11 @@ def _measure(fused: MetaTensor, sources: _Sources, metrics: Sequence[str], devic
     content = (images[1:].flatten(3).amax(3) != images[1:].flatten(3).amin(3)).any(0).squeeze(1)
     slices = int(content.sum())
     if not slices:
-        raise ImageError(f"{fused.meta['filename_or_obj']}: its sources have no slice with content to measure")
+        raise ImageError(
+            Reason.EMPTY,
+            f"{fused.meta['filename_or_obj']}: its sources have no slice with content to measure; one slice that is "
+            "not constant is accepted",
+        )
     side = min(images.shape[-2:])
     possible = [name for name in metrics if FUSION_METRICS[name].smallest <= side]
     fused_slices, anatomy, overlay = images[:, content]

@@ -71,7 +71,7 @@ def fuse_pair(
     chosen = {key: value for key, value in asked.items() if key not in details}
     configs = [root / "configs" / name for name in ("inference.json", "evaluate.json")[: 2 if evaluate else 1]]
     _check_configs(configs)
-    failures: list[str] = []
+    failures: list[ImageError] = []
     with _quiet():
         try:
             workflow = ConfigWorkflow(
@@ -95,7 +95,7 @@ def fuse_pair(
             workflow.finalize()
         except (SystemExit, RuntimeError, ValueError) as error:
             if failures:
-                raise ImageError(failures[0]) from error
+                raise failures[0] from failures[0].__cause__  # what it came of, not that the run ended
             raise _for_the_user(error) from error
     return sorted(path for path in Path(output_dir).glob(f"{escape(pair['name'])}_*"))
 

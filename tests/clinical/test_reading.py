@@ -10,8 +10,9 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from refusals import refused
 
-from fusion_nets.clinical import ImageError, read_image
+from fusion_nets.clinical import Reason, read_image
 
 GREY = (np.arange(120, dtype=np.uint8) * 2).reshape(12, 10)
 COLOUR = np.stack([GREY, GREY[::-1], 255 - GREY], axis=-1)
@@ -54,15 +55,12 @@ def assert_read(path, expected, white=None):
     return image
 
 
-def assert_refused(path, *words):
-    with pytest.raises(ImageError) as refused:
+def assert_refused(path, reason, *names):
+    with refused(reason, *names) as caught:
         read_image(path)
-    message = str(refused.value)
+    message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
-    assert "accepted" in message
-    for word in words:
-        assert word in message
     return message
 
 
@@ -247,30 +245,30 @@ def test_three_equal_colours_of_a_volume_are_grey(tmp_path):
 
 
 def test_missing_file(tmp_path):
-    assert_refused(tmp_path / "absent.png", "no such file")
-    assert_refused(tmp_path / "absent.nii.gz", "no such file")
+    assert_refused(tmp_path / "absent.png", Reason.MISSING)
+    assert_refused(tmp_path / "absent.nii.gz", Reason.MISSING)
 
 
 def test_name_that_no_file_can_have(tmp_path):
-    assert_refused(tmp_path / f"{'a' * 5000}.png", "no such file")
+    assert_refused(tmp_path / f"{'a' * 5000}.png", Reason.MISSING)
 
 
 def test_folder(tmp_path):
     (tmp_path / "a.png").mkdir()
-    assert_refused(tmp_path / "a.png", "no DICOM image found", "a folder of them")
+    assert_refused(tmp_path / "a.png", Reason.MISSING)
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a", "a.gz", "png"])
 def test_unknown_ending(tmp_path, name):
     (tmp_path / name).write_bytes(b"GIF89a")
-    assert_refused(tmp_path / name, "unknown", ".png", ".nii.gz", ".nrrd", "DICOM")
+    assert_refused(tmp_path / name, Reason.KIND, ".png", ".nii.gz", ".nrrd", "DICOM")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.bmp", "a.nii", "a.nii.gz"])
 @pytest.mark.parametrize("content", [b"", b"PATIENT: DOE^JANE\n" * 50], ids=["empty", "text"])
 def test_file_of_another_kind(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    message = assert_refused(tmp_path / name, "not a readable", "NIfTI" if ".nii" in name else "PNG")
+    message = assert_refused(tmp_path / name, Reason.DAMAGED, "NIfTI" if ".nii" in name else "PNG")
     assert "DOE" not in message
 
 
@@ -280,7 +278,7 @@ def test_truncated_picture(tmp_path, name, share):
     path = picture(tmp_path / name, NOISE)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    assert_refused(path, "not a readable picture")
+    assert_refused(path, Reason.DAMAGED)
 
 
 def test_truncated_picture_does_not_give_away_its_text(tmp_path):
@@ -289,7 +287,7 @@ def test_truncated_picture_does_not_give_away_its_text(tmp_path):
     path = picture(tmp_path / "a.png", NOISE, pnginfo=text)
     path.write_bytes(path.read_bytes()[:-100])
     assert b"DOE^JANE" in path.read_bytes()
-    assert "DOE" not in assert_refused(path, "not a readable picture")
+    assert "DOE" not in assert_refused(path, Reason.DAMAGED)
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
@@ -300,13 +298,13 @@ def test_truncated_volume(tmp_path, name, share):
     nib.save(image, tmp_path / name)
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: int(share * len(whole))])
-    assert "DOE" not in assert_refused(tmp_path / name, "not a readable NIfTI image")
+    assert "DOE" not in assert_refused(tmp_path / name, Reason.DAMAGED)
 
 
 def test_volume_whose_compression_is_whole_but_not_its_content(tmp_path):
     path = nifti(tmp_path / "a.nii.gz", VOLUME)
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-100]))
-    assert_refused(path, "not a readable NIfTI image")
+    assert_refused(path, Reason.DAMAGED)
 
 
 def test_other_nibabel_format_of_that_ending(tmp_path):
@@ -314,21 +312,20 @@ def test_other_nibabel_format_of_that_ending(tmp_path):
     scalars = nib.cifti2.ScalarAxis(["one", "two"])
     path = tmp_path / "a.dscalar.nii"
     nib.save(nib.Cifti2Image(np.random.default_rng(5).random((2, 27), dtype=np.float32), (scalars, brain)), path)
-    assert_refused(path, "not a readable NIfTI image", "Cifti2Image")
+    assert_refused(path, Reason.DAMAGED, "Cifti2Image")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite(tmp_path, value):
     values = VOLUME.copy()
     values[2, 3, 1] = value
-    assert_refused(nifti(tmp_path / "a.nii.gz", values), "NaN or infinity")
+    assert_refused(nifti(tmp_path / "a.nii.gz", values), Reason.NOT_FINITE)
 
 
 @pytest.mark.parametrize("value", [0, 7])
 def test_constant_image(tmp_path, value):
-    expected = f"every pixel has the value {value}"
-    assert_refused(picture(tmp_path / "a.png", np.full((12, 10), value, np.uint8)), expected)
-    assert_refused(nifti(tmp_path / "a.nii", np.full((6, 7, 5), value, np.int16)), expected)
+    assert_refused(picture(tmp_path / "a.png", np.full((12, 10), value, np.uint8)), Reason.EMPTY, str(value))
+    assert_refused(nifti(tmp_path / "a.nii", np.full((6, 7, 5), value, np.int16)), Reason.EMPTY, str(value))
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "LAB", "YCbCr", "I", "F"])
@@ -337,24 +334,24 @@ def test_other_colour_models(tmp_path, mode):
     if mode == "LAB":
         source = Image.frombytes("LAB", source.size, source.tobytes())
     source.convert(mode).save(tmp_path / "a.tif")
-    assert_refused(tmp_path / "a.tif", mode, "grey (8 or 16 bit) and RGB")
+    assert_refused(tmp_path / "a.tif", Reason.KIND, mode)
 
 
 def test_cmyk_jpeg(tmp_path):
-    assert_refused(picture(tmp_path / "a.jpg", COLOUR, mode="CMYK"), "CMYK")
+    assert_refused(picture(tmp_path / "a.jpg", COLOUR, mode="CMYK"), Reason.KIND, "CMYK")
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.png"])
 def test_several_pictures_in_one_file(tmp_path, name):
     pages = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
     pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
-    assert_refused(tmp_path / name, "2 pictures")
+    assert_refused(tmp_path / name, Reason.AMBIGUOUS, "2 pictures")
 
 
 @pytest.mark.parametrize("last", [(2,), (4,), (1, 3, 2), (2, 1, 3), (1, 4)])
 def test_time_series(tmp_path, last):
     path = nifti(tmp_path / "a.nii.gz", np.random.default_rng(6).random((6, 7, 5, *last), dtype=np.float32))
-    assert_refused(path, str((6, 7, 5, *last)), "two or three dimensions")
+    assert_refused(path, Reason.SHAPE, str((6, 7, 5, *last)))
 
 
 def test_time_series_of_three(tmp_path):
@@ -362,27 +359,28 @@ def test_time_series_of_three(tmp_path):
     image = nib.Nifti1Image(COLOURS, OBLIQUE)
     image.header.set_xyzt_units("mm", "sec")
     nib.save(image, tmp_path / "a.nii")
-    assert_refused(tmp_path / "a.nii", "(6, 7, 5, 3)", "two or three dimensions")
+    assert_refused(tmp_path / "a.nii", Reason.SHAPE, "(6, 7, 5, 3)")
 
 
 def test_rgb_time_series(tmp_path):
     fields = np.stack([structured(COLOURS)] * 4, axis=-1)
-    assert_refused(nifti(tmp_path / "a.nii", fields), "(6, 7, 5, 4)", "two or three dimensions")
+    assert_refused(nifti(tmp_path / "a.nii", fields), Reason.SHAPE, "(6, 7, 5, 4)")
 
 
 def test_vectors_are_no_colours(tmp_path):
     vectors = np.random.default_rng(7).normal(0, 1, (6, 7, 5, 3)).clip(-2.5, 2.5)
-    assert_refused(nifti(tmp_path / "a.nii", vectors), "colours from -2.5 to 2.5")
+    assert_refused(nifti(tmp_path / "a.nii", vectors), Reason.VALUES, "-2.5 to 2.5")
 
 
 def test_complex_values(tmp_path):
-    assert_refused(nifti(tmp_path / "a.nii", VOLUME.astype(np.complex64)), "complex")
+    assert_refused(nifti(tmp_path / "a.nii", VOLUME.astype(np.complex64)), Reason.KIND)
 
 
 @pytest.mark.parametrize("shape", [(7,), (6, 1), (1, 7, 5), (6, 1, 5), (0, 7, 5), (6, 7, 0), (6, 7, 5, 0)])
 def test_no_area(tmp_path, shape):
     values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    assert_refused(nifti(tmp_path / "a.nii", values))
+    reason = Reason.TOO_SMALL if len(shape) in (2, 3) else Reason.SHAPE
+    assert_refused(nifti(tmp_path / "a.nii", values), reason)
 
 
 @pytest.mark.parametrize("entry", [0, np.nan])
@@ -393,7 +391,7 @@ def test_affine_that_does_not_say_where_voxels_lie(tmp_path, entry):
         header = image.header
         header["vox_offset"] = 352
         file.write(header.binaryblock + bytes(4) + VOLUME.tobytes(order="F"))
-    assert_refused(tmp_path / "a.nii", "affine")
+    assert_refused(tmp_path / "a.nii", Reason.GEOMETRY, "affine")
 
 
 def png_of_size(path, width, height):
@@ -410,11 +408,11 @@ def png_of_size(path, width, height):
 
 @pytest.mark.parametrize("size", [(0, 0), (0, 10), (10, 0)])
 def test_picture_of_no_size(tmp_path, size):
-    assert_refused(png_of_size(tmp_path / "a.png", *size), "not a readable picture")
+    assert_refused(png_of_size(tmp_path / "a.png", *size), Reason.DAMAGED)
 
 
 def test_decompression_bomb(tmp_path):
-    assert_refused(png_of_size(tmp_path / "a.png", 40000, 40000), "DecompressionBomb")
+    assert_refused(png_of_size(tmp_path / "a.png", 40000, 40000), Reason.DAMAGED, "DecompressionBomb")
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
@@ -424,4 +422,4 @@ def test_volume_that_claims_to_be_gigantic(tmp_path, name):
     header["vox_offset"] = 352
     content = header.binaryblock + bytes(1000)
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
-    assert_refused(tmp_path / name, "(2000, 2000, 2000)", "1024 x 1024 voxels")
+    assert_refused(tmp_path / name, Reason.TOO_LARGE, "(2000, 2000, 2000)")

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from refusals import refused
 
-from fusion_nets.clinical import ImageError, read_image
+from fusion_nets.clinical import Reason, read_image
 from fusion_nets.clinical.dicom import fingerprint, new_series, new_study, write_instances
 
 RNG = np.random.default_rng(0)
@@ -106,15 +107,12 @@ def test_right_anterior_superior_space(tmp_path):
     np.testing.assert_allclose(image.affine, nib.affines.from_matvec(np.diag([2, 3, 4]), (5, 6, 7)))
 
 
-def assert_refused(path, *words, **how):
-    with pytest.raises(ImageError) as refused:
+def assert_refused(path, reason, *names, **how):
+    with refused(reason, *names) as caught:
         read_image(path, **how)
-    message = str(refused.value)
+    message = str(caught.value)
     assert message.startswith(str(path))
-    assert "accepted" in message
     assert "\n" not in message
-    for word in words:
-        assert word in message
 
 
 @pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
@@ -123,20 +121,20 @@ def test_cut_short(tmp_path, name, left):
     path = by_itk(tmp_path / name, VALUES)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * left)])
-    assert_refused(path, "not a readable")
+    assert_refused(path, Reason.DAMAGED)
 
 
 @pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
 def test_gigantic(tmp_path, name):
     path = by_itk(tmp_path / name, VALUES)
     path.write_bytes(path.read_bytes().replace(b"6 7 5", b"4000 4000 4000"))
-    assert_refused(path, "(1, 4000, 4000, 4000)", "1024 x 1024 voxels")
+    assert_refused(path, Reason.TOO_LARGE, "(1, 4000, 4000, 4000)")
 
 
 @pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
 def test_shapes_that_are_no_image(tmp_path, name):
     path = by_itk(tmp_path / name, RNG.random((4, 4, 4, 2), dtype=np.float32), colour=True)
-    assert_refused(path, "of 2 values")
+    assert_refused(path, Reason.SHAPE)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +160,7 @@ def test_voxels_in_a_file_elsewhere(tmp_path, name, before, after):
     header = path.read_bytes()
     assert before in header
     path.write_bytes(header.replace(before, after))
-    assert_refused(path, "its voxels are in", "same folder")
+    assert_refused(path, Reason.KIND)
 
 
 def test_ending_in_capitals(tmp_path):
@@ -194,7 +192,7 @@ def test_folder_of_dicom(disc):
         assert image.meta["units"] == "HU"
         assert image.meta["modality"] == "CT"
         assert sorted(image[0].numpy().ravel()) == sorted(VALUES.ravel())
-    assert_refused(folder, "holds 2 series", fingerprint(uids["CT"]), fingerprint(uids["MR"]))
+    assert_refused(folder, Reason.AMBIGUOUS, fingerprint(uids["CT"]), fingerprint(uids["MR"]))
 
 
 @pytest.mark.parametrize("name", ["IM0001.dcm", "IM0001", "IM0001.IMA", "1.2.840.7.3"])
@@ -204,12 +202,12 @@ def test_file_of_dicom_of_any_name(disc, name):
     image = read_image(folder / name)
     assert image.shape == (1, 6, 7)
     assert image.meta["modality"] == "MR"
-    assert_refused(folder / name, "no modality CT", modality="CT")
+    assert_refused(folder / name, Reason.MISSING, "modality CT", modality="CT")
 
 
 def test_damaged_dicom_is_refused_as_such(tmp_path):
     (tmp_path / "a").write_bytes(bytes(128) + b"DICM" + b"\x02\x00")
-    assert_refused(tmp_path / "a", "DICOM")
+    assert_refused(tmp_path / "a", Reason.INCOMPLETE, "DICOM")
 
 
 def test_modality_of_a_file_that_does_not_say_it(tmp_path):
@@ -221,7 +219,7 @@ def test_slice_without_content(disc):
     folder, _ = disc
     image = MetaTensor(torch.zeros(1, 6, 7, 2), affine=torch.from_numpy(AFFINE), meta={"units": "HU"})
     write_instances(folder / "air", new_series(image, "CT", new_study("a"), 9))
-    assert_refused(folder / "air", "every pixel has the value 0")
+    assert_refused(folder / "air", Reason.EMPTY)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +241,7 @@ def test_damaged_metaimage_header(tmp_path, before, after):
     content = path.read_bytes()
     assert before in content
     path.write_bytes(content.replace(before, after))
-    assert_refused(path, "not a readable MetaImage")
+    assert_refused(path, Reason.DAMAGED, "MetaImage")
 
 
 def test_big_endian_metaimage_with_a_header_to_skip(tmp_path):

@@ -12,7 +12,7 @@ from fusion_images import FUNCTIONS, SMALLEST, taken
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from evaluation import functional
+from evaluation import functional, observers
 
 DEVICE = "pretended"
 _setup_privateuseone_for_python_backend(DEVICE)
@@ -43,6 +43,20 @@ def constant(known):
     return known.fused.mean((1, 2, 3)) * torch.ones(2)
 
 
+def of_observers():
+    places = torch.zeros(2, 3, dtype=torch.long, device=DEVICE)
+    colour = torch.rand(2, 3, 48, 48, device=DEVICE)
+    patches, channels = images(9)[0], observers.dense_difference_of_gaussians(9, device=DEVICE)
+    recovery = torch.rand(2, device=DEVICE)
+    yield "contrast_recovery", lambda: observers.contrast_recovery(*images()[:2], *images()[:2], places)
+    yield "lost", lambda: observers.lost(recovery, torch.zeros(2, dtype=torch.bool))
+    yield "luminance", lambda: observers.luminance(colour).mean((1, 2, 3))
+    yield "cielab", lambda: observers.cielab(colour).mean((1, 2, 3))
+    yield "add_internal_noise", lambda: observers.add_internal_noise(recovery, torch.Generator())
+    yield "channel_responses", lambda: observers.channel_responses(patches, channels).float().mean(1)
+    yield "area_under_curve", lambda: observers.area_under_curve(recovery, recovery).float().expand(2)
+
+
 def everything():
     yield "mixed", lambda: images()[0] + torch.ones(2, 1, 48, 48)
     yield (
@@ -62,6 +76,7 @@ def everything():
     yield "quantise", lambda: functional.quantise(images()[0])
     yield "ssim_single", lambda: functional.ssim_single(*images()[:2])
     yield "vif_single", lambda: functional.vif_single(*images()[:2])
+    yield from of_observers()
 
 
 if __name__ == "__main__":

@@ -7,8 +7,14 @@ import inspect
 import pytest
 
 import evaluation
+from evaluation import observers
 
-FUNCTIONS = {name: value for name in evaluation.__all__ if inspect.isfunction(value := getattr(evaluation, name))}
+FUNCTIONS = {
+    name: value
+    for package in (evaluation, observers)
+    for name in package.__all__
+    if inspect.isfunction(value := getattr(package, name))
+}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

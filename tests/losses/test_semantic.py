@@ -162,7 +162,7 @@ def test_gradient_of_a_mixed_batch_reaches_every_pair():
 
 def test_a_kind_of_pair_without_a_loss_is_named():
     pred, image, _ = a_batch(1)
-    with pytest.raises(ValueError, match=r"no fusion loss for 'MR-US', but for a, b"):
+    with pytest.raises(ValueError, match=r"'MR-US'.* a, b"):
         SMFusionLoss({"a": FusionLoss(), "b": FusionLoss()})(pred, {"image": image, "pair": ["MR-US"]})
 
 

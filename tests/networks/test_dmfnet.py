@@ -170,37 +170,37 @@ def test_training_noise_is_fresh_where_some_is_kept():
 @torch.no_grad()
 def test_an_image_larger_than_the_noise_is_refused():
     network = DMFNet(**TINY, noise_pixels=64 * 64).eval()
-    with pytest.raises(ValueError, match=r"expected at most noise_pixels=4096, got \[1, 2, 64, 65\]"):
+    with pytest.raises(ValueError, match=r"noise_pixels=4096.* \[1, 2, 64, 65\]"):
         network(torch.rand(1, 2, 64, 65))
 
 
 @torch.no_grad()
 def test_a_trace_that_would_draw_other_noise_is_refused():
     image = torch.rand(1, 2, 64, 64)
-    with pytest.raises(ValueError, match="make it with noise_pixels"):
+    with pytest.raises(ValueError, match="noise_pixels"):
         torch.jit.trace(DMFNet(**TINY).eval(), image)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 64, 64), (1, 3, 64, 64), (1, 2, 31, 64), (1, 2, 64, 16)])
 def test_other_shapes_are_refused(shape):
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match=r"\(B, 2, H, W\)"):
         DMFNet(**TINY)(torch.rand(shape))
 
 
 @pytest.mark.parametrize("arguments", [{"steps": ()}, {"steps": (0, 5)}, {"steps": (2001,)}, {"width": 10}])
 def test_impossible_arguments_are_refused(arguments):
-    with pytest.raises(ValueError, match="must"):
+    with pytest.raises(ValueError, match="|".join(arguments)):
         DMFNet(**{**TINY, **arguments})
 
 
 def test_released_files_in_the_wrong_order_are_named(released):
     stage1, stage2 = released
-    with pytest.raises(ValueError, match=r"stage2\.pt: the key 'denoise_fn\.noise_level_mlp\.1\.weight' is missing"):
+    with pytest.raises(ValueError, match=r"stage2\.pt: .*'denoise_fn\.noise_level_mlp\.1\.weight'"):
         load_released(DMFNet(), stage2, stage1)
 
 
 def test_a_released_file_of_another_width_is_named(released):
-    with pytest.raises(ValueError, match=r"stage1\.pt: '.*' has shape \[.*\], expected"):
+    with pytest.raises(ValueError, match=r"stage1\.pt: .*shape \["):
         load_released(DMFNet(width=64), *released)
 
 
@@ -208,7 +208,7 @@ def test_a_key_without_a_place_is_named(released, tmp_path):
     stage1, stage2 = released
     weights = torch.load(stage2, weights_only=True)
     torch.save({**weights, "decoder.10.extra.weight": torch.ones(1)}, tmp_path / "more.pt")
-    with pytest.raises(ValueError, match=r"more\.pt: the key 'decoder\.10\.extra\.weight'"):
+    with pytest.raises(ValueError, match=r"more\.pt: .*'decoder\.10\.extra\.weight'"):
         load_released(DMFNet(), stage1, tmp_path / "more.pt")
 
 
@@ -218,13 +218,13 @@ def test_a_file_that_runs_code_is_not_read(released, tmp_path):
             return print, ("code ran",)
 
     torch.save({"denoise_fn.x": Evil()}, tmp_path / "evil.pt")
-    with pytest.raises(ValueError, match=r"evil\.pt: not a PyTorch state dict that can be read safely"):
+    with pytest.raises(ValueError, match=r"evil\.pt"):
         load_released(DMFNet(), tmp_path / "evil.pt", released[1])
 
 
 def test_a_failed_load_leaves_the_network_as_it_was(released):
     network = DMFNet()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    with pytest.raises(ValueError, match="missing"):
+    with pytest.raises(ValueError, match=r"stage1\.pt"):
         load_released(network, released[0], released[0])
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())

@@ -216,7 +216,7 @@ def test_scripted_network_gives_the_same(network, tmp_path):
     mask[1, 0] = False
     close(scripted(image, text, mask), network(image, text, mask))
     close(scripted(image), network(image))
-    with pytest.raises(torch.jit.Error, match="expected"):
+    with pytest.raises(torch.jit.Error, match=r"\(B, 2, H, W\)"):
         scripted(image[:, :1])
 
 
@@ -261,27 +261,27 @@ def test_training_moves_the_result_towards_the_target():
 
 @pytest.mark.parametrize("shape", [(1, 1, 16, 16), (1, 3, 16, 16), (2, 16, 16), (1, 2, 16, 16, 3), (16,)])
 def test_other_images_are_refused(network, shape):
-    with pytest.raises(ValueError, match=r"expected \(B, 2, H, W\), got \["):
+    with pytest.raises(ValueError, match=r"\(B, 2, H, W\)"):
         network(torch.rand(shape))
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 5, TEXT_WIDTH), (2, 1, 5, TEXT_WIDTH), (2, 2, 5, 384), (2, 2, TEXT_WIDTH)])
 def test_other_texts_are_refused(network, shape):
     image, _, _ = a_batch()
-    with pytest.raises(ValueError, match=rf"expected text of \(2, 2, L, {TEXT_WIDTH}\), got \["):
+    with pytest.raises(ValueError, match=rf"text of \(2, 2, L, {TEXT_WIDTH}\)"):
         network(image, torch.rand(shape))
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 4), (2, 5), (1, 2, 5), (2, 2, 5, 1)])
 def test_other_masks_are_refused(network, shape):
     image, text, _ = a_batch()
-    with pytest.raises(ValueError, match=r"expected text_mask of \[2, 2, 5\], got \["):
+    with pytest.raises(ValueError, match=r"text_mask of \[2, 2, 5\]"):
         network(image, text, torch.ones(shape, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("how", [{"widths": (8, 16)}, {"blocks": ()}, {"heads": (1, 2, 4, 8)}])
 def test_levels_that_do_not_agree_are_refused(how):
-    with pytest.raises(ValueError, match="must name the same levels"):
+    with pytest.raises(ValueError, match=r"widths .* blocks .* heads"):
         SMFusion(**{**TINY, **how})
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from refusals import refused
 from scipy.spatial.transform import Rotation
 
-from fusion_nets.clinical import ImageError, read_image
+from fusion_nets.clinical import Reason, read_image
 from fusion_nets.registration import (
     Registration,
     RegistrationError,
@@ -126,13 +127,15 @@ def test_flat_images_pictures_and_empty_ones(study, caplog):
     single = MetaTensor(pet.as_tensor()[..., 20], meta={**pet.meta, "filename_or_obj": "single.nii"})
     two = MetaTensor(pet.as_tensor()[..., 20:22], meta={**pet.meta, "filename_or_obj": "two.nii"})
     drawn = MetaTensor(pet.as_tensor()[..., 20], meta={"filename_or_obj": "a.png", "white": 255})
-    for image, words in ((single, "single.nii: .*too flat"), (two, "two.nii: .*too flat"), (drawn, "a.png: a picture")):
+    for image, name in ((single, "single.nii"), (two, "two.nii"), (drawn, "a.png")):
         assert register(mri, image, "auto").mode == "none"
         for pair in ((mri, image), (image, mri)):
-            with pytest.raises(RegistrationError, match=rf"{words}.*register=none"):
+            with refused(
+                Reason.SHAPE if image is drawn else Reason.TOO_SMALL, name, "register=none", error=RegistrationError
+            ):
                 register(*pair, "rigid")
     empty = with_affine(torch.zeros_like(pet), pet.affine.numpy() * 1.5, filename_or_obj="empty.nii")
-    with pytest.raises(RegistrationError, match=r"empty\.nii: shows nothing to register by"):
+    with refused(Reason.EMPTY, "empty.nii", error=RegistrationError):
         register(mri, empty, "rigid")
     with caplog.at_level(logging.WARNING):
         fallen = register(mri, empty, "auto", fallback=True)
@@ -147,15 +150,15 @@ def test_elastix_giving_up(study, monkeypatch):
 
     monkeypatch.setattr("fusion_nets.registration.search.align", give_up)
     shifted = with_affine(study["ct"], study["ct"].affine.numpy() * 1.1)
-    with pytest.raises(ImageError, match=r"could not register .*--register_fallback True"):
+    with refused(Reason.REGISTRATION, "--register_fallback True"):
         register(study["mri"], shifted, "rigid")
     assert register(study["mri"], shifted, "rigid", fallback=True).mode == "none"
 
 
 def test_arguments(study):
-    with pytest.raises(ValueError, match="register is 'elastic'; accepted are none, rigid, affine, auto"):
+    with pytest.raises(ValueError, match="register is 'elastic'"):
         register(study["mri"], study["ct"], "elastic")
-    with pytest.raises(ValueError, match="grey images are accepted"):
+    with pytest.raises(ValueError, match="channels"):
         register(study["mri"], MetaTensor(torch.rand(3, 8, 8, 8)))
 
 
@@ -216,15 +219,15 @@ def test_transforms_of_other_programs(tmp_path):
 def test_what_is_no_transform(tmp_path):
     import itk
 
-    with pytest.raises(ValueError, match=r"\.tfm is accepted"):
+    with pytest.raises(ValueError, match=r"a\.mat"):
         write_transform(tmp_path / "a.mat", Registration(MATRIX, "rigid", "rigid", 1.0, 1.1, ""))
-    with pytest.raises(RegistrationError, match="no such file"):
+    with refused(Reason.MISSING, "absent.tfm", error=RegistrationError):
         read_transform(tmp_path / "absent.tfm")
     (tmp_path / "text.tfm").write_text("#Insight Transform File V1.0\nnothing\n")
     flat = itk.AffineTransform[itk.D, 2].New()
     itk.transformwrite([flat], str(tmp_path / "flat.tfm"))
     whole = itk.AffineTransform[itk.D, 3].New()
     itk.transformwrite([whole, whole], str(tmp_path / "two.tfm"))
-    for name in ("text", "flat", "two"):
-        with pytest.raises(RegistrationError, match=rf"{name}\.tfm: .*one linear transform in three dimensions"):
+    for name, reason in (("text", Reason.DAMAGED), ("flat", Reason.DAMAGED), ("two", Reason.KIND)):
+        with refused(reason, f"{name}.tfm", error=RegistrationError):
             read_transform(tmp_path / f"{name}.tfm")

@@ -93,5 +93,5 @@ def test_pose_turns_then_moves():
 
 
 def test_unknown_form(tmp_path):
-    with pytest.raises(ValueError, match="accepted are nifti and dicom"):
+    with pytest.raises(ValueError, match="form is 'nrrd'"):
         write_sample_study(tmp_path, form="nrrd")

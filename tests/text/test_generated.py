@@ -212,7 +212,7 @@ def test_sampling_from_a_seed(checkpoints, expected):
     assert generated(checkpoints / "blip", generation=sampling, seed=1, batch_size=5)(IMAGES[1:]) == first[1:]
     assert len({tuple(texts) for texts in (first, other, expected["blip"])}) == 3
     assert torch.equal(torch.get_rng_state(), state)
-    with pytest.raises(ValueError, match="sampling needs a seed"):
+    with pytest.raises(ValueError, match="seed"):
         generated(checkpoints / "blip", generation=sampling)
 
 
@@ -290,7 +290,7 @@ def test_configuration_of_a_hub_checkpoint():
 
 def test_checkpoint_that_is_not_there():
     describer = GeneratedText("some/model", COMMIT)
-    with pytest.raises(FileNotFoundError, match=f"some/model.*`hf download some/model --revision {COMMIT}`"):
+    with pytest.raises(FileNotFoundError, match=f"`hf download some/model --revision {COMMIT}`"):
         describer(IMAGES[:1])
 
 
@@ -304,7 +304,7 @@ def test_folder_that_lacks_something(checkpoints, tmp_path, kind, name):
 
 def test_model_that_makes_no_text(tmp_path):
     ViTConfig(**TOWER).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="a vit model; one that makes text of images is accepted"):
+    with pytest.raises(ValueError, match="vit"):
         GeneratedText(tmp_path)(IMAGES[:1])
 
 
@@ -321,19 +321,19 @@ def test_code_that_comes_with_a_checkpoint_is_not_run(checkpoints, tmp_path):
 
 
 def test_chat_models_need_a_prompt(checkpoints):
-    with pytest.raises(ValueError, match="is a chat model, which needs a prompt"):
+    with pytest.raises(ValueError, match=r"llava.* prompt"):
         GeneratedText(checkpoints / "llava")(IMAGES[:1])
 
 
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ({"model": "some/model"}, "no such folder; .* commit hash of 40 digits.*None"),
-        ({"model": "some/model", "revision": "main"}, "commit hash of 40 digits.*'main'"),
-        ({"model": "some/model", "revision": COMMIT[:8]}, "commit hash of 40 digits"),
-        ({"model": "/no/such/folder", "revision": COMMIT}, "/no/such/folder: no such folder"),
-        ({"model": "../folder", "revision": COMMIT}, "no such folder"),
-        ({"revision": COMMIT}, "a folder has no revision"),
+        ({"model": "some/model"}, "some/model.*None"),
+        ({"model": "some/model", "revision": "main"}, "some/model.*'main'"),
+        ({"model": "some/model", "revision": COMMIT[:8]}, f"'{COMMIT[:8]}'"),
+        ({"model": "/no/such/folder", "revision": COMMIT}, "/no/such/folder"),
+        ({"model": "../folder", "revision": COMMIT}, r"\.\./folder"),
+        ({"revision": COMMIT}, "revision"),
         ({"dtype": "int8"}, "dtype is 'int8'"),
         ({"batch_size": 0}, "batch_size is 0"),
     ],

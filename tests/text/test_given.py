@@ -1,8 +1,8 @@
-import pytest
 import torch
 from monai.data import MetaTensor
+from refusals import refused
 
-from fusion_nets.clinical import ImageError
+from fusion_nets.clinical import Reason
 from fusion_nets.text import GivenText
 
 
@@ -31,7 +31,7 @@ def test_text_that_came_with_the_image():
 
 def test_image_without_a_text():
     for meta in ({}, {"text": ""}, {"text": None}):
-        with pytest.raises(ImageError, match=r'b\.png: came without a text; .*"anatomy_text"'):
+        with refused(Reason.TEXT, "b.png", '"anatomy_text"'):
             GivenText()([image("a.png", text="T1."), image("b.png", **meta)])
 
 

@@ -222,7 +222,7 @@ def test_small_images(size):
     [
         (picture(np.full((8, 8), np.nan)), "NaN"),
         (picture(np.full((8, 8), np.inf)), "infinity"),
-        (picture(np.full((8, 8), 255.0)), r"values from 255 to 255"),
+        (picture(np.full((8, 8), 255.0)), "255 to 255"),
         (picture(np.full((8, 8), -0.5)), r"\[0, 1\]"),
         (picture(np.zeros((2, 8, 8))), "shape"),
         (picture(np.zeros((1, 0, 8))), "shape"),

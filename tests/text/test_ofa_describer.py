@@ -94,7 +94,7 @@ def test_a_folder_whose_parts_do_not_belong_together(checkpoint, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "decoder_layers": 4}))
     for name in ("pytorch_model.bin", "vocab.json", "merges.txt"):
         (tmp_path / name).symlink_to(checkpoint / name)
-    with pytest.raises(ValueError, match=r"cannot be loaded \(.*decoder\.\S+\.3\S* is missing"):
+    with pytest.raises(ValueError, match=r"decoder\.\S+\.3\S* is missing"):
         GeneratedText(tmp_path)(IMAGES[:1])
 
 
@@ -111,7 +111,7 @@ def test_a_folder_that_lacks_a_file(checkpoint, tmp_path, name):
 
 @pytest.mark.parametrize("name", ["PanaceaAI/BiomedGPT-Base-Pretrained", "someone/my-biomedgpt"])
 def test_the_licence_is_to_be_accepted(name):
-    words = "research only, their authors forbid commercial and clinical use; accept_research_licence=True"
+    words = "accept_research_licence=True"
     for refused in ({}, {"accept_research_licence": False}):
         with pytest.raises(ValueError, match=f"{name}: .*{words}"):
             GeneratedText(name, COMMIT, **refused)
@@ -120,7 +120,7 @@ def test_the_licence_is_to_be_accepted(name):
     describer = GeneratedText(name, COMMIT, accept_research_licence=True)
     assert describer.configuration["generation"] == DEFAULTS
     assert describer.configuration["prompt"] == PROMPT
-    with pytest.raises(FileNotFoundError, match=f"{name}, revision {COMMIT}, is not whole in the local cache"):
+    with pytest.raises(FileNotFoundError, match=f"{name}.*{COMMIT}"):
         describer(IMAGES[:1])
 
 
@@ -133,7 +133,7 @@ def test_by_its_name_on_the_hub(checkpoint, expected, tmp_path, monkeypatch):
     name = "PanaceaAI/BiomedGPT-Tiny"
     describer = GeneratedText(name, COMMIT, generation=SHORT, accept_research_licence=True)
     assert describer(IMAGES[:1]) == expected[:1]
-    with pytest.raises(ValueError, match="research only"):
+    with pytest.raises(ValueError, match="accept_research_licence=True"):
         AutoModelForImageTextToText.from_pretrained(name, revision=COMMIT, local_files_only=True)
     accepted = {"revision": COMMIT, "local_files_only": True, "accept_research_licence": True}
     assert type(AutoModelForImageTextToText.from_pretrained(name, **accepted)) is OFAForConditionalGeneration

@@ -140,7 +140,7 @@ def test_saved_and_loaded(processor, tmp_path):
 
 @pytest.mark.parametrize(
     ("how", "words"),
-    [({}, "neither images nor text"), ({"images": [picture(9, 9)] * 2, "text": ["a"]}, "1 prompts for 2 pictures")],
+    [({}, "images .* text"), ({"images": [picture(9, 9)] * 2, "text": ["a"]}, "1 prompts for 2 pictures")],
 )
 def test_malformed_inputs(processor, how, words):
     with pytest.raises(ValueError, match=words):
@@ -150,5 +150,5 @@ def test_malformed_inputs(processor, how, words):
 def test_a_vocabulary_that_is_too_large(checkpoint, tmp_path):
     write_vocabulary(tmp_path, PIECES + 1)
     (tmp_path / "config.json").symlink_to(checkpoint / "config.json")
-    with pytest.raises(ValueError, match=rf"vocab.json makes {PIECES + 9193} pieces, .* room for {PIECES + 9192}"):
+    with pytest.raises(ValueError, match=rf"vocab.json .* {PIECES + 9193} .* {PIECES + 9192}"):
         AutoProcessor.from_pretrained(tmp_path)

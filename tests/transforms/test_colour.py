@@ -168,7 +168,7 @@ def test_grey_overlay_stays_one_channel():
 
 @pytest.mark.parametrize("channels", [2, 4])
 def test_other_numbers_of_channels(channels):
-    with pytest.raises(ValueError, match=rf"1 \(grey\) or 3 \(RGB\) channels, got {channels}"):
+    with pytest.raises(ValueError, match=f"channels, got {channels}"):
         SplitLuminance()(torch.rand(channels, 5, 5))
 
 
@@ -362,5 +362,5 @@ def test_palette_by_modality(meta, palette):
 
 
 def test_unknown_palette():
-    with pytest.raises(ValueError, match="palette is 'viridis'; accepted are hot_iron, pet, hot_metal_blue"):
+    with pytest.raises(ValueError, match="palette is 'viridis'"):
         PaletteChromad("overlay", "viridis")

@@ -7,8 +7,9 @@ import pytest
 import torch
 from monai.data import MetaTensor, decollate_batch, list_data_collate
 from PIL import Image
+from refusals import refused
 
-from fusion_nets.clinical import ImageError, read_image
+from fusion_nets.clinical import Reason, read_image
 from fusion_nets.registration import Registration, RegistrationError, read_transform, resample_onto, write_transform
 from fusion_nets.transforms import CommonGrid, CommonGridd, LoadStudyImaged
 
@@ -36,18 +37,16 @@ def on_one_grid(anatomy, overlay, **how):
     return CommonGridd(**how)(LoadStudyImaged()({"anatomy": anatomy, "overlay": overlay, "name": "case"}))
 
 
-def assert_refused(anatomy, overlay, *words, **how):
-    with pytest.raises(ImageError) as refused:
+def assert_refused(anatomy, overlay, reason, *names, **how):
+    with refused(reason, *names):
         on_one_grid(anatomy, overlay, **how)
-    assert all(word in str(refused.value) for word in words), refused.value
 
 
 @pytest.mark.parametrize("size", [(40, 37), (36, 40), (80, 72)])
 @pytest.mark.parametrize("register", ["none", "auto"])
 def test_pictures_of_different_size(tmp_path, size, register):
     anatomy, overlay = picture(tmp_path / "a.png"), picture(tmp_path / "b.png", *size)
-    words = f"{overlay}: size {size} differs from (40, 36) of {anatomy}", "one grid"
-    assert_refused(anatomy, overlay, *words, register=register)
+    assert_refused(anatomy, overlay, Reason.GRID, overlay, str(size), "(40, 36)", anatomy, register=register)
 
 
 @pytest.mark.parametrize("colour", [False, True])
@@ -57,18 +56,18 @@ def test_pictures_of_one_size_stay_as_they_are(tmp_path, colour):
     assert torch.equal(data["overlay"].as_tensor(), read_image(overlay).as_tensor())
     assert data["overlay"].meta["registration"]["mode"] == "none"
     assert "picture" in data["overlay"].meta["registration"]["reason"]
-    assert_refused(anatomy, overlay, "a picture cannot be registered", "register=none", register="rigid")
+    assert_refused(anatomy, overlay, Reason.SHAPE, "register=none", register="rigid")
 
 
 def test_picture_beside_a_slice_of_nifti(tmp_path):
     """Rows and columns are not voxel axes; where they are said to be, as in what write_image makes, they fit."""
     a_picture, a_slice = picture(tmp_path / "a.png"), nifti(tmp_path / "b.nii", (40, 36))
-    assert_refused(a_picture, a_slice, f"{a_slice}: lies up to", a_picture)
-    assert_refused(a_slice, a_picture, f"{a_picture}: lies up to", a_slice)
+    assert_refused(a_picture, a_slice, Reason.GRID, a_slice, a_picture)
+    assert_refused(a_slice, a_picture, Reason.GRID, a_picture, a_slice)
     alike = nifti(tmp_path / "c.nii", (40, 36), read_image(a_picture).affine.numpy())
     assert on_one_grid(a_picture, alike)["overlay"].shape == (1, 40, 36)
     volume = nifti(tmp_path / "d.nii")
-    assert_refused(a_picture, volume, f"{volume}: size (40, 36, 4) differs from (40, 36)")
+    assert_refused(a_picture, volume, Reason.GRID, volume, "(40, 36, 4)", "(40, 36)")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +115,7 @@ def test_a_volume_onto_a_slice(tmp_path):
     data = on_one_grid(anatomy, overlay, register="auto")
     np.testing.assert_allclose(data["overlay"].numpy(), read_image(overlay).numpy()[..., 1], atol=1e-4)
     assert "too few slices" in data["overlay"].meta["registration"]["reason"]
-    assert_refused(anatomy, overlay, "too flat to register", register="rigid")
+    assert_refused(anatomy, overlay, Reason.TOO_SMALL, register="rigid")
 
 
 def blobs(offset=(0, 0, 0), seed=0):
@@ -199,9 +198,7 @@ def test_what_gets_worse_is_refused_and_the_flag_goes_on(apart, monkeypatch, cap
     monkeypatch.setattr("fusion_nets.registration.search.align", lambda *_: wrong)
     anatomy, overlay = apart
     data = {"anatomy": anatomy, "overlay": overlay, "name": "case"}
-    with pytest.raises(
-        RegistrationError, match=r"b\.nii: rigid registration to a\.nii made it worse .*--register_fall"
-    ):
+    with refused(Reason.REGISTRATION, "b.nii", "a.nii", "rigid", "--register_fall", error=RegistrationError):
         CommonGridd(register="auto", output_dir=tmp_path)(data)
     with caplog.at_level(logging.WARNING):
         out = CommonGridd(register="auto", register_fallback=True, output_dir=tmp_path)(data)
@@ -236,9 +233,9 @@ def test_a_transform_that_moves_nothing(tmp_path):
 
 
 def test_arguments(tmp_path):
-    with pytest.raises(ValueError, match="register is 'elastic'; accepted are none, rigid, affine, auto"):
+    with pytest.raises(ValueError, match="register is 'elastic'"):
         CommonGridd(register="elastic")
-    with pytest.raises(RegistrationError, match="no such file"):
+    with refused(Reason.MISSING, "absent.tfm", error=RegistrationError):
         CommonGrid(transform=tmp_path / "absent.tfm")
     for matrix in (np.eye(3).tolist(), np.zeros((4, 4)).tolist(), np.diag([1, 1, 0, 1]).tolist()):
         with pytest.raises(ValueError, match="transform is"):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from refusals import refused
 
-from fusion_nets.clinical import ImageError
+from fusion_nets.clinical import Reason
 from fusion_nets.transforms import ScaleToDisplayRange, ScaleToDisplayRanged
 
 
@@ -115,7 +116,7 @@ def test_plain_tensor():
 @pytest.mark.parametrize("window", [(80, 0), (5, 5), (0, 80, 160), (80,), 80, (0, float("nan"))])
 @pytest.mark.parametrize("twin", [ScaleToDisplayRange, lambda window: ScaleToDisplayRanged("a", window)])
 def test_window_out_of_order(twin, window):
-    with pytest.raises(ValueError, match=r"window must be \(low, high\) with low < high"):
+    with pytest.raises(ValueError, match="window must be"):
         twin(window)
 
 
@@ -126,7 +127,7 @@ def test_percentiles_out_of_order(percentiles):
 
 
 def test_constant_image():
-    with pytest.raises(ValueError, match="every value is 7; without a window"):
+    with refused(Reason.EMPTY):
         ScaleToDisplayRange()(torch.full((1, 4, 5), 7.0))
     assert (ScaleToDisplayRange(window=(0, 14))(torch.full((1, 4, 5), 7.0)) == 0.5).all()
 
@@ -162,7 +163,7 @@ def test_ct_is_shown_in_the_brain_window(meta):
 
 @pytest.mark.parametrize("meta", [{"modality": "MR"}, {"units": "SUV"}, {"modality": "PT"}, {"white": 255}])
 def test_ct_windows_are_for_ct(meta):
-    with pytest.raises(ImageError, match=r"a\.nii: is .*, and window 'bone' is for CT"):
+    with refused(Reason.UNITS, "a.nii", "window 'bone'"):
         ScaleToDisplayRange("bone")(measured([[[1, 2, 3]]], filename_or_obj="a.nii", **meta))
 
 
@@ -170,7 +171,7 @@ def test_window_of_the_header():
     image = ScaleToDisplayRange("header")(measured([[[0, 50, 100]]], modality="MR", window=(0, 200)))
     assert image.flatten().tolist() == [0, 0.25, 0.5]
     assert image.meta["display"] == {"window": "header", "range": [0, 200], "units": "stored"}
-    with pytest.raises(ImageError, match=r"a\.nii: its header has no window"):
+    with refused(Reason.INCOMPLETE, "a.nii", "window"):
         ScaleToDisplayRange("header")(measured([[[0, 1]]], filename_or_obj="a.nii"))
 
 
@@ -216,7 +217,7 @@ def test_the_recorded_range_gives_the_same_image_again(meta):
 
 
 def test_unknown_name():
-    with pytest.raises(ValueError, match=r"window is 'liver'; accepted are .* brain, subdural, bone"):
+    with pytest.raises(ValueError, match="window is 'liver'"):
         ScaleToDisplayRanged("a", "liver")
 
 

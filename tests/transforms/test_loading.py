@@ -4,8 +4,9 @@ import pytest
 import torch
 from monai.data import DataLoader, Dataset, MetaTensor
 from PIL import Image
+from refusals import refused
 
-from fusion_nets.clinical import ImageError, read_image
+from fusion_nets.clinical import Reason, read_image
 from fusion_nets.clinical.dicom import fingerprint, new_series, new_study, write_instances
 from fusion_nets.transforms import CheckSources, CheckSourcesd, LoadStudyImage, LoadStudyImaged
 
@@ -28,10 +29,9 @@ def load(anatomy, overlay, **how):
     return LoadStudyImaged(**how)({"anatomy": anatomy, "overlay": overlay, "name": "case"})
 
 
-def assert_refused(anatomy, overlay, *words, **how):
-    with pytest.raises(ImageError) as refused:
+def assert_refused(anatomy, overlay, reason, *names, **how):
+    with refused(reason, *names):
         load(anatomy, overlay, **how)
-    assert all(word in str(refused.value) for word in words), refused.value
 
 
 @pytest.mark.parametrize("make", [picture, nifti], ids=["picture", "volume"])
@@ -56,8 +56,8 @@ def test_coloured_overlay(tmp_path):
 def test_coloured_anatomy(tmp_path):
     anatomy, overlay = picture(tmp_path / "a.png", colour=True), picture(tmp_path / "b.png")
     assert load(anatomy, overlay)["anatomy"].shape[0] == 3
-    assert_refused(anatomy, overlay, anatomy, "3 channels (colour)", "grey image is accepted", grey_keys="anatomy")
-    assert_refused(anatomy, overlay, anatomy, "grey image is accepted", grey_keys=["anatomy", "overlay"])
+    assert_refused(anatomy, overlay, Reason.SHAPE, anatomy, "3 channels", grey_keys="anatomy")
+    assert_refused(anatomy, overlay, Reason.SHAPE, anatomy, grey_keys=["anatomy", "overlay"])
 
 
 @pytest.mark.parametrize("size", [(31, 40), (40, 31)])
@@ -65,9 +65,9 @@ def test_too_small(tmp_path, size):
     overlay = picture(tmp_path / "b.png")
     small = picture(tmp_path / "small.png", *size)
     assert load(overlay, small)["overlay"].shape == (1, *size)  # it will be brought onto the first one's grid
-    assert_refused(small, overlay, f"{small}: size {size}", "32 x 32 or more are accepted")
+    assert_refused(small, overlay, Reason.TOO_SMALL, small, str(size))
     volume = nifti(tmp_path / "small.nii", (*size, 50))
-    assert_refused(volume, overlay, f"{volume}: size {(*size, 50)}", "32 x 32 or more are accepted")
+    assert_refused(volume, overlay, Reason.TOO_SMALL, volume, str((*size, 50)))
     assert load(small, picture(tmp_path / "c.png", *size), smallest=31)["anatomy"].shape == (1, *size)
 
 
@@ -85,10 +85,10 @@ def test_grids_may_differ(tmp_path, shape):
 
 def test_what_cannot_be_written_as_asked(tmp_path):
     volume, single = nifti(tmp_path / "a.nii"), nifti(tmp_path / "b.nii", (40, 36))
-    assert_refused(volume, single, volume, "cannot become a picture (.tif)", output_format=["nifti", ".tif"])
+    assert_refused(volume, single, Reason.OUTPUT, volume, ".tif", output_format=["nifti", ".tif"])
     assert load(single, volume, output_format=".tif")["overlay"].ndim == 4
     assert load(volume, single, output_format="png")["anatomy"].ndim == 4
-    assert_refused(volume, single, volume, "is no DICOM series", output_format=["dicom"])
+    assert_refused(volume, single, Reason.OUTPUT, volume, output_format=["dicom"])
 
 
 def test_doubts_about_two_series(tmp_path, dicom_study, caplog):
@@ -123,7 +123,7 @@ def test_modality_of_the_datalist(tmp_path):
 
 def test_unreadable_file(tmp_path):
     anatomy = picture(tmp_path / "a.png")
-    assert_refused(anatomy, str(tmp_path / "absent.png"), f"{tmp_path / 'absent.png'}: no such file")
+    assert_refused(anatomy, str(tmp_path / "absent.png"), Reason.MISSING, str(tmp_path / "absent.png"))
 
 
 def test_single_key(tmp_path):
@@ -160,7 +160,7 @@ def test_series_are_picked_by_what_the_pair_says(tmp_path):
     for data in (by_modality, by_uid):
         assert [data[key].meta["modality"] for key in ("anatomy", "overlay")] == ["MR", "CT"]
         assert [data[key].meta["units"] for key in ("anatomy", "overlay")] == ["stored", "HU"]
-    with pytest.raises(ImageError, match="holds 2 series"):
+    with refused(Reason.AMBIGUOUS):
         LoadStudyImaged()(pair)
 
 

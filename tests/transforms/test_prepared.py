@@ -2,8 +2,9 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Lambdad
+from refusals import refused
 
-from fusion_nets.clinical import ImageError
+from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.transforms import CheckLuminances, CheckLuminancesd, WhereGiven, WhereGivend
 
 
@@ -21,7 +22,7 @@ def test_leaves_others_as_they_are(data):
 
 def test_an_error_inside_keeps_its_cause():
     def refuse(_):
-        raise ImageError("a reason")
+        raise ImageError(Reason.DAMAGED, "a reason")
 
     with pytest.raises(RuntimeError) as caught:
         WhereGivend("image", [refuse])({"image": 1})
@@ -37,25 +38,25 @@ def test_two_luminances_pass_unchanged(shape):
 @pytest.mark.parametrize(
     ("image", "reason"),
     [
-        (torch.zeros(1, 32, 32), r"shape \(1, 32, 32\); two channels"),
-        (torch.zeros(2, 32), "two channels"),
-        (torch.zeros(2, 32, 31, 9), "slices of 32 x 32 or more"),
-        (torch.full((2, 32, 32), 1.5), "values from 1.5 to 1.5; accepted are luminances from 0"),
-        (torch.full((2, 32, 32), -0.1), "accepted are luminances"),
-        (torch.full((2, 32, 32), torch.nan), "accepted are luminances"),
+        (torch.zeros(1, 32, 32), Reason.SHAPE),
+        (torch.zeros(2, 32), Reason.SHAPE),
+        (torch.zeros(2, 32, 31, 9), Reason.TOO_SMALL),
+        (torch.full((2, 32, 32), 1.5), Reason.VALUES),
+        (torch.full((2, 32, 32), -0.1), Reason.VALUES),
+        (torch.full((2, 32, 32), torch.nan), Reason.VALUES),
     ],
 )
 def test_others_are_refused(image, reason):
-    with pytest.raises(ImageError, match=reason):
+    with refused(reason):
         CheckLuminancesd()({"image": image})
 
 
 def test_twins():
     image = torch.rand(2, 32, 32)
     assert CheckLuminances()(image) is image
-    with pytest.raises(ImageError, match="pair 3: shape"):
+    with refused(Reason.SHAPE, "pair 3: "):
         CheckLuminances()(image[:1], "pair 3")
-    with pytest.raises(ImageError, match="pred: shape"):
+    with refused(Reason.SHAPE, "pred: "):
         CheckLuminancesd("pred")({"pred": image[:1]})
     assert WhereGiven([lambda x: x + 1, lambda x: x * 2])(3) == 8
     assert WhereGiven([lambda x: x + 1])(None) is None
@@ -63,7 +64,7 @@ def test_twins():
 
 def test_refusal_names_the_file():
     image = MetaTensor(torch.zeros(3, 32, 32), meta={"filename_or_obj": "there.nii.gz"})
-    with pytest.raises(ImageError, match=r"there\.nii\.gz"):
+    with refused(Reason.SHAPE, "there.nii.gz"):
         CheckLuminancesd()({"image": image})
 
 

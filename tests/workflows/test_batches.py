@@ -1,5 +1,6 @@
 import pytest
 import torch
+from ignite.metrics import Accuracy
 from monai.data import DataLoader, MetaTensor, pad_list_data_collate
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
@@ -14,6 +15,8 @@ from fusion_nets.workflows import (
     NoisyBatch,
     PairBatch,
     SlicewiseInferer,
+    own_text,
+    sources_apart,
 )
 
 TEXT_WIDTH = 6
@@ -266,3 +269,17 @@ def test_what_the_critic_gets():
     assert named == {}
     critic = ImageTextCritic(text_width=TEXT_WIDTH, feature_width=4, widths=(8, 8))
     assert ContrastiveLoss()(critic(image, *arguments), vector).isfinite()
+
+
+def test_sources_apart():
+    batch = [{"image": torch.rand(2, 3, 4)} for _ in range(2)]
+    for number, sources in enumerate(sources_apart(batch)):
+        assert [tuple(source.shape) for source in sources] == [(1, 3, 4)] * 2
+        assert all(torch.equal(source[0], pair["image"][number]) for source, pair in zip(sources, batch, strict=True))
+
+
+def test_own_text_is_the_one_of_the_same_place():
+    similarities = torch.eye(3)[[0, 1, 1]]
+    accuracy = Accuracy()
+    accuracy.update(own_text({"pred": similarities}))
+    assert accuracy.compute() == pytest.approx(2 / 3)

@@ -4,7 +4,7 @@ from ignite.engine import Engine
 
 from evaluation.functional import rouge_l
 from fusion_nets.text.ofa import LearningDescriber
-from fusion_nets.workflows import BestDescriber, CaptionBatch, GeneratingInferer, TextScore
+from fusion_nets.workflows import BestDescriber, CaptionBatch, GeneratingInferer, TextScore, warmup_cosine
 
 TEXTS = ["Axial MR. Bright.", "Axial CT. Dark region on the left."]
 SIZES = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "resnet_type": "resnet14", "image_size": 32}
@@ -80,3 +80,12 @@ def test_the_best_folder_is_replaced_by_a_better_one_alone(describer, tmp_path):
     (weights.parent / ".partial-killed").mkdir()
     assert note(0.6) != first
     assert not list(weights.parent.glob(".*"))
+
+
+def test_the_learning_rate_rises_and_falls():
+    shares = [warmup_cosine(step, 10, 100) for step in range(101)]
+    assert shares[:9] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    assert shares.index(max(shares)) == 9
+    assert shares[9:] == sorted(shares[9:], reverse=True)
+    assert shares[50] == pytest.approx(0.5)
+    assert shares[100] == warmup_cosine(150, 10, 100) == 0

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from monai.data import load_decathlon_datalist
 from PIL import Image
+from refusals import refused
 
-from fusion_nets.clinical import ImageError
+from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.datalists import load_pairs
 from fusion_nets.workflows import describe_pairs
 
@@ -32,7 +33,7 @@ class Telling:
             if self.stop_after is not None and len(self.seen) >= self.stop_after:
                 raise KeyboardInterrupt
             if name.startswith("mute"):
-                raise ImageError(f"{name}: cannot be described; an image with words is accepted")
+                raise ImageError(Reason.TEXT, f"{name}: cannot be described; an image with words is accepted")
             self.seen.append(name)
             told = f"{self.words} {image.meta.get('modality')} {image.meta.get('text')} {tuple(image.shape)}"
             texts.append(f"{told} {image.min():.3f} {image.mean():.5f} {image.max():.3f}")
@@ -235,7 +236,7 @@ def test_bad_images_are_named_and_the_others_go_on(folder, caplog, batch_size):
     (folder / "mri" / "2.png").rename(folder / "mute.png")
     write(folder, [PAIRS[0], {"anatomy": "mute.png", "overlay": "2.png"}, PAIRS[2]])
     describer = Telling()
-    with caplog.at_level(logging.ERROR), pytest.raises(ImageError, match=r"3 of 3 pairs.*texts\.json is not written"):
+    with caplog.at_level(logging.ERROR), refused(Reason.SEVERAL, "3 of 3", "texts.json"):
         described(describer=describer, batch_size=batch_size)
     reasons = [record.getMessage() for record in caplog.records]
     assert [reason.split(":")[0] for reason in reasons] == ["one", "mute", "3a"]
@@ -267,7 +268,7 @@ def test_other_errors_of_a_describer_end_the_run(folder):
 
 
 def test_pairs_that_a_datalist_cannot_have(folder):
-    with pytest.raises(ValueError, match="2 entries would be called '1'"):
+    with pytest.raises(ValueError, match="'1'"):
         described(pairs=[{"anatomy": "data/1.png", "overlay": "data/2.png"}] * 2)
 
 

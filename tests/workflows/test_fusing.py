@@ -8,8 +8,9 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from refusals import refused
 
-from fusion_nets.clinical import ImageError, read_image
+from fusion_nets.clinical import Reason, read_image
 from fusion_nets.clinical.dicom import pick_series
 from fusion_nets.workflows import find_bundle, fuse_pair, kept_network
 
@@ -133,7 +134,7 @@ def test_dicom_needs_a_study_to_join(tiny, tmp_path):
     path = tmp_path / "mri.nii.gz"
     nib.save(nib.Nifti1Image(rng.random((40, 36, 3), dtype=np.float32), np.eye(4)), path)
     for evaluate in (False, True):
-        with pytest.raises(ImageError, match=r"mri\.nii\.gz: is no DICOM series"):
+        with refused(Reason.OUTPUT, "mri.nii.gz"):
             fuse_pair(path, path, tmp_path / "out", output_format=["dicom"], evaluate=evaluate, **tiny)
     assert not (tmp_path / "out").exists()
 
@@ -141,10 +142,10 @@ def test_dicom_needs_a_study_to_join(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"output_format": ["jpeg2000"]}, "output_format is 'jpeg2000'; accepted are"),
-        ({"register": "elastic"}, "register is 'elastic'; accepted are"),
+        ({"output_format": ["jpeg2000"]}, "output_format is 'jpeg2000'"),
+        ({"register": "elastic"}, "register is 'elastic'"),
         ({"anatomy_window": "lung"}, "lung"),
-        ({"bundle_root": "nowhere"}, "no such file"),
+        ({"bundle_root": "nowhere"}, "nowhere"),
     ],
 )
 def test_options_that_cannot_be_used(dicom_study, tiny, tmp_path, options, reason):
@@ -156,7 +157,7 @@ def test_options_that_cannot_be_used(dicom_study, tiny, tmp_path, options, reaso
 @pytest.mark.parametrize("text", ["{", "[]", '{"anatomy_window": [0, 1]}'])
 def test_settings_that_are_no_record(dicom_study, tiny, tmp_path, text):
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(ValueError, match="the record of an earlier result is accepted"):
+    with pytest.raises(ValueError, match=r"a\.json"):
         fuse_pair(dicom_study["mri"], dicom_study["pet"], tmp_path / "out", settings=tmp_path / "a.json", **tiny)
 
 
@@ -165,7 +166,7 @@ def test_bundles_lie_beside_the_library_or_where_monai_downloads_them(tmp_path, 
     assert find_bundle("smfusion") == Path(__file__).parents[2] / "bundles" / "smfusion"
     (tmp_path / "hub" / "bundle" / "other" / "configs").mkdir(parents=True)
     assert find_bundle("other") == tmp_path / "hub" / "bundle" / "other"
-    with pytest.raises(ValueError, match="bundle download --name another --url URL"):
+    with pytest.raises(ValueError, match="another"):
         find_bundle("another")
 
 
@@ -186,7 +187,7 @@ def test_a_kept_network_gives_the_same_and_is_not_loaded_again(method, tmp_path,
 
 
 def test_a_network_of_no_bundle_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no such file; bundle_root must be the folder of a bundle"):
+    with pytest.raises(ValueError, match="bundle_root"):
         kept_network(bundle_root=tmp_path)
 
 

@@ -9,7 +9,7 @@ from monai.engines import SupervisedEvaluator
 from monai.transforms import Compose, ConcatItemsd
 from PIL import Image
 
-from fusion_nets.clinical import ImageError
+from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.datalists import load_pairs
 from fusion_nets.transforms import (
     CommonGridd,
@@ -91,8 +91,7 @@ def test_goes_on_after_a_bad_pair(pairs, caplog):
     stream = PairStream(pairs, PREPARE)
     assert [pair["name"] for pair in stream] == GOOD
     assert_reported(caplog.records, pairs)
-    for failure, word in zip(stream.failures, ["not a readable picture", "no such file", "differs from"], strict=True):
-        assert word in failure
+    assert [failure.reason for failure in stream.failures] == [Reason.DAMAGED, Reason.MISSING, Reason.GRID]
 
 
 def test_with_a_loader(pairs, caplog):
@@ -108,7 +107,7 @@ def test_with_a_loader(pairs, caplog):
 def test_end_of_the_program(pairs):
     stream = PairStream(pairs, PREPARE)
     list(stream)
-    with pytest.raises(SystemExit, match="3 of 6 pairs could not be fused") as stopped:
+    with pytest.raises(SystemExit, match="3 of 6") as stopped:
         stream.finish()
     assert isinstance(stopped.value.code, str)  # printed on the way to exit code 1
 
@@ -153,7 +152,7 @@ def test_other_errors_end_the_run(pairs, error):
 
 def test_worker_processes_are_refused(pairs):
     loader = DataLoader(PairStream(pairs, PREPARE), batch_size=1, num_workers=1)
-    with pytest.raises(RuntimeError, match="use num_workers=0"):
+    with pytest.raises(RuntimeError, match="num_workers"):
         list(loader)
 
 
@@ -296,7 +295,7 @@ def test_arguments_of_slices_may_be_missing(given):
 @pytest.mark.parametrize("shape", [(1, 3), (3, 1, 3), (1, 4, 3)])
 def test_arguments_that_are_not_one_for_each_slice(shape):
     inferer = SlicewiseInferer(slice_arguments=["label"])
-    with pytest.raises(ValueError, match=r"expected label of \(1, 5, \.\.\.\), got \["):
+    with pytest.raises(ValueError, match=r"label of \(1, 5, "):
         inferer(image(1, 2, 6, 5, 5), Labelled(), label=torch.zeros(shape))
 
 
@@ -314,7 +313,7 @@ def test_volumes_from_a_loader_keep_their_metadata(together):
 
 
 def test_at_least_one_slice_at_once():
-    with pytest.raises(ValueError, match="sw_batch_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"sw_batch_size .* 0"):
         SlicewiseInferer(sw_batch_size=0)
 
 

@@ -320,5 +320,5 @@ def test_methods_need_a_name_and_a_folder(benchmark, dataset, method, capsys):
 
 
 def test_a_folder_without_any_picture(benchmark, dataset):
-    with pytest.raises(SystemExit, match=r"holds none of the 2 pairs; SPECT-MRI_8_fused\.png or"):
+    with pytest.raises(SystemExit, match=r"2 pairs.* SPECT-MRI_8_fused\.png"):
         benchmark.main(["--dataset_dir", str(dataset), "--method", f"x={dataset / 'PET-MRI'}"])

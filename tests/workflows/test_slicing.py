@@ -6,9 +6,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import refused
 
 from fusion_nets.cli import main
-from fusion_nets.clinical import ImageError, read_image
+from fusion_nets.clinical import Reason, read_image
 from fusion_nets.datalists import aanlib_pairs, balanced_weights
 from fusion_nets.workflows import slice_pairs
 
@@ -68,7 +69,7 @@ def test_slices_are_what_inference_shows_the_network(pairs, tmp_path):
 def test_started_again_it_goes_on(pairs, tmp_path):
     folder = tmp_path / "set"
     missing = {**pairs[1], "overlay": str(tmp_path / "none.nii")}
-    with pytest.raises(ImageError, match="1 of 2 pairs could not be sliced"):
+    with refused(Reason.SEVERAL, "1 of 2"):
         slice_pairs([pairs[0], missing], folder, register="none")
     done = {path: path.stat().st_mtime_ns for path in folder.glob("*/*/*.png")}
     slice_pairs(pairs, folder, register="none")
@@ -82,7 +83,7 @@ def test_started_again_it_goes_on(pairs, tmp_path):
 
 def test_what_is_trained_on_is_not_judged_by(pairs, tmp_path):
     slice_pairs(pairs[:1], tmp_path / "set", register="none")
-    with pytest.raises(ValueError, match=r"splits\.json: 'study_0' is in section 'train'"):
+    with pytest.raises(ValueError, match=r"splits\.json: 'study_0'.* 'train'"):
         slice_pairs(pairs, tmp_path / "set", "val", register="none")
 
 
@@ -117,7 +118,7 @@ def test_a_pair_that_cannot_be_used_is_named(pairs, tmp_path, caplog, changed, r
         values[10:20, 10:20, 5] = 1  # where the anatomy has nothing
         nib.save(nib.Nifti1Image(values, np.diag([-2, 2, 3, 1.0])), tmp_path / "above.nii")
         changed = {"overlay": str(tmp_path / "above.nii")}
-    with caplog.at_level(logging.ERROR), pytest.raises(ImageError, match="1 of 1 pairs"):
+    with caplog.at_level(logging.ERROR), refused(Reason.SEVERAL, "1 of 1"):
         slice_pairs([{**pairs[0], **changed}], tmp_path / "set", register="none")
     assert any(re.search(reason, record.message) for record in caplog.records)
     assert not (tmp_path / "set" / "splits.json").exists()
@@ -125,7 +126,7 @@ def test_a_pair_that_cannot_be_used_is_named(pairs, tmp_path, caplog, changed, r
 
 @pytest.mark.parametrize("kind", ["PET", "MRI-MRI", "../PET-MRI", "-MRI", "A-B-C"])
 def test_a_kind_names_two_folders(pairs, tmp_path, kind):
-    with pytest.raises(ValueError, match="accepted is OVERLAY-ANATOMY with two different names"):
+    with pytest.raises(ValueError, match="study_0: "):
         slice_pairs([{**pairs[0], "pair": kind}], tmp_path / "set", register="none")
     assert not (tmp_path / "set").exists()
 

@@ -88,7 +88,9 @@ def _deidentified(dataset: Dataset, secret: bytes) -> Dataset:
     if dataset.get("BurnedInAnnotation") == "YES":
         raise ValueError("an image has text burned in (Burned In Annotation YES); images without are accepted")
     if "ContentSequence" in dataset or "EncapsulatedDocument" in dataset:
-        raise ValueError("an object consists of text; images, presentation states and registrations are accepted")
+        raise ValueError(
+            "an object consists of text (Content Sequence); images, presentation states and registrations are accepted"
+        )
     instance = _cleaned(dataset, secret)
     meta = getattr(dataset, "file_meta", None) or Dataset()
     instance.file_meta = new_instance(instance.SOPClassUID, instance.SOPInstanceUID).file_meta

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ImageError
+from ..errors import ImageError, Reason
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -58,7 +58,7 @@ class Frame:
         except (TypeError, ValueError):
             numbers = np.empty(0)
         if numbers.ndim != 1 or len(numbers) < count or not np.isfinite(numbers).all():
-            raise ImageError(f"{self.where}: {keyword} is damaged; {count} finite values are accepted")
+            raise ImageError(Reason.DAMAGED, f"{self.where}: {keyword} is damaged; {count} finite values are accepted")
         return numbers
 
     def number(self, keyword: str) -> float | None:
@@ -86,7 +86,8 @@ class Frame:
         lengths = np.linalg.norm(axes, axis=1)
         if np.abs(lengths - 1).max() > 1e-2 or abs(axes[0] @ axes[1]) > 1e-2:
             raise ImageError(
-                f"{self.where}: ImageOrientationPatient is damaged; two unit vectors at right angles are accepted"
+                Reason.DAMAGED,
+                f"{self.where}: ImageOrientationPatient is damaged; two unit vectors at right angles are accepted",
             )
         row = axes[0] / lengths[0]
         column = axes[1] - (axes[1] @ row) * row
@@ -116,12 +117,13 @@ def _frames(where: str, instance: int, header: Dataset) -> list[Frame]:
     per_frame = header.get("PerFrameFunctionalGroupsSequence")
     count = 1 if (number := header.get("NumberOfFrames")) in (None, "") else int(number)
     if count < 1:
-        raise ImageError(f"{where}: NumberOfFrames is {count}; at least 1 is accepted")
+        raise ImageError(Reason.DAMAGED, f"{where}: NumberOfFrames is {count}; at least 1 is accepted")
     if per_frame:
         if len(per_frame) != count:
             raise ImageError(
+                Reason.DAMAGED,
                 f"{where}: PerFrameFunctionalGroupsSequence has {len(per_frame)} items, NumberOfFrames is {count}; "
-                "a whole file is accepted"
+                "a whole file is accepted",
             )
         shared = _flat(header.get("SharedFunctionalGroupsSequence") or [])
         groups = []
@@ -134,8 +136,9 @@ def _frames(where: str, instance: int, header: Dataset) -> list[Frame]:
         groups = _nuclear_medicine(where, header, count)
     elif count > 1:
         raise ImageError(
+            Reason.KIND,
             f"{where}: holds {count} frames without PerFrameFunctionalGroupsSequence; "
-            "enhanced multi-frame objects and reconstructed NM are accepted"
+            "enhanced multi-frame objects and reconstructed NM are accepted",
         )
     else:
         groups = [Dataset()]
@@ -164,17 +167,25 @@ def _nuclear_medicine(where: str, header: Dataset, count: int) -> list[Dataset]:
     values = list(header.get("ImageType") or [])
     kind = str(values[2]) if len(values) > 2 else ""
     if kind != "RECON TOMO":
-        raise ImageError(f"{where}: ImageType is {kind or 'missing'}; a reconstructed volume (RECON TOMO) is accepted")
+        raise ImageError(
+            Reason.KIND, f"{where}: ImageType is {kind or 'missing'}; a reconstructed volume (RECON TOMO) is accepted"
+        )
     for keyword in ("EnergyWindowVector", "DetectorVector", "TimeSlotVector"):
         if len(set(np.atleast_1d(header.get(keyword) or [1]).tolist())) > 1:
-            raise ImageError(f"{where}: {keyword} has several values; a single volume is accepted")
+            raise ImageError(Reason.AMBIGUOUS, f"{where}: {keyword} has several values; a single volume is accepted")
     detector = (header.get("DetectorInformationSequence") or [Dataset()])[0]
     first = Frame(where, 0, 0, detector, header)
     position, orientation, spacing = first.position, first.orientation, first.number("SpacingBetweenSlices")
     if position is None or orientation is None:
-        raise ImageError(f"{where}: DetectorInformationSequence has no ImagePositionPatient or ImageOrientationPatient")
+        raise ImageError(
+            Reason.INCOMPLETE,
+            f"{where}: DetectorInformationSequence lacks ImagePositionPatient or ImageOrientationPatient; "
+            "both are accepted",
+        )
     if count > 1 and not spacing:
-        raise ImageError(f"{where}: SpacingBetweenSlices is missing or 0; the distance of slices is accepted")
+        raise ImageError(
+            Reason.INCOMPLETE, f"{where}: SpacingBetweenSlices is missing or 0; the distance of slices is accepted"
+        )
     slices = first.numbers("SliceVector", count)
     slices = np.arange(1, count + 1) if slices is None else slices[:count]
     groups = []

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ImageError
+from ..errors import ImageError, Reason
 from .identity import fingerprint
 
 if TYPE_CHECKING:
@@ -47,7 +47,9 @@ def parsing(where: object) -> Iterator[None]:
         raise
     except Exception as error:
         # the message of the error may quote a value, such as the patient's name, and so might its traceback
-        raise ImageError(f"{where}: damaged DICOM ({type(error).__name__}); a whole file is accepted") from None
+        raise ImageError(
+            Reason.DAMAGED, f"{where}: damaged DICOM ({type(error).__name__}); a whole file is accepted"
+        ) from None
     finally:
         logger.setLevel(level)
 
@@ -69,7 +71,9 @@ def parse(path: Path, where: object, pixels: bool = False) -> Dataset | None:
         with open(path, "rb") as file:
             start = file.read(132)
     except OSError as error:
-        raise ImageError(f"{where}: cannot be opened ({error.strerror}); a readable file is accepted") from error
+        raise ImageError(
+            Reason.MISSING, f"{where}: cannot be opened ({error.strerror}); a readable file is accepted"
+        ) from error
     marked = start[128:] == b"DICM"
     if not marked and start[:2] not in _GROUPS_A_FILE_STARTS_WITH:
         return None
@@ -84,7 +88,7 @@ def parse(path: Path, where: object, pixels: bool = False) -> Dataset | None:
             raise
         return None
     if not known and marked:
-        raise ImageError(f"{where}: SOPClassUID is missing; a whole DICOM file is accepted")
+        raise ImageError(Reason.INCOMPLETE, f"{where}: SOPClassUID is missing; a whole DICOM file is accepted")
     return dataset if known else None
 
 
@@ -102,7 +106,9 @@ def _check_deflated(path: Path, where: object) -> None:
         while not inflate.eof and (chunk := inflate.unconsumed_tail or file.read(2**16)):
             inflated += len(inflate.decompress(chunk, 2**20))
             if inflated > MOST_DEFLATED:
-                raise ImageError(f"{where}: inflates to more than {MOST_DEFLATED >> 20} MiB, which is not accepted")
+                raise ImageError(
+                    Reason.TOO_LARGE, f"{where}: inflates to more than {MOST_DEFLATED >> 20} MiB, which is not accepted"
+                )
 
 
 def tells_patient(text: str, dataset: Dataset) -> bool:

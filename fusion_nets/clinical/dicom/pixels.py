@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import ImageError
+from ..errors import ImageError, Reason
 from .parsing import parse, parsing
 
 if TYPE_CHECKING:
@@ -38,8 +38,9 @@ def check_photometric(header: Dataset, where: str) -> int:
     samples = header.get("SamplesPerPixel") or 1
     if found not in (*GREY, *COLOUR) or samples != (3 if found in COLOUR[:-1] else 1):
         raise ImageError(
+            Reason.KIND,
             f"{where}: PhotometricInterpretation is {found} with SamplesPerPixel {samples}; "
-            f"accepted are {', '.join((*GREY, *COLOUR))}"
+            f"accepted are {', '.join((*GREY, *COLOUR))}",
         )
     return 1 if found in GREY else 3
 
@@ -61,7 +62,7 @@ def decode(path: Path, where: str) -> Iterator[np.ndarray]:
     """
     dataset = parse(path, where, pixels=True)
     if dataset is None or not any(keyword in dataset for keyword in PIXEL_ATTRIBUTES):
-        raise ImageError(f"{where}: no pixel data; a whole DICOM image is accepted")
+        raise ImageError(Reason.DAMAGED, f"{where}: no pixel data; a whole DICOM image is accepted")
     with parsing(where):
         syntax = dataset.file_meta.get("TransferSyntaxUID")
         count = int(dataset.get("NumberOfFrames") or 1)
@@ -69,7 +70,9 @@ def decode(path: Path, where: str) -> Iterator[np.ndarray]:
         if syntax is not None and syntax.is_compressed and not syntax.is_deflated:
             wanted = count * math.prod(shape) * int(dataset.BitsAllocated) // 8
             if wanted > MOST_COMPRESSED * len(dataset.PixelData):
-                raise ImageError(f"{where}: PixelData is too short for {count} of {shape}; a whole file is accepted")
+                raise ImageError(
+                    Reason.DAMAGED, f"{where}: PixelData is too short for {count} of {shape}; a whole file is accepted"
+                )
         frames = _decoded(dataset, str(syntax or ""))
     for _ in range(count):
         try:
@@ -78,8 +81,9 @@ def decode(path: Path, where: str) -> Iterator[np.ndarray]:
         except ImageError as error:
             name = getattr(syntax, "name", "none")
             raise ImageError(
+                Reason.DAMAGED,
                 f"{where}: PixelData cannot be decoded (TransferSyntaxUID: {name}); whole data are accepted, "
-                "uncompressed or JPEG, JPEG-LS, JPEG 2000 or RLE"
+                "uncompressed or JPEG, JPEG-LS, JPEG 2000 or RLE",
             ) from error
         yield frame
 

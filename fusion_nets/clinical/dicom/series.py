@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import ImageError
+from ..errors import ImageError, Reason
 from .frames import Frame, frames_of, normal_of
 from .identity import fingerprint
 from .parsing import parse, parsing, tells_patient, where_in
@@ -116,7 +116,9 @@ def find_series(path: str | os.PathLike[str]) -> list[Series]:
     """
     path = Path(path)
     if not os.path.exists(path):
-        raise ImageError(f"{path}: no such file or folder; a DICOM file or a folder of them is accepted")
+        raise ImageError(
+            Reason.MISSING, f"{path}: no such file or folder; a DICOM file or a folder of them is accepted"
+        )
     found: dict[str, list[tuple[Path, Dataset]]] = defaultdict(list)
     others: Counter[str] = Counter()
     for file in _files(path):
@@ -130,9 +132,9 @@ def find_series(path: str | os.PathLike[str]) -> list[Series]:
             found[str(dataset.get("SeriesInstanceUID") or "")].append((file, dataset))
     if not found and others:
         kinds = ", ".join(f"{count} of {kind}" for kind, count in sorted(others.items()))
-        raise ImageError(f"{path}: no pixel data; it holds {kinds}; images are accepted")
+        raise ImageError(Reason.NO_PIXELS, f"{path}: no pixel data; it holds {kinds}; images are accepted")
     if not found:
-        raise ImageError(f"{path}: no DICOM image found; a DICOM file or a folder of them is accepted")
+        raise ImageError(Reason.MISSING, f"{path}: no DICOM image found; a DICOM file or a folder of them is accepted")
     with parsing(path):
         series = [_series(path, members) for members in found.values()]
         return sorted(series, key=lambda one: (float(one.number or "inf"), one.uid))
@@ -163,12 +165,13 @@ def pick_series(path: str | os.PathLike[str], series_uid: str | None = None, mod
         listed = "; ".join(map(str, chosen or available))
         if chosen:
             raise ImageError(
+                Reason.AMBIGUOUS,
                 f"{path}: holds {_count(len(chosen), 'series')} that may be meant: {listed}; a single one is accepted, "
-                "chosen by its series UID, by the 8 digits before it, or by its modality"
+                "chosen by its series UID, by the 8 digits before it, or by its modality",
             )
         asked = [f"series {_told(series_uid)}"] if series_uid else []
         asked += [f"modality {modality}"] if modality else []
-        raise ImageError(f"{path}: holds no {' of '.join(asked)}; accepted are {listed}")
+        raise ImageError(Reason.MISSING, f"{path}: holds no {' of '.join(asked)}; accepted are {listed}")
 
 
 def check_pair(anatomy: Series, overlay: Series, register: bool = False) -> list[str]:
@@ -228,7 +231,9 @@ def _is_image(dataset: Dataset, where: str) -> bool:
         return True
     if uid.is_private:
         return False
-    raise ImageError(f"{where}: no pixel data (Rows or Columns is missing); a whole DICOM image is accepted")
+    raise ImageError(
+        Reason.INCOMPLETE, f"{where}: no pixel data (Rows or Columns is missing); a whole DICOM image is accepted"
+    )
 
 
 def _series(path: Path, members: list[tuple[Path, Dataset]]) -> Series:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import ImageError
+from ..errors import ImageError, Reason
 from .frames import Frame, normal_of
 
 __all__ = ["Stack", "place", "straighten"]
@@ -61,7 +61,9 @@ def place(frames: Sequence[Frame], where: str) -> Stack:
             geometry, if there is more than one.
     """
     if (stacks := len({str(frame.get("StackID")) for frame in frames})) > 1:
-        raise ImageError(f"{where}: holds {stacks} stacks (by StackID); a series of one of them is accepted")
+        raise ImageError(
+            Reason.AMBIGUOUS, f"{where}: holds {stacks} stacks (by StackID); a series of one of them is accepted"
+        )
     spacing = _in_plane(frames, where)
     orientations, positions = [], []
     for frame in frames:
@@ -70,14 +72,17 @@ def place(frames: Sequence[Frame], where: str) -> Stack:
             if len(frames) == 1:
                 return Stack([0], np.diag([-spacing[0], -spacing[1], 1, 1]))  # as a picture lies
             keyword = "ImageOrientationPatient" if orientation is None else "ImagePositionPatient"
-            raise ImageError(f"{frame.where}: {keyword} is missing; slices that say where they lie are accepted")
+            raise ImageError(
+                Reason.INCOMPLETE, f"{frame.where}: {keyword} is missing; slices that say where they lie are accepted"
+            )
         orientations.append(orientation)
         positions.append(position)
     for frame, orientation in zip(frames, orientations, strict=True):
         if np.abs(orientation - orientations[0]).max() > 1e-3:
             raise ImageError(
+                Reason.MIXED,
                 f"{frame.where}: ImageOrientationPatient differs from that of {_short(frames[0], where)}; "
-                "slices of one orientation are accepted"
+                "slices of one orientation are accepted",
             )
     axes = orientations[0]
     normal = normal_of(axes)
@@ -97,14 +102,20 @@ def _in_plane(frames: Sequence[Frame], where: str) -> tuple[float, float]:
     for frame in frames:
         values = frame.numbers("PixelSpacing", 2)
         if values is None and (len(frames) > 1 or frame.position is not None):
-            raise ImageError(f"{frame.where}: PixelSpacing is missing; slices that say how large they are are accepted")
+            raise ImageError(
+                Reason.INCOMPLETE,
+                f"{frame.where}: PixelSpacing is missing; slices that say how large they are are accepted",
+            )
         values = np.ones(2) if values is None else values[:2]
         if values.min() <= 0:
-            raise ImageError(f"{frame.where}: PixelSpacing is not positive; two distances in mm are accepted")
+            raise ImageError(
+                Reason.DAMAGED, f"{frame.where}: PixelSpacing is not positive; two distances in mm are accepted"
+            )
         if spacings and np.abs(values - spacings[0]).max() > 1e-3 * spacings[0].min():
             raise ImageError(
+                Reason.MIXED,
                 f"{frame.where}: PixelSpacing differs from that of {_short(frames[0], where)}; "
-                "slices of one size are accepted"
+                "slices of one size are accepted",
             )
         spacings.append(values)
     return float(spacings[0][1]), float(spacings[0][0])
@@ -130,18 +141,21 @@ def _step(
         if np.abs(slices - np.rint(slices)).max() < 0.1:
             missing = int(np.rint(slices - 1).sum())
             raise ImageError(
+                Reason.INCOMPLETE,
                 f"{where}: {missing} {'slice is' if missing == 1 else 'slices are'} missing, by ImagePositionPatient "
-                f"{between}; a series without gaps is accepted"
+                f"{between}; a series without gaps is accepted",
             )
         raise ImageError(
+            Reason.GEOMETRY,
             f"{where}: uneven spacing by ImagePositionPatient, {gaps.min():.3g} to {gaps.max():.3g} mm, the widest "
-            f"{between}; evenly spaced slices are accepted"
+            f"{between}; evenly spaced slices are accepted",
         )
     beside = (points - points[0]) @ axes.T
     drift = beside[-1] / (len(points) - 1)
     if np.abs(beside - np.outer(np.arange(len(points)), drift)).max() > tolerance:
         raise ImageError(
-            f"{where}: by ImagePositionPatient, the slices lie beside each other; slices above each other are accepted"
+            Reason.GEOMETRY,
+            f"{where}: by ImagePositionPatient, the slices lie beside each other; slices above each other are accepted",
         )
     if np.abs(beside[-1]).max() <= MOST_DRIFT:
         drift = np.zeros(2)
@@ -153,12 +167,14 @@ def _several_at_one_place(frames: Sequence[Frame], first: int, where: str) -> Im
         values = {str(frame.get(keyword)) for frame in frames}
         if 1 < len(values) <= len(frames) // 2:
             return ImageError(
+                Reason.AMBIGUOUS,
                 f"{where}: holds {len(values)} {what} (by {keyword}), which lie at the same places; "
-                "a series of one of them is accepted"
+                "a series of one of them is accepted",
             )
     return ImageError(
+        Reason.GEOMETRY,
         f"{where}: by ImagePositionPatient, {_short(frames[first], where)} and {_short(frames[first + 1], where)} "
-        "lie at the same place (duplicate slice); one slice at a place is accepted"
+        "lie at the same place (duplicate slice); one slice at a place is accepted",
     )
 
 

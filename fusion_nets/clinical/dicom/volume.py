@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from ..errors import ImageError, check_affine, check_voxels
+from ..errors import ImageError, Reason, check_affine, check_voxels
 from .frames import Frame
 from .identity import fingerprint
 from .parsing import parsing
@@ -56,7 +56,7 @@ def _read(series: Series) -> MetaTensor:
     volume = np.empty((channels, *size), dtype=np.float32)
     _fill(volume, series, frames, stack, measure)
     if not np.isfinite(volume.sum(dtype=np.float64)):
-        raise ImageError(f"{where}: holds NaN or infinity; only finite values are accepted")
+        raise ImageError(Reason.NOT_FINITE, f"{where}: holds NaN or infinity; only finite values are accepted")
     affine = check_affine(where, stack.affine)
     if any(stack.shear):
         grown = np.add(size[:2], np.abs(stack.shear) * size[2])
@@ -83,13 +83,16 @@ def _alike(frames: Sequence[Frame], where: str) -> tuple[int, int]:
     """Channels and white of all frames; refuse what differs from frame to frame and must not."""
     first = frames[0]
     if len(frames) > 1 and len({frame.instance for frame in frames}) not in (1, len(frames)):
-        raise ImageError(f"{where}: holds several multi-frame objects; the file of one of them is accepted")
+        raise ImageError(
+            Reason.AMBIGUOUS, f"{where}: holds several multi-frame objects; the file of one of them is accepted"
+        )
     for frame in frames:
         for keyword in ("Rows", "Columns", "PhotometricInterpretation", "FrameOfReferenceUID", "SOPClassUID"):
             if frame.header.get(keyword) != first.header.get(keyword):
                 other = first.where.removeprefix(f"{where}: ")
                 raise ImageError(
-                    f"{frame.where}: {keyword} differs from that of {other}; images of one kind are accepted"
+                    Reason.MIXED,
+                    f"{frame.where}: {keyword} differs from that of {other}; images of one kind are accepted",
                 )
     return check_photometric(first.header, first.where), white_of(first.header)
 
@@ -99,8 +102,9 @@ def _check_complete(series: Series) -> None:
     number = series.datasets[0].get("NumberOfSlices")
     if number and series.path.is_dir() and series.images < int(number):
         raise ImageError(
+            Reason.INCOMPLETE,
             f"{series.path}: NumberOfSlices is {number}, but {series.images} are there; "
-            "a series without gaps is accepted"
+            "a series without gaps is accepted",
         )
 
 
@@ -124,7 +128,8 @@ def _fill(volume: np.ndarray, series: Series, frames: Sequence[Frame], stack: St
         for number, pixels in enumerate(decode(file, where)):
             if pixels.shape[2] != volume.shape[0]:
                 raise ImageError(
-                    f"{where}: PixelData has {pixels.shape[2]} channels; {volume.shape[0]} are accepted here"
+                    Reason.SHAPE,
+                    f"{where}: PixelData has {pixels.shape[2]} channels; {volume.shape[0]} are accepted here",
                 )
             k, index = slices[instance, number]
             values = np.moveaxis(pixels, -1, 0).swapaxes(1, 2)

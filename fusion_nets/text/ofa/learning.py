@@ -9,7 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from monai.data import MetaTensor
 from tokenizers import ByteLevelBPETokenizer
+
+from fusion_nets.text.screen import displayed
 
 from .configuration import OFAConfig
 from .modeling import OFAForConditionalGeneration
@@ -28,11 +32,11 @@ class LearningDescriber:
     Args:
         checkpoint: folder of an OFA checkpoint, such as BiomedGPT's, whose weights, tokenizer and pictures are taken.
             None starts anew.
-        config: of a new network, arguments of :class:`OFAConfig` but for the vocabulary; of a checkpoint, those that
-            may differ from its own: dropout, drop path, label smoothing.
+        config: arguments of :class:`OFAConfig` that a checkpoint does not fix: dropout, drop path, label smoothing.
         texts: what the tokenizer of a new network is learned from.
         pieces: the most pieces that it may have.
         generation: how texts are generated, written into the checkpoint.
+        sizes: of a new network, its other arguments but for the vocabulary; a checkpoint has its own.
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
@@ -46,6 +50,7 @@ class LearningDescriber:
         texts: Iterable[str] = (),
         pieces: int = 1000,
         generation: Mapping[str, Any] | None = None,
+        sizes: Mapping[str, Any] | None = None,
     ) -> None:
         settings = dict(config or {})
         if checkpoint:
@@ -58,10 +63,14 @@ class LearningDescriber:
             self.network = OFAForConditionalGeneration.from_pretrained(checkpoint, local_files_only=True, **settings)
         else:
             tokenizer = learn_tokenizer(texts, pieces)
-            sizes = OFAConfig(vocab_size=len(tokenizer), **settings)
-            self.processor = OFAProcessor(OFAImageProcessor(sizes.image_size), tokenizer)
-            self.network = OFAForConditionalGeneration(sizes)
+            whole = OFAConfig(vocab_size=len(tokenizer), **settings, **(sizes or {}))
+            self.processor = OFAProcessor(OFAImageProcessor(whole.image_size), tokenizer)
+            self.network = OFAForConditionalGeneration(whole)
         self.network.generation_config.update(**(generation or {}))
+
+    def pixels(self, image: MetaTensor) -> torch.Tensor:
+        """What the network is shown of a (1 | 3, H, W[, D]) image in [0, 1]: (3, size, size)."""
+        return self.processor.image_processor(displayed(image), return_tensors="pt")["pixel_values"][0]
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write a checkpoint: weights, configurations, tokenizer (vocab.json and merges.txt among it)."""

@@ -311,13 +311,13 @@ def test_refuses_what_it_cannot_write():
     fused = fused_on(image)
     with pytest.raises(ValueError, match="NaN"):
         derived_series(fused * torch.nan, anatomy, method="x")
-    with pytest.raises(ValueError, match="outside the anatomy"):
+    with pytest.raises(ValueError, match="outside"):
         derived_series(image_of(fused.numpy(), affine_of((2, 2, 2), origin=(400, 0, 0))), anatomy, method="x")
     with pytest.raises(ValueError, match="ASCII"):
         derived_series(fused, anatomy, method="Verschmelzung ü")
-    with pytest.raises(ValueError, match="got"):
+    with pytest.raises(ValueError, match=r"\(1 \| 3, H, W"):
         derived_series(fused[:, None], anatomy, method="x")
     for instance in anatomy:
         del instance.ImagePositionPatient
-    with pytest.raises(ValueError, match="where they lie"):
+    with pytest.raises(ValueError, match="Image Position"):
         derived_series(fused, anatomy, method="x")

@@ -7,8 +7,9 @@ import pydicom
 import pytest
 from dicom_phantoms import instances, save
 from pydicom.dataset import Dataset
+from refusals import refused
 
-from fusion_nets.clinical import ImageError
+from fusion_nets.clinical import Reason
 from fusion_nets.clinical.dicom import check_pair, find_series, fingerprint, pick_series, read_series
 from fusion_nets.clinical.dicom.new_series import write_file
 
@@ -63,25 +64,23 @@ def test_picked_by_uid_fingerprint_or_modality(mixed):
 
 def test_more_than_one_is_listed(mixed):
     folder, uids = mixed
-    with pytest.raises(ImageError) as refused:
+    with refused(Reason.AMBIGUOUS) as caught:
         pick_series(folder, modality="MR")
-    message = str(refused.value)
+    message = str(caught.value)
     for name, number in (("t1", 2), ("t2", 3)):
         assert f"{fingerprint(uids[name])} (MR, series {number}, '{name} weighted', 5 images)" in message
-    assert "holds 2 series" in message
     assert fingerprint(uids["ct"]) not in message
     assert not any(uid in message for uid in uids.values())
-    with pytest.raises(ImageError, match="holds 4 series"):
+    with refused(Reason.AMBIGUOUS):
         pick_series(folder)
 
 
 @pytest.mark.parametrize("which", [{"modality": "NM"}, {"series_uid": "1.2.3"}, {"series_uid": "ffffffff"}])
 def test_none_that_is_meant(mixed, which):
     folder, uids = mixed
-    with pytest.raises(ImageError) as refused:
+    with refused(Reason.MISSING, *map(fingerprint, uids.values())) as caught:
         pick_series(folder, **which)
-    assert all(fingerprint(uid) in str(refused.value) for uid in uids.values())
-    assert "1.2.3" not in str(refused.value)
+    assert "1.2.3" not in str(caught.value)
 
 
 def test_localizer_is_not_meant_by_a_modality(tmp_path):
@@ -102,16 +101,16 @@ def test_nothing_but_objects_without_pixels(tmp_path):
     report.file_meta = instances("CT", shape=SMALL)[0].file_meta
     report.file_meta.MediaStorageSOPClassUID = report.SOPClassUID
     write_file(tmp_path / "report", report)
-    with pytest.raises(ImageError, match="no pixel data; it holds 1 of SR"):
+    with refused(Reason.NO_PIXELS, "1 of SR"):
         pick_series(tmp_path)
-    with pytest.raises(ImageError, match="no pixel data"):
+    with refused(Reason.NO_PIXELS):
         pick_series(tmp_path / "report")
 
 
 @pytest.mark.parametrize("name", ["empty", "absent"])
 def test_nothing_at_all(tmp_path, name):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ImageError, match=f"{name}: no "):
+    with refused(Reason.MISSING, name):
         find_series(tmp_path / name)
 
 
@@ -173,9 +172,9 @@ def test_damaged_header_is_not_quoted(tmp_path, caplog, capfd):
         assert b"DS\x04\x001.0 " in content
         file.write_bytes(content.replace(b"DS\x04\x001.0 ", b"DS\x04\x00J^J^"))
     before = logging.getLogger("pydicom").level
-    with caplog.at_level(logging.DEBUG), pytest.raises(ImageError, match="damaged") as refused:
+    with caplog.at_level(logging.DEBUG), refused(Reason.DAMAGED) as caught:
         read_series(pick_series(folder))
-    assert "J^" not in str(refused.value) + caplog.text + "".join(capfd.readouterr())
+    assert "J^" not in str(caught.value) + caplog.text + "".join(capfd.readouterr())
     assert logging.getLogger("pydicom").level == before
 
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from dicom_phantoms import axial, head, head_on, instances, sagittal, save, tilted
 from pydicom import Dataset, config
+from refusals import refused
 
-from fusion_nets.clinical import ImageError
+from fusion_nets.clinical import Reason
 from fusion_nets.clinical.dicom import fingerprint, pick_series, read_series
 from fusion_nets.clinical.dicom import volume as volume_module
 
@@ -15,16 +16,13 @@ def read(folder, **which):
     return read_series(pick_series(folder, **which))
 
 
-def assert_refused(folder, *words):
-    with pytest.raises(ImageError) as refused:
+def assert_refused(folder, reason, *names):
+    with refused(reason, *names) as caught:
         read(folder)
-    message = str(refused.value)
+    message = str(caught.value)
     assert message.startswith(str(folder))
-    assert "accepted" in message
     assert "\n" not in message
     assert not any(told in message for told in ("Roe", "Jane", "PID4711", "2.25."))
-    for word in words:
-        assert word in message
     return message
 
 
@@ -95,16 +93,16 @@ def test_rounded_positions_are_no_tilt(tmp_path):
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-6)
 
 
-@pytest.mark.parametrize(("gone", "count"), [([5], "1 slice is missing"), ([5, 6, 9], "3 slices are missing")])
+@pytest.mark.parametrize(("gone", "count"), [([5], "1"), ([5, 6, 9], "3")])
 def test_missing_slices(tmp_path, gone, count):
     series = [instance for k, instance in enumerate(instances("CT")) if k not in gone]
     folder = save(tmp_path / "ct", series)
-    assert_refused(folder, count, "ImagePositionPatient", "between IM0005.dcm and IM0006.dcm")
+    assert_refused(folder, Reason.INCOMPLETE, f": {count} ", "ImagePositionPatient", "IM0005.dcm", "IM0006.dcm")
 
 
 def test_missing_last_slice_of_pet(tmp_path):
     folder = save(tmp_path / "pt", instances("PT")[:-1])
-    assert_refused(folder, "NumberOfSlices is 12, but 11 are there")
+    assert_refused(folder, Reason.INCOMPLETE, "NumberOfSlices", "12", "11")
 
 
 def test_slice_that_is_there_twice(tmp_path):
@@ -112,7 +110,7 @@ def test_slice_that_is_there_twice(tmp_path):
     twin = copy.deepcopy(series[4])
     twin.SOPInstanceUID = twin.file_meta.MediaStorageSOPInstanceUID = "2.25.123"
     folder = save(tmp_path / "ct", [*series, twin])
-    assert_refused(folder, "IM0005.dcm and IM0013.dcm", "same place", "ImagePositionPatient")
+    assert_refused(folder, Reason.GEOMETRY, "IM0005.dcm", "IM0013.dcm", "ImagePositionPatient")
 
 
 def test_copy_of_a_file_does_no_harm(tmp_path):
@@ -122,7 +120,7 @@ def test_copy_of_a_file_does_no_harm(tmp_path):
     damaged = bytearray((folder / "IM0003.dcm").read_bytes())
     damaged[-1] ^= 1
     (folder / "copy").write_bytes(damaged)
-    assert_refused(folder, "same place")
+    assert_refused(folder, Reason.GEOMETRY)
 
 
 @pytest.mark.parametrize(
@@ -141,19 +139,19 @@ def test_several_volumes_in_a_series(tmp_path, keyword, values, what):
     for instance in second:
         setattr(instance, keyword, values[1])
         instance.SOPInstanceUID += "1"
-    assert_refused(save(tmp_path / "mr", first + second), what, "same places")
+    assert_refused(save(tmp_path / "mr", first + second), Reason.AMBIGUOUS, what)
 
 
 def test_uneven_spacing(tmp_path):
     series = instances("CT")
     series[5].ImagePositionPatient[2] = float(series[5].ImagePositionPatient[2]) + 1.5
-    assert_refused(save(tmp_path / "ct", series), "uneven spacing", "4.5 to 7.5 mm", "ImagePositionPatient")
+    assert_refused(save(tmp_path / "ct", series), Reason.GEOMETRY, "4.5 to 7.5 mm", "ImagePositionPatient")
 
 
 def test_slices_beside_each_other(tmp_path):
     series = instances("CT")
     series[5].ImagePositionPatient[0] = float(series[5].ImagePositionPatient[0]) + 1.5
-    assert_refused(save(tmp_path / "ct", series), "beside each other", "ImagePositionPatient")
+    assert_refused(save(tmp_path / "ct", series), Reason.GEOMETRY, "ImagePositionPatient")
 
 
 def change(keyword, value):
@@ -164,26 +162,26 @@ def change(keyword, value):
 
 
 @pytest.mark.parametrize(
-    ("changed", "words"),
+    ("changed", "reason", "keyword"),
     [
-        (change("ImageOrientationPatient", [1, 0, 0, 0, 0, -1]), ["ImageOrientationPatient differs"]),
-        (change("ImageOrientationPatient", [1, 0, 0, 0, 0, 0]), ["ImageOrientationPatient is damaged"]),
-        (change("ImageOrientationPatient", None), ["ImageOrientationPatient is missing"]),
-        (change("ImagePositionPatient", None), ["ImagePositionPatient is missing"]),
-        (change("ImagePositionPatient", [1, 2]), ["ImagePositionPatient is damaged"]),
-        (change("PixelSpacing", [1, 2]), ["PixelSpacing differs"]),
-        (change("PixelSpacing", [0, 2]), ["PixelSpacing is not positive"]),
-        (change("PixelSpacing", None), ["PixelSpacing is missing"]),
-        (change("Rows", 22), ["Rows differs"]),
-        (change("Columns", 20), ["Columns differs"]),
-        (change("FrameOfReferenceUID", "2.25.99"), ["FrameOfReferenceUID differs"]),
-        (change("PhotometricInterpretation", "MONOCHROME1"), ["PhotometricInterpretation differs"]),
+        (change("ImageOrientationPatient", [1, 0, 0, 0, 0, -1]), Reason.MIXED, "ImageOrientationPatient"),
+        (change("ImageOrientationPatient", [1, 0, 0, 0, 0, 0]), Reason.DAMAGED, "ImageOrientationPatient"),
+        (change("ImageOrientationPatient", None), Reason.INCOMPLETE, "ImageOrientationPatient"),
+        (change("ImagePositionPatient", None), Reason.INCOMPLETE, "ImagePositionPatient"),
+        (change("ImagePositionPatient", [1, 2]), Reason.DAMAGED, "ImagePositionPatient"),
+        (change("PixelSpacing", [1, 2]), Reason.MIXED, "PixelSpacing"),
+        (change("PixelSpacing", [0, 2]), Reason.DAMAGED, "PixelSpacing"),
+        (change("PixelSpacing", None), Reason.INCOMPLETE, "PixelSpacing"),
+        (change("Rows", 22), Reason.MIXED, "Rows"),
+        (change("Columns", 20), Reason.MIXED, "Columns"),
+        (change("FrameOfReferenceUID", "2.25.99"), Reason.MIXED, "FrameOfReferenceUID"),
+        (change("PhotometricInterpretation", "MONOCHROME1"), Reason.MIXED, "PhotometricInterpretation"),
     ],
 )
-def test_slices_that_differ(tmp_path, changed, words):
+def test_slices_that_differ(tmp_path, changed, reason, keyword):
     series = instances("CT")
     changed(series)
-    assert_refused(save(tmp_path / "ct", series), "IM0004.dcm", *words)
+    assert_refused(save(tmp_path / "ct", series), reason, "IM0004.dcm", keyword)
 
 
 def test_absurd_size_is_refused_before_memory_is_asked_for(tmp_path, monkeypatch):
@@ -191,13 +189,13 @@ def test_absurd_size_is_refused_before_memory_is_asked_for(tmp_path, monkeypatch
     for instance in series:
         instance.Rows = instance.Columns = 65000
     monkeypatch.setattr(volume_module.np, "empty", lambda *_, **__: pytest.fail("memory was asked for"))
-    assert_refused(save(tmp_path / "ct", series), "(1, 65000, 65000, 12)", "1024 x 1024 voxels")
+    assert_refused(save(tmp_path / "ct", series), Reason.TOO_LARGE, "(1, 65000, 65000, 12)")
 
 
 def test_no_pixel_data(tmp_path):
     series = instances("CT")
     del series[2].PixelData
-    assert_refused(save(tmp_path / "ct", series), "IM0003.dcm: no pixel data")
+    assert_refused(save(tmp_path / "ct", series), Reason.DAMAGED, "IM0003.dcm")
 
 
 @pytest.mark.parametrize("left", [0.1, 0.5, 0.9, 0.99])
@@ -206,7 +204,9 @@ def test_truncated_file(tmp_path, left):
     file = folder / "IM0003.dcm"
     content = file.read_bytes()
     file.write_bytes(content[: int(len(content) * left)])
-    assert_refused(folder, "IM0003.dcm")
+    assert_refused(
+        folder, Reason.INCOMPLETE if left == 0.1 else Reason.DAMAGED, "IM0003.dcm"
+    )  # before the rows, or behind
 
 
 def test_header_that_breaks_off_before_the_rows(tmp_path):
@@ -215,14 +215,14 @@ def test_header_that_breaks_off_before_the_rows(tmp_path):
     file = folder / "IM0012.dcm"
     content = file.read_bytes()
     file.write_bytes(content[: content.index(b"\x28\x00\x10\x00")])
-    assert_refused(folder, "IM0012.dcm", "Rows")
+    assert_refused(folder, Reason.INCOMPLETE, "IM0012.dcm", "Rows")
 
 
 def test_nan(tmp_path):
     series = instances("PT")
     with config.disable_value_validation():
         series[1].RescaleSlope = "NaN"
-    assert_refused(save(tmp_path / "pt", series), "IM0002.dcm", "RescaleSlope is damaged")
+    assert_refused(save(tmp_path / "pt", series), Reason.DAMAGED, "IM0002.dcm", "RescaleSlope")
 
 
 def test_padding_takes_the_lowest_real_value(tmp_path):
@@ -252,7 +252,7 @@ def test_frames_of_one_instance_without_functional_groups(tmp_path):
     series = instances("CT")[:1]
     series[0].NumberOfFrames = 3
     series[0].PixelData *= 3
-    assert_refused(save(tmp_path / "ct", series), "3 frames without PerFrameFunctionalGroupsSequence")
+    assert_refused(save(tmp_path / "ct", series), Reason.KIND, "3 frames", "PerFrameFunctionalGroupsSequence")
 
 
 def test_reconstructed_nuclear_medicine(tmp_path):
@@ -280,7 +280,7 @@ def test_reconstructed_nuclear_medicine(tmp_path):
         np.testing.assert_allclose(image.affine, axial((40, 44, 6)), atol=1e-4)
         np.testing.assert_array_equal(image[0], np.moveaxis(pixels[::flip], 0, -1).swapaxes(0, 1))
         volume.ImageType[2] = "TOMO"
-        assert_refused(save(tmp_path / f"tomo {spacing}", [volume]), "ImageType is TOMO", "RECON TOMO")
+        assert_refused(save(tmp_path / f"tomo {spacing}", [volume]), Reason.KIND, "ImageType", "RECON TOMO")
 
 
 def test_head_phantom_is_not_symmetric():

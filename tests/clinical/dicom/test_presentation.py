@@ -157,15 +157,15 @@ def test_same_input_gives_the_same_bytes(tmp_path):
 
 def test_refuses_what_cannot_be_shown():
     anatomy, overlay = pair(same_frame=False)
-    with pytest.raises(ValueError, match="no common frame of reference"):
+    with pytest.raises(ValueError, match="frame of reference"):
         presentation_state(anatomy, overlay, **WINDOWS)
-    with pytest.raises(ValueError, match="palette is 'jet'; accepted are hot_iron, pet"):
+    with pytest.raises(ValueError, match="palette is 'jet'"):
         presentation_state(anatomy, anatomy, **WINDOWS, palette="jet")
     with pytest.raises(ValueError, match="opacity is 2"):
         presentation_state(anatomy, anatomy, **WINDOWS, opacity=2)
-    with pytest.raises(ValueError, match="needs \\(low, high\\)"):
+    with pytest.raises(ValueError, match="window is"):
         presentation_state(anatomy, anatomy, anatomy_window=(3, 3), overlay_window=(0, 1))
-    with pytest.raises(ValueError, match="inverted"):
+    with pytest.raises(ValueError, match="anatomy_to_overlay"):
         spatial_registration(anatomy, overlay, np.zeros((4, 4)))
     del overlay[0].FrameOfReferenceUID
     with pytest.raises(ValueError, match="Frame of Reference"):
