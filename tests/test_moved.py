@@ -126,24 +126,24 @@ def test_what_never_was_is_told_as_ever():
         import fusion_nets.nonsense  # noqa: F401
 
 
-def of_first_version(folder, name="inference.json"):
-    """A bundle's configuration as it was in 0.1, in the names."""
-    text = (BUNDLES / "smfusion/configs" / name).read_text(encoding="utf-8")
-    for room in ("datalists", "files"):
-        text = text.replace(f"$import fusion_nets.{room} as {room}", "$import fusion_nets.clinical as clinical")
-        text = text.replace(f"{room}.", "clinical.")
+def of_first_version(folder):
+    """A bundle's configuration with the names, and the way to pairs and weights, of 0.1."""
+    config = json.loads((BUNDLES / "smfusion/configs/inference.json").read_text(encoding="utf-8"))
+    config["imports"] = ["$import fusion_nets.clinical as clinical"]
+    config["pairs"] = "$clinical.load_pairs(@datalist, @anatomy, @overlay)"
+    config["made_by"]["weights_sha256"] = "$clinical.file_sha256(@weights)"
     (folder / "configs").mkdir(exist_ok=True)
-    config = folder / "configs" / name
-    config.write_text(text.replace("DescriptionSaver", "ReportSaver"), encoding="utf-8")
-    assert json.loads(config.read_text(encoding="utf-8"))
-    return config
+    path = folder / "configs" / "inference.json"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return path
 
 
 def test_a_configuration_says_what_to_do(tmp_path):
     parser = ConfigParser(ConfigParser.load_config_file(str(of_first_version(tmp_path))))
     parser["anatomy"] = parser["overlay"] = "image.nii"
-    with pytest.raises(ModuleNotFoundError, match=r"clinical\.load_pairs: a name of fusion-nets 0\.1, now"):
+    with pytest.raises(RuntimeError) as told:
         parser.get_parsed_content("pairs")
+    assert "fusion_nets.clinical.load_pairs: a name of fusion-nets 0.1, now" in str(told.value.__cause__)
 
 
 def test_fusing_by_an_old_bundle_says_what_to_do(tmp_path):

@@ -20,7 +20,7 @@ class Appearance:
 
     Args:
         linear: (H, W), in parts of the display range, without noise; not bounded.
-        display: what makes an image in [0, 1] of it, with noise, the same at every call, pixel by pixel.
+        display: what makes an image in [0, 1] of it, with noise, the same at every call, pixel by pixel or nearly so.
         sigma: of the blur that lesions undergo, in pixels.
         sequence: what it is called, such as "T2" or "FDG".
     """
@@ -71,12 +71,12 @@ def mri(rng: np.random.Generator, scene: Scene) -> Appearance:
     image = blur(image, sigma)
     if rng.random() < 0.25:
         image = _band_limited(rng, image)
-    if rng.random() < 0.3:  # the scanner's own filter
+    if rng.random() < 0.4:  # the scanner's own filter
         image = image + u(0.3, 1.2) * (image - blur(image, u(0.7, 1.3)))
     image = np.maximum(image, 0)
     foreground = image > 0.03
     top = np.quantile(image[foreground], 0.985) if foreground.any() else 1.0
-    scale = (u(0.6, 1.15) if rng.random() < 0.8 else u(1.15, 1.7)) / (top + 1e-3)
+    scale = (u(0.6, 1.15) if rng.random() < 0.75 else u(1.15, 1.7)) / (top + 1e-3)
     amount = (u(0.003, 0.015) if rng.random() < 0.5 else u(0.015, 0.05)) / scale
     first = noise(rng, size, u(0.2, 0.7)) * amount
     second = noise(rng, size, u(0.2, 0.7)) * amount
@@ -234,8 +234,15 @@ def emission(rng: np.random.Generator, scene: Scene, modality: str) -> Appearanc
     levels_map = luminance_map(rng)
     grit = noise(rng, size) * u(0.002, 0.01) * (image > 0.05) if rng.random() < 0.25 else 0.0
 
+    step = u(1.4, 2.6) if rng.random() < 0.4 else 1.0  # pixels of the scanner's own grid, repeated
+
     def display(linear: np.ndarray) -> np.ndarray:
         shown = np.clip(linear + grain - subtract, 0, 1) ** gamma
-        return np.clip(np.interp(shown * 255, np.arange(256), levels_map).astype(np.float32) + grit, 0, 1)
+        shown = np.interp(shown * 255, np.arange(256), levels_map).astype(np.float32) + grit
+        if step > 1:
+            rows, columns = ((np.arange(n) / step).astype(int) * step + step / 2 for n in size)
+            nearest = (axis.astype(int).clip(max=n - 1) for axis, n in zip((rows, columns), size, strict=True))
+            shown = shown[np.ix_(*nearest)]
+        return np.clip(shown, 0, 1)
 
     return Appearance(image, display, sigma, tracer)

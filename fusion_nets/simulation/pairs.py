@@ -10,9 +10,9 @@ import numpy as np
 from scipy import ndimage
 
 from .appearances import Appearance, ct, emission, mri
-from .lesions import KINDS, Lesion, PlannedLesion, plan_lesions
 from .places import side_and_place
 from .scenes import Scene, head_scene, shapes_scene
+from .simulated_lesions import KINDS, Lesion, PlannedLesion, plan_lesions
 
 __all__ = ["MODALITIES", "PAIRS", "SimulatedPair", "simulate_pair"]
 

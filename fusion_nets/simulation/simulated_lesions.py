@@ -131,7 +131,7 @@ def plan_lesions(
         size *= max(radius, 0.9 if signs[1] == 0 else 0.7 * sigmas[1], 0.9) / radius
         radius = size / 2 / scene.spacing
         shape = _shape(rng, kind, radius)
-        reach = int(np.ceil(shape.reach + 3 * max(s for s, sign in zip(sigmas, signs, strict=True) if sign) + 2))
+        reach = int(np.ceil(shape.reach + 3 * max(s for s, sign in zip(sigmas, signs, strict=True) if sign) + 4))
         where = (both if rng.random() < 0.8 else loose) & free
         if kind != "blob" or rng.random() < 0.7:
             where = where & (scene.brain > 0.5)
