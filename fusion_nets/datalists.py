@@ -145,7 +145,7 @@ def balanced_weights(
 
 _TEXT_KEYS = ("anatomy_text", "overlay_text")
 _PAIR_KEYS = {
-    *("anatomy", "overlay", "name", "pair", "anatomy_modality", "overlay_modality"),
+    *("anatomy", "overlay", "name", "pair", "subject", "anatomy_modality", "overlay_modality"),
     *("anatomy_series_uid", "overlay_series_uid", *_TEXT_KEYS),
 }
 
@@ -159,7 +159,7 @@ def load_pairs(
     """The pairs a user asks for: a datalist, or a single pair.
 
     Args:
-        datalist: a JSON file, or what is in one: a list of {"anatomy", "overlay", "name"?, "pair"?,
+        datalist: a JSON file, or what is in one: a list of {"anatomy", "overlay", "name"?, "pair"?, "subject"?,
             "anatomy_modality"?, "overlay_modality"?, "anatomy_series_uid"?, "overlay_series_uid"?, "anatomy_text"?,
             "overlay_text"?}, or an object that has this list under "pairs", as ``fusion-nets describe`` writes it.
             Modalities are DICOM codes ("MR", "CT", "PT", "NM"), and pick among several series in a folder, as a series

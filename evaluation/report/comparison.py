@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from evaluation.report.subjects import Interval, bootstrap_interval, subject_means, wilcoxon_of_subjects
+
 __all__ = ["Comparison", "Failure", "PairedTest", "Score", "Summary", "holm"]
 
 
@@ -21,6 +23,7 @@ class Score(NamedTuple):
         values: by metric; NaN where an image has no value.
         group: what the case belongs to, such as "PET-MRI"; "" for nothing.
         slices: number of slices with content that the values are means of.
+        subject: whose case it is; "" for a case of its own.
     """
 
     case: str
@@ -28,6 +31,7 @@ class Score(NamedTuple):
     values: Mapping[str, float]
     group: str = ""
     slices: int = 1
+    subject: str = ""
 
 
 class Failure(NamedTuple):
@@ -39,28 +43,40 @@ class Failure(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """Mean and sample standard deviation of `n` values; NaN for a mean of none, or the deviation of one."""
+    """Values of a method in a metric.
+
+    Attributes:
+        n: how many.
+        mean: NaN of none.
+        deviation: sample standard deviation over cases; NaN of one.
+        subjects: whose they are, how many.
+        interval: of the mean, 95 %, by bootstrap over the subjects; NaN for fewer than two.
+    """
 
     n: int
     mean: float
     deviation: float
+    subjects: int
+    interval: Interval
 
 
 class PairedTest(NamedTuple):
-    """Wilcoxon's signed-rank test of a method against the baseline, over the cases that both have.
+    """Wilcoxon's signed-rank test of a method against the baseline, over the subjects of the cases that both have.
 
     Attributes:
         method: the one that is held against the baseline.
         metric: in which of its values.
         n: cases that both have.
-        difference: median of the method's value less the baseline's.
-        p: two-sided; 1 where no case differs.
+        subjects: whose they are, how many; each counts once, by its mean.
+        difference: median over the subjects of the method's value less the baseline's.
+        p: two-sided; 1 where no subject differs.
         p_holm: the same, corrected for all tests of the comparison.
     """
 
     method: str
     metric: str
     n: int
+    subjects: int
     difference: float
     p: float
     p_holm: float
@@ -78,13 +94,17 @@ class Comparison:
 
     Raises:
         ValueError: if there is no score or no metric, a score's method or metrics are not those of the comparison, or
-            a case comes twice for one method.
+            a case comes twice for one method, or is of two subjects.
     """
 
     methods: Sequence[str]
     metrics: Mapping[str, bool]
     scores: Sequence[Score]
     failures: Sequence[Failure] = field(default=())
+    subject_of: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _summaries: dict[tuple[str, str, str | None], Summary] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if not self.scores or not self.metrics:
@@ -101,6 +121,11 @@ class Comparison:
             if (score.case, score.method) in seen:
                 raise ValueError(f"{score.case}: {score.method!r} has two scores; one is accepted")
             seen.add((score.case, score.method))
+            if self.subject_of.setdefault(score.case, score.subject or score.case) != (score.subject or score.case):
+                raise ValueError(
+                    f"{score.case}: is of {self.subject_of[score.case]!r} and of {score.subject!r}; one "
+                    "subject is accepted"
+                )
 
     @property
     def baseline(self) -> str:
@@ -119,6 +144,11 @@ class Comparison:
         return groups if len(groups) > 1 else []
 
     @property
+    def subjects(self) -> list[str]:
+        """Whose the cases are, in their order."""
+        return list(dict.fromkeys(self.subject_of[case] for case in self.cases))
+
+    @property
     def complete(self) -> bool:
         """Whether every method has every case, so that means are over the same ones."""
         return len(self.scores) == len(self.cases) * len(self.methods)
@@ -133,9 +163,15 @@ class Comparison:
 
     def summary(self, method: str, metric: str, group: str | None = None) -> Summary:
         """Mean and spread of a method in a metric, over one group or all cases (None)."""
-        values = np.array(list(self.values(method, metric, group).values()))
-        mean = float(values.mean()) if len(values) else float("nan")
-        return Summary(len(values), mean, float(values.std(ddof=1)) if len(values) > 1 else float("nan"))
+        asked = (method, metric, group)
+        if asked not in self._summaries:
+            by_case = self.values(*asked)
+            values, subjects = np.array(list(by_case.values())), [self.subject_of[case] for case in by_case]
+            mean = float(values.mean()) if len(values) else float("nan")
+            deviation = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+            interval = bootstrap_interval(values, subjects)
+            self._summaries[asked] = Summary(len(values), mean, deviation, len(set(subjects)), interval)
+        return self._summaries[asked]
 
     def best(self, metric: str, group: str | None = None) -> list[str]:
         """Methods with the best mean in a metric: none where fewer than two have one, several where they are equal."""
@@ -148,20 +184,22 @@ class Comparison:
 
     @cached_property
     def tests(self) -> list[PairedTest]:
-        """Every other method against the baseline in every metric that both have.
+        """Every other method against the baseline in every metric that both have, see `wilcoxon_of_subjects`.
 
-        F. Wilcoxon, Individual comparisons by ranking methods, Biometrics Bulletin 1 (1945): cases without a difference
-        are left out; exact for 50 cases or fewer without ties, else by the normal approximation. S. Holm, A simple
-        sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6 (1979), over all of them.
+        Corrected by S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of
+        Statistics 6 (1979), over all of them.
         """
         tests = []
         for method in self.methods[1:]:
             for metric in self.metrics:
                 ours, theirs = self.values(method, metric), self.values(self.baseline, metric)
-                differences = np.array([value - theirs[case] for case, value in ours.items() if case in theirs])
-                if len(differences):
-                    difference = float(np.median(differences))
-                    tests.append(PairedTest(method, metric, len(differences), difference, _wilcoxon(differences), 1.0))
+                differences = {case: value - theirs[case] for case, value in ours.items() if case in theirs}
+                if differences:
+                    given = list(differences.values()), [self.subject_of[case] for case in differences]
+                    means = subject_means(*given)
+                    p = wilcoxon_of_subjects(*given)
+                    difference = float(np.median(means))
+                    tests.append(PairedTest(method, metric, len(differences), len(means), difference, p, 1.0))
         corrected = holm([test.p for test in tests])
         return [test._replace(p_holm=p) for test, p in zip(tests, corrected, strict=True)]
 
@@ -173,11 +211,3 @@ def holm(p: Sequence[float]) -> list[float]:
     corrected = np.empty_like(values)
     corrected[order] = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)).clip(max=1)
     return [float(value) for value in corrected]
-
-
-def _wilcoxon(differences: np.ndarray) -> float:
-    from scipy.stats import wilcoxon
-
-    if not differences.any():
-        return 1.0
-    return float(wilcoxon(differences, zero_method="wilcox", method="auto").pvalue)

@@ -111,8 +111,8 @@ def _lead(comparison: Comparison) -> str:
 
 
 def _facts(comparison: Comparison) -> str:
-    facts: list[tuple[str, object]] = [("Pairs", len(comparison.cases)), ("Methods", len(comparison.methods))]
-    facts += [("Metrics", len(comparison.metrics))]
+    facts: list[tuple[str, object]] = [("Pairs", len(comparison.cases)), ("Subjects", len(comparison.subjects))]
+    facts += [("Methods", len(comparison.methods)), ("Metrics", len(comparison.metrics))]
     if len(comparison.methods) > 1:
         facts += [("Held against", comparison.baseline)]
     if comparison.failures:
@@ -152,10 +152,11 @@ class _Tables:
     def summaries(self) -> str:
         tables = []
         for group in (None, *self.comparison.groups):
-            columns = [_column("Method"), _column("n", first="descending"), *self._metric_columns()]
+            counts = [_column(name, first="descending") for name in ("n", "Subjects")]
+            columns = [_column("Method"), *counts, *self._metric_columns()]
             rows = [self._means(method, group) for method in self.comparison.methods]
             title = "All pairs" if group is None else group or "Others"
-            caption = "Mean, and below it the standard deviation; the best mean in bold."
+            caption = "Mean, and below it its 95 % interval by bootstrap over the subjects; the best mean in bold."
             tables.append(self._table(title, caption if group is None else "", columns, rows))
         warning = ""
         if not self.comparison.complete:
@@ -166,16 +167,17 @@ class _Tables:
         return f"<section>\n<h2>Summary</h2>\n{warning}{''.join(tables)}</section>"
 
     def _means(self, method: str, group: str | None) -> list[str]:
-        cells, most = [], 0
-        for metric in self.comparison.metrics:
-            n, mean, deviation = self.comparison.summary(method, metric, group)
-            most = max(most, n)
+        cells = []
+        summaries = {metric: self.comparison.summary(method, metric, group) for metric in self.comparison.metrics}
+        for metric, (_, mean, _, _, interval) in summaries.items():
             shown = _number(mean, self.decimals[metric])
             if method in self.comparison.best(metric, group):
                 shown = f"<strong>{shown}</strong>"
-            spread = "" if math.isnan(deviation) else f"<small>{_number(deviation, self.decimals[metric])}</small>"
-            cells.append(_cell(mean, shown + spread))
-        return [_head(method), _cell(most, str(most)), *cells]
+            if not math.isnan(interval.low):
+                shown += "<small>{} to<br>{}</small>".format(*(_number(end, self.decimals[metric]) for end in interval))
+            cells.append(_cell(mean, shown))
+        counts = max((summary.n, summary.subjects) for summary in summaries.values())
+        return [_head(method), *(_cell(count, str(count)) for count in counts), *cells]
 
     def tests(self) -> str:
         tests = self.comparison.tests
@@ -189,11 +191,17 @@ class _Tables:
         ]
         baseline = self.comparison.baseline
         caption = (
-            "Median of the paired differences, and below it the p of Wilcoxon's signed-rank test (two-sided), "
-            f"corrected by Holm for all {len(tests)} tests. ▲ better and ▼ worse than {baseline} with p < 0.05."
+            "Median of the subjects' mean paired differences, and below it the p of Wilcoxon's signed-rank test "
+            f"(two-sided) over {self._counted(tests)}, corrected by Holm for all {len(tests)} tests. ▲ better and ▼ "
+            f"worse than {baseline} with p < 0.05."
         )
         title = f"Against {baseline}"
         return f"<section>\n<h2>Paired differences</h2>\n{self._table(title, caption, columns, rows)}</section>"
+
+    @staticmethod
+    def _counted(tests: Sequence[PairedTest]) -> str:
+        fewest, most = (pick(test.subjects for test in tests) for pick in (min, max))
+        return f"{most} subjects" if fewest == most else f"{fewest} to {most} subjects"
 
     def _test(self, test: PairedTest | None) -> str:
         if test is None:
@@ -210,11 +218,14 @@ class _Tables:
     def cases(self) -> str:
         comparison = self.comparison
         grouped, sliced = comparison.groups, any(score.slices > 1 for score in comparison.scores)
-        columns = [_column("Case"), *([_column("Pair")] if grouped else []), _column("Method")]
+        owned = len(comparison.subjects) < len(comparison.cases)
+        columns = [_column("Case"), *([_column("Subject")] if owned else []), *([_column("Pair")] if grouped else [])]
+        columns += [_column("Method")]
         columns += [*([_column("Slices", first="descending")] if sliced else []), *self._metric_columns()]
         rows = []
         for score in comparison.scores:
-            cells = [_head(score.case), *([_text(score.group)] if grouped else []), _text(score.method)]
+            cells = [_head(score.case), *([_text(comparison.subject_of[score.case])] if owned else [])]
+            cells += [*([_text(score.group)] if grouped else []), _text(score.method)]
             cells += [_cell(score.slices, str(score.slices))] if sliced else []
             for metric in comparison.metrics:
                 value = score.values[metric]

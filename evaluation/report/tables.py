@@ -16,24 +16,26 @@ _ALL = "All pairs"
 
 
 def cases_csv(comparison: Comparison) -> str:
-    """A row for each case and method: case, pair, method, slices, and every metric in full precision."""
+    """A row for each case and method: case, subject, pair, method, slices, and every metric in full precision."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["case", "pair", "method", "slices", *comparison.metrics])
+    rows.writerow(["case", "subject", "pair", "method", "slices", *comparison.metrics])
     for score in comparison.scores:
         values = (score.values[metric] for metric in comparison.metrics)
         told = ["" if math.isnan(value) else repr(float(value)) for value in values]
-        rows.writerow([score.case, score.group, score.method, score.slices, *told])
+        subject = comparison.subject_of[score.case]
+        rows.writerow([score.case, subject, score.group, score.method, score.slices, *told])
     return text.getvalue()
 
 
 def summary_json(comparison: Comparison) -> str:
-    """Means, deviations, tests and failures; what has no value is null."""
+    """Means, deviations, 95 % intervals over subjects, tests and failures; what has no value is null."""
     groups = {group: _means(comparison, group) for group in comparison.groups}
     content = {
         "baseline": comparison.baseline,
         "methods": list(comparison.methods),
         "cases": len(comparison.cases),
+        "subjects": len(comparison.subjects),
         "metrics": {
             metric: {"better": "higher" if higher else "lower"} for metric, higher in comparison.metrics.items()
         },
@@ -47,8 +49,10 @@ def summary_json(comparison: Comparison) -> str:
 
 def _means(comparison: Comparison, group: str | None) -> dict[str, Any]:
     def told(method: str, metric: str) -> dict[str, Any]:
-        n, mean, deviation = comparison.summary(method, metric, group)
-        return {"n": n, "mean": _number(mean), "sd": _number(deviation)}
+        n, mean, deviation, subjects, interval = comparison.summary(method, metric, group)
+        low, high = map(_number, interval)
+        of_mean = {"mean": _number(mean), "sd": _number(deviation), "low": low, "high": high}
+        return {"n": n, "subjects": subjects, **of_mean}
 
     return {method: {metric: told(method, metric) for metric in comparison.metrics} for method in comparison.methods}
 
@@ -58,25 +62,41 @@ def _number(value: Any) -> Any:
 
 
 def summary_markdown(comparison: Comparison) -> str:
-    """Mean ± standard deviation of every method, the best mean in bold, over all pairs and in each group; the tests."""
+    """Means, deviations and intervals of every method over all pairs and in each group, the best in bold; the tests."""
     arrows = [f"{metric} {'↑' if higher else '↓'}" for metric, higher in comparison.metrics.items()]
     parts = ["# Comparison of fusion methods"]
     for group in (None, *comparison.groups):
-        rows = [["", "n", *arrows]]
+        rows = [["", "n", "subjects", *arrows]]
         for method in comparison.methods:
-            count = max(comparison.summary(method, metric, group).n for metric in comparison.metrics)
+            most = max((comparison.summary(method, metric, group) for metric in comparison.metrics), key=lambda s: s.n)
             cells = (_cell(comparison, method, metric, group) for metric in comparison.metrics)
-            rows.append([_escaped(method), str(count), *cells])
+            rows.append([_escaped(method), str(most.n), str(most.subjects), *cells])
         title = _ALL if group is None else _escaped(group or "Others")
         parts.append(f"## {title}\n\n{_table(rows)}")
-    parts.append("Mean ± standard deviation over the pairs; the best mean in bold; ↑ higher is better, ↓ lower.")
+    parts.append(
+        "Mean ± standard deviation over the pairs, and the 95 % interval of the mean by bootstrap over the subjects; "
+        "the best mean in bold; ↑ higher is better, ↓ lower."
+    )
     if comparison.tests:
-        rows = [[f"against {_escaped(comparison.baseline)}", "metric", "n", "median difference", "p", "p (Holm)"]]
-        for method, metric, n, difference, p, p_holm in comparison.tests:
+        rows = [
+            [
+                f"against {_escaped(comparison.baseline)}",
+                "metric",
+                "n",
+                "subjects",
+                "median difference",
+                "p",
+                "p (Holm)",
+            ]
+        ]
+        for method, metric, n, subjects, difference, p, p_holm in comparison.tests:
             values = (f"{value:.2g}" for value in (p, p_holm))
-            rows.append([_escaped(method), metric, str(n), f"{difference:+.4f}", *values])
+            rows.append([_escaped(method), metric, str(n), str(subjects), f"{difference:+.4f}", *values])
         parts.append(f"## Paired differences\n\n{_table(rows)}")
-        parts.append("Two-sided Wilcoxon signed-rank test over the pairs that both methods have, Holm's correction.")
+        parts.append(
+            "Two-sided Wilcoxon signed-rank test over the subjects of the pairs that both methods have, each subject "
+            "by its mean difference; Holm's correction."
+        )
     if comparison.failures:
         rows = [
             ["not measured", "method", "reason"],
@@ -87,11 +107,12 @@ def summary_markdown(comparison: Comparison) -> str:
 
 
 def _cell(comparison: Comparison, method: str, metric: str, group: str | None) -> str:
-    n, mean, deviation = comparison.summary(method, metric, group)
+    n, mean, deviation, _, (low, high) = comparison.summary(method, metric, group)
     if not n:
         return "\u2013"
     shown = f"**{mean:.4f}**" if method in comparison.best(metric, group) else f"{mean:.4f}"
-    return shown if math.isnan(deviation) else f"{shown} ± {deviation:.4f}"
+    shown += "" if math.isnan(deviation) else f" ± {deviation:.4f}"
+    return shown if math.isnan(low) else f"{shown} ({low:.4f} to {high:.4f})"
 
 
 def _table(rows: list[list[str]]) -> str:

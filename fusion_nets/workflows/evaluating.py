@@ -116,7 +116,8 @@ def evaluate_methods(
                 except ImageError as error:
                     failures.append(_failed(pair, method, error, study.methods[method]))
                 else:
-                    scores.append(report.Score(pair["name"], method, values, pair.get("pair", ""), slices))
+                    whose = pair.get("pair", ""), slices, pair.get("subject", "")
+                    scores.append(report.Score(pair["name"], method, values, *whose))
                 bar.update()
     if not scores:
         raise ImageError(

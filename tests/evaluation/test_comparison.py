@@ -1,9 +1,10 @@
 import math
+import statistics
 
 import pytest
 from scipy.stats import wilcoxon
 
-from evaluation.report import Comparison, PairedTest, Score, Summary, holm
+from evaluation.report import Comparison, PairedTest, Score, Summary, bootstrap_interval, holm
 
 METRICS = {"Qabf": True, "MSE": False}
 
@@ -21,15 +22,19 @@ def test_summary_is_mean_and_sample_deviation_by_group():
     groups = ["CT-MRI", "CT-MRI", "PET-MRI", "PET-MRI"]
     comparison = Comparison(["A"], METRICS, scores("A", [1, 2, 3, 6], groups=groups))
     assert comparison.groups == ["CT-MRI", "PET-MRI"]
-    assert comparison.summary("A", "Qabf") == Summary(4, 3.0, pytest.approx(math.sqrt(14 / 3)))
-    assert comparison.summary("A", "Qabf", "PET-MRI") == Summary(2, 4.5, pytest.approx(math.sqrt(4.5)))
+    interval = bootstrap_interval([1, 2, 3, 6], "abcd")
+    assert comparison.summary("A", "Qabf") == Summary(4, 3.0, pytest.approx(math.sqrt(14 / 3)), 4, interval)
+    interval = bootstrap_interval([3, 6], "ab")
+    assert comparison.summary("A", "Qabf", "PET-MRI") == Summary(2, 4.5, pytest.approx(math.sqrt(4.5)), 2, interval)
 
 
 def test_what_has_no_value_is_left_out():
     comparison = Comparison(["A"], METRICS, scores("A", [1.0, math.nan, math.inf], [math.nan] * 3))
-    n, mean, deviation = comparison.summary("A", "Qabf")
-    assert (n, mean) == (1, 1.0)
+    n, mean, deviation, subjects, (low, high) = comparison.summary("A", "Qabf")
+    assert (n, mean, subjects) == (1, 1.0, 1)
     assert math.isnan(deviation)
+    assert math.isnan(low)
+    assert math.isnan(high)
     assert math.isnan(comparison.summary("A", "MSE").mean)
 
 
@@ -49,7 +54,7 @@ def test_cases_are_paired_by_name_against_the_first_method():
     comparison = Comparison(["A", "B"], METRICS, [*reversed(missing), *scores("A", theirs)])
     qabf = comparison.tests[0]
     differences = [a - b for a, b in zip(ours[:-1], theirs[:-1], strict=True)]
-    assert qabf[:4] == PairedTest("B", "Qabf", 5, pytest.approx(0.1), 0, 0)[:4]
+    assert qabf[:5] == PairedTest("B", "Qabf", 5, 5, pytest.approx(0.1), 0, 0)[:5]
     assert qabf.p == pytest.approx(wilcoxon(differences).pvalue)
     assert qabf.p_holm == pytest.approx(2 * qabf.p)
     assert not comparison.complete
@@ -58,6 +63,31 @@ def test_cases_are_paired_by_name_against_the_first_method():
 def test_exact_p_of_six_cases_that_all_improve():
     comparison = Comparison(["A", "B"], METRICS, scores("A", [0.0] * 6) + scores("B", [1, 2, 3, 4, 5, 6.0]))
     assert comparison.tests[0].p == pytest.approx(2 / 2**6)
+
+
+def of_subjects(method, values, subjects):
+    return [score._replace(subject=subject) for score, subject in zip(scores(method, values), subjects, strict=True)]
+
+
+def test_slices_of_one_subject_are_no_cases_of_their_own():
+    """Ten slices of each of six subjects that all improve: p is that of six, not of sixty."""
+    whose = [f"s{i % 6}" for i in range(60)]
+    gains = [1 + i / 100 for i in range(60)]
+    both = of_subjects("A", [0.0] * 60, whose) + of_subjects("B", gains, whose)
+    comparison = Comparison(["A", "B"], METRICS, both)
+    assert comparison.subjects == [f"s{i}" for i in range(6)]
+    test = comparison.tests[0]
+    means = [statistics.mean(gains[i::6]) for i in range(6)]
+    assert (test.n, test.subjects, test.difference) == (60, 6, pytest.approx(statistics.median(means)))
+    assert test.p == pytest.approx(2 / 2**6)
+    assert comparison.summary("B", "Qabf").subjects == 6
+    alone = Comparison(["A", "B"], METRICS, [score._replace(subject="") for score in both])
+    assert alone.tests[0].p < 1e-9
+
+
+def test_a_case_is_of_one_subject():
+    with pytest.raises(ValueError, match="case0: is of 's1' and of 's2'"):
+        Comparison(["A", "B"], METRICS, of_subjects("A", [1], ["s1"]) + of_subjects("B", [1], ["s2"]))
 
 
 def test_equal_methods_do_not_differ():

@@ -7,11 +7,11 @@ import inspect
 import pytest
 
 import evaluation
-from evaluation import observers
+from evaluation import observers, report
 
 FUNCTIONS = {
     name: value
-    for package in (evaluation, observers)
+    for package in (evaluation, observers, report.subjects)
     for name in package.__all__
     if inspect.isfunction(value := getattr(package, name))
 }

@@ -48,6 +48,7 @@ def test_a_row_of_csv_for_each_case_and_method_in_full_precision(comparison):
     assert float(rows[0]["Qabf"]) == comparison.scores[0].values["Qabf"]
     assert rows[3]["Qabf"] == ""
     assert rows[0]["pair"] == "CT-MRI"
+    assert rows[0]["subject"] == rows[0]["case"]
 
 
 def test_json_tells_means_tests_and_failures(comparison):
@@ -62,17 +63,22 @@ def test_json_tells_means_tests_and_failures(comparison):
 
 def test_json_has_null_for_what_has_no_value():
     alone = Comparison(["A"], {"VIF": True}, [Score("c", "A", {"VIF": 0.5})])
-    assert json.loads(summary_json(alone))["all"]["A"]["VIF"] == {"n": 1, "mean": 0.5, "sd": None}
+    assert json.loads(summary_json(alone))["all"]["A"]["VIF"] == {
+        "n": 1,
+        "subjects": 1,
+        "mean": 0.5,
+        **dict.fromkeys(["sd", "low", "high"]),
+    }
 
 
 def test_markdown_has_the_best_in_bold_and_arrows(comparison):
     text = summary_markdown(comparison)
     assert "| Qabf ↑ | MSE ↓ |" in text
     row = next(line for line in text.splitlines() if line.startswith("| \\<img"))
-    n, mean, deviation = comparison.summary(HOSTILE, "Qabf")
-    assert f"| {n} | **{mean:.4f}** ± {deviation:.4f} |" in row
+    n, mean, deviation, subjects, (low, high) = comparison.summary(HOSTILE, "Qabf")
+    assert f"| {n} | {subjects} | **{mean:.4f}** ± {deviation:.4f} ({low:.4f} to {high:.4f}) |" in row
     columns = {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("| \\<img")}
-    assert columns == {5, 7}  # of the means, and of the tests: no name made cells of its own
+    assert columns == {6, 8}  # of the means, and of the tests: no name made cells of its own
 
 
 def test_zoom_is_where_methods_differ_most():
@@ -144,6 +150,27 @@ class Page(HTMLParser):
 
     def of(self, tag):
         return [attributes for name, attributes in self.elements if name == tag]
+
+
+def test_subjects_are_told_in_every_table(comparison):
+    """Three subjects with two cases of each pair."""
+    scores = [score._replace(subject=f"s{int(score.case[-1]) % 3}") for score in comparison.scores]
+    of_three = Comparison(comparison.methods, comparison.metrics, scores)
+    assert of_three.subjects == ["s0", "s1", "s2"]
+    rows = list(csv.DictReader(io.StringIO(cases_csv(of_three))))
+    assert [row["subject"] for row in rows] == [score.subject for score in scores]
+    told = json.loads(summary_json(of_three))
+    assert (told["cases"], told["subjects"]) == (12, 3)
+    qabf = told["groups"]["CT-MRI"][HOSTILE]["Qabf"]
+    assert (qabf["n"], qabf["subjects"]) == (6, 3)
+    assert qabf["low"] < qabf["mean"] < qabf["high"]
+    assert {test["subjects"] for test in told["tests"]} == {3}
+    assert "| n | subjects |" in summary_markdown(of_three)
+    html = report_html(of_three)
+    assert "<dt>Subjects</dt><dd>3</dd>" in html
+    assert "over 3 subjects" in html
+    assert f"<small>{told['all'][HOSTILE]['Qabf']['low']:.4f} to<br>" in html
+    assert html.count(">s1</td>") == 8
 
 
 @pytest.fixture(scope="module")

@@ -228,6 +228,6 @@ def test_what_is_no_transform(tmp_path):
     itk.transformwrite([flat], str(tmp_path / "flat.tfm"))
     whole = itk.AffineTransform[itk.D, 3].New()
     itk.transformwrite([whole, whole], str(tmp_path / "two.tfm"))
-    for name, reason in (("text", Reason.DAMAGED), ("flat", Reason.DAMAGED), ("two", Reason.KIND)):
-        with refused(reason, f"{name}.tfm", error=RegistrationError):
+    for name in ("text", "flat", "two"):
+        with refused(Reason.DAMAGED, f"{name}.tfm", error=RegistrationError):
             read_transform(tmp_path / f"{name}.tfm")

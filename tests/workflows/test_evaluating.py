@@ -65,6 +65,16 @@ def expected(fused, anatomy, overlay, names=FEW):
     return {name: value.item() for name, value in fusion_metrics(*levels, names=names, data_range=255.0).items()}
 
 
+def test_subjects_of_the_datalist_are_the_unit(study, tmp_path):
+    pairs, folders = study
+    pairs = [{**pair, "subject": subject} for pair, subject in zip(pairs, ("s1", "s1", "s2"), strict=True)]
+    evaluate_methods(pairs, folders, tmp_path / "out", metrics=FEW, progress=False)
+    assert [row["subject"] for row in rows_of(tmp_path / "out")] == ["s1"] * 4 + ["s2"] * 2
+    told = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (told["cases"], told["subjects"]) == (3, 2)
+    assert {(test["n"], test["subjects"]) for test in told["tests"]} == {(3, 2)}
+
+
 def test_every_file_is_written_and_the_scores_are_those_of_the_functions(study, tmp_path):
     pairs, folders = study
     out = tmp_path / "out"

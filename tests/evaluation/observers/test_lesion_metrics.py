@@ -1,4 +1,7 @@
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,6 +153,43 @@ def test_metrics_and_handlers_travel_to_other_processes(metric, study):
     pickle.loads(pickle.dumps(handler(output_transform=lesions_from_engine(), half=12)))
 
 
+def test_a_process_without_lesions_takes_part(study, tmp_path):
+    """The first of two processes has all lesions, the second none: both know the same area."""
+    pred, y = study
+    torch.save((pred, y), tmp_path / "study.pt")
+    program = tmp_path / "rank.py"
+    program.write_text("""
+import sys
+
+import torch
+import torch.distributed as dist
+
+from evaluation.observers import LostLesionsMetric, ObserverAreaMetric
+
+rank, folder = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+pred, y = torch.load(f"{folder}/study.pt")
+metrics = LostLesionsMetric(), ObserverAreaMetric()
+if rank == 0:
+    for metric in metrics:
+        metric(y_pred=pred, y=y)
+torch.save([metric.aggregate().item() for metric in metrics], f"{folder}/{rank}.pt")
+dist.destroy_process_group()
+""")
+    root = Path(observers.__file__).parents[2]
+    ranks = [
+        subprocess.Popen([sys.executable, program, str(rank), tmp_path], cwd=root, env={"PYTHONPATH": str(root)})
+        for rank in range(2)
+    ]
+    assert [rank.wait(120) for rank in ranks] == [0, 0]
+    alone = LostLesionsMetric(), ObserverAreaMetric()
+    for metric in alone:
+        metric(y_pred=pred, y=y)
+    expected = [metric.aggregate().item() for metric in alone]
+    for rank in range(2):
+        assert torch.load(tmp_path / f"{rank}.pt") == pytest.approx(expected, abs=1e-3)
+
+
 class Fuse(torch.nn.Module):
     """Fuses two pairs that come as four channels."""
 
@@ -166,7 +206,7 @@ def test_in_an_evaluator(study, decollate):
         "area": {"_target_": "evaluation.observers.ObserverArea", "save_details": False},
     }
     for target in targets.values():
-        target["output_transform"] = {"_target_": "evaluation.observers.insertion_from_engine"}
+        target["output_transform"] = {"_target_": "evaluation.observers.lesions_from_engine"}
     parser = ConfigParser(targets)
     engine = SupervisedEvaluator(
         device=torch.device("cpu"),
