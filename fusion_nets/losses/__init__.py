@@ -3,8 +3,9 @@
 from fusion_nets.moved import tell_moved
 
 from .image_losses import DMFNetLoss, FusionLoss, MetricLoss
+from .lesion_term import LesionLoss
 from .semantic import ContrastiveLoss, SemanticLoss, SMFusionLoss
 
-__all__ = ["ContrastiveLoss", "DMFNetLoss", "FusionLoss", "MetricLoss", "SMFusionLoss", "SemanticLoss"]
+__all__ = ["ContrastiveLoss", "DMFNetLoss", "FusionLoss", "LesionLoss", "MetricLoss", "SMFusionLoss", "SemanticLoss"]
 
 tell_moved(__name__)

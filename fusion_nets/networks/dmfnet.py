@@ -125,6 +125,7 @@ class DMFNet(nn.Module):
         image: torch.Tensor,
         noise: torch.Tensor | None = None,
         noise_level: torch.Tensor | None = None,
+        same_noise: bool = False,
     ) -> list[torch.Tensor]:
         """Features of both sources at every step, all passes of the frozen UNet in one batch.
 
@@ -132,6 +133,7 @@ class DMFNet(nn.Module):
             image: as for :meth:`forward`.
             noise: likewise.
             noise_level: likewise.
+            same_noise: in training mode, draw one noise for all of the batch.
 
         Returns:
             One (steps, 2, B, C, h, w) a level, finest first; h and w of the padded image.
@@ -144,7 +146,7 @@ class DMFNet(nn.Module):
             if self.noise_pixels > 0 and not self.training:
                 noise, noise_level = self._recall(image, noise, noise_level)
             else:
-                noise, noise_level = self._draw(image, noise, noise_level)
+                noise, noise_level = self._draw(image[:1] if same_noise else image, noise, noise_level)
         level = noise_level.to(image.dtype)[..., None, None]
         clean = image.transpose(0, 1) * 2 - 1
         noisy = level * clean + torch.sqrt(1 - level**2) * noise.to(image.dtype)

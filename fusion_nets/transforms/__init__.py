@@ -44,6 +44,7 @@ from .encoding import (
     RandMirrorDict,
     swap_sides,
 )
+from .inserted_lesions import RandInsertLesions, RandInsertLesionsD, RandInsertLesionsd, RandInsertLesionsDict
 from .loading import (
     CheckSources,
     CheckSourcesD,
@@ -116,6 +117,10 @@ __all__ = [
     "RandForgetTextD",
     "RandForgetTextDict",
     "RandForgetTextd",
+    "RandInsertLesions",
+    "RandInsertLesionsD",
+    "RandInsertLesionsDict",
+    "RandInsertLesionsd",
     "RandMirror",
     "RandMirrorD",
     "RandMirrorDict",

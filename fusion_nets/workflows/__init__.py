@@ -2,7 +2,16 @@
 
 from fusion_nets.moved import tell_moved
 
-from .batches import CriticBatch, DescribedBatch, FeatureReplay, NoisyBatch, PairBatch, own_text, sources_apart
+from .batches import (
+    CriticBatch,
+    DescribedBatch,
+    FeatureReplay,
+    LesionBatch,
+    NoisyBatch,
+    PairBatch,
+    own_text,
+    sources_apart,
+)
 from .captions import BestDescriber, CaptionBatch, GeneratingInferer, TextScore, warmup_cosine
 from .cases import CaseMetrics, CaseRecords
 from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint, load_weights
@@ -14,6 +23,7 @@ from .preservation import DescriptionPreservation, DescriptionSaver, PairDescrip
 from .processes import is_first_process, join_process_group, leave_process_group, own_device
 from .simulating import write_simulated_set
 from .slicing import slice_pairs
+from .training_sets import drawn_pairs, training_pairs
 
 __all__ = [
     "BestCheckpoint",
@@ -28,6 +38,7 @@ __all__ = [
     "EpochSeed",
     "FeatureReplay",
     "GeneratingInferer",
+    "LesionBatch",
     "NoisyBatch",
     "PairBatch",
     "PairDescriptions",
@@ -36,6 +47,7 @@ __all__ = [
     "SlicewiseInferer",
     "TextScore",
     "describe_pairs",
+    "drawn_pairs",
     "evaluate_methods",
     "find_bundle",
     "fuse_pair",
@@ -48,6 +60,7 @@ __all__ = [
     "own_text",
     "slice_pairs",
     "sources_apart",
+    "training_pairs",
     "warmup_cosine",
     "write_simulated_set",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ __all__ = [
     "CriticBatch",
     "DescribedBatch",
     "FeatureReplay",
+    "LesionBatch",
     "NoisyBatch",
     "PairBatch",
     "own_text",
@@ -36,12 +38,41 @@ def sources_apart(batch: Sequence[Mapping[str, torch.Tensor]]) -> tuple[list[tor
     return [pair["image"][:1] for pair in batch], [pair["image"][1:] for pair in batch]
 
 
+class LesionBatch(PrepareBatch):
+    """Prepare pairs for :class:`fusion_nets.losses.LesionLoss`: each is fused without and with its lesions.
+
+    From "image" (B, 2, H, W) and, where there are lesions, "lesion_image" (B, 2, H, W) and "lesion_map" (B, 1, H, W):
+    the images and behind them the first of them with lesions, {"image", "lesion_map"}.
+
+    Args:
+        share: of the pairs, how many are fused with lesions, too.
+    """
+
+    def __init__(self, share: float = 1.0) -> None:
+        if not 0 < share <= 1:
+            raise ValueError(f"share must be above 0 and at most 1, got {share}")
+        self.share = share
+
+    def __call__(self, batchdata, device=None, non_blocking=False, **kwargs):  # type: ignore[no-untyped-def]
+        """Prepare a batch."""
+
+        def here(key: str) -> torch.Tensor:
+            return plain_tensor(batchdata[key]).to(device=device, non_blocking=non_blocking)
+
+        image = here("image").to(**kwargs)
+        if "lesion_image" not in batchdata:
+            return image, {"image": image}
+        count = math.ceil(self.share * len(image))
+        image = torch.cat([image, here("lesion_image")[:count].to(image)])
+        return image, {"image": image, "lesion_map": here("lesion_map")[:count]}
+
+
 class FeatureReplay(PrepareBatch):
     """Train on a pool of pairs whose UNet features are kept, a few of them renewed at every iteration.
 
     The frozen UNet takes most of an iteration's time, its features being the same however often they are fused. Each
     loaded pair enters the pool once; a batch is drawn from the pool, so that every pair is seen about
-    ``batch_size / loaded`` times with slightly different companions.
+    ``batch_size / loaded`` times with slightly different companions. A pair with lesions is noised as it is without.
 
     Args:
         network: the :class:`fusion_nets.networks.DMFNet` in training.
@@ -57,19 +88,29 @@ class FeatureReplay(PrepareBatch):
         self.batch_size = batch_size
         self.pool_size = pool_size
         self.amp = amp
-        self.pool: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
+        # a pair's versions (V, 2, H, W), their features, and the map of its lesions where there is one
+        self.pool: list[tuple[torch.Tensor, list[torch.Tensor], torch.Tensor | None]] = []
+        self.pairs = LesionBatch()
 
     def __call__(self, batchdata, device=None, non_blocking=False, **kwargs):  # type: ignore[no-untyped-def]
-        """Take the loaded pairs into the pool and draw a batch: (image, image, (), {"features": features})."""
-        images = batchdata["image"].as_tensor().to(device=device, non_blocking=non_blocking, **kwargs)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
-            features = self.network.encode(images)
-        self.pool += [(images[i], [level[:, :, i] for level in features]) for i in range(len(images))]
+        """Take the loaded pairs into the pool and draw a batch, as of LesionBatch, with {"features": features}."""
+        images, target = self.pairs(batchdata, device, non_blocking, **kwargs)
+        lesion_maps = target.get("lesion_map")
+        loaded = len(images) if lesion_maps is None else len(lesion_maps)
+        for i in range(loaded):
+            versions = images[i::loaded]
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
+                features = self.network.encode(versions, same_noise=True)
+            self.pool.append((versions, features, None if lesion_maps is None else lesion_maps[i]))
         del self.pool[: -self.pool_size]
         drawn = [self.pool[i] for i in torch.randperm(len(self.pool))[: self.batch_size].tolist()]
-        image = torch.stack([pair for pair, _ in drawn])
-        features = [torch.stack(level, dim=2) for level in zip(*(f for _, f in drawn), strict=True)]
-        return image, image, (), {"features": features}
+        # the plain versions of all, then those with lesions
+        image = torch.stack([versions for versions, _, _ in drawn], dim=1).flatten(0, 1)
+        features = [torch.stack(level, dim=3).flatten(2, 3) for level in zip(*(f for _, f, _ in drawn), strict=True)]
+        target = {"image": image}
+        if lesion_maps is not None:
+            target["lesion_map"] = torch.stack([lesion_map for _, _, lesion_map in drawn])
+        return image, target, (), {"features": features}
 
 
 class DescribedBatch(PrepareBatch):
@@ -122,8 +163,8 @@ def own_text(output: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
 class NoisyBatch(PrepareBatch):
     """Turn "image" in [0, 1] into (noisy, clean, (noise_level,), {}) in [-1, 1], for x0 prediction.
 
-    A step is drawn for every image, then the level between that step's bounds, then the noise (DM-FNet, section III-B;
-    WaveGrad, section 3.1).
+    The channels are images of their own: a pair (B, 2, H, W) gives (2 B, 1, H, W). A step is drawn for every image,
+    then the level between that step's bounds, then the noise (DM-FNet, section III-B; WaveGrad, section 3.1).
 
     Args:
         steps: length of the cosine schedule.
@@ -136,8 +177,9 @@ class NoisyBatch(PrepareBatch):
         self.seed = seed
 
     def __call__(self, batchdata, device=None, non_blocking=False, **kwargs):  # type: ignore[no-untyped-def]
-        """Prepare a batch: (B, 1, H, W)."""
-        clean = batchdata["image"].as_tensor().to(device=device, non_blocking=non_blocking, **kwargs) * 2 - 1
+        """Prepare a batch."""
+        clean = plain_tensor(batchdata["image"]).to(device=device, non_blocking=non_blocking, **kwargs)
+        clean = clean.flatten(0, 1)[:, None] * 2 - 1
         generator = None if self.seed is None else torch.Generator().manual_seed(self.seed)
         step = torch.randint(1, len(self.alpha_bar), [len(clean)], generator=generator)
         lower, upper = noise_level_range(self.alpha_bar, step)
@@ -145,3 +187,8 @@ class NoisyBatch(PrepareBatch):
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         g = level[:, None, None, None]
         return g * clean + torch.sqrt(1 - g**2) * noise, clean, (level,), {}
+
+
+def plain_tensor(images: torch.Tensor) -> torch.Tensor:
+    """Without metadata, which takes a row for each image and stacks none."""
+    return torch.as_tensor(images).as_subclass(torch.Tensor)

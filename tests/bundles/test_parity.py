@@ -45,23 +45,26 @@ MAY_DIFFER = {
         "optimizer#_target_",
         "optimizer#params",
         "validate#key_metric#quality",
+        # DM-FNet is trained on simulated pairs, SMFusion on a folder's pairs with texts
+        *("dataset_dir", "workers", "val_pairs", "learning_rate", "train#sampler", "train#dataloader#num_workers"),
+        *(f"{part}#{entry}" for part in ("train", "validate") for entry in ("datalist", "dataset")),
+        "train#augmentation#RandInsertLesionsd",
         # what each trains before
         *("unet_weights", "critic_weights", "critic", "first_stage#network", "first_stage#path", "first_stage#made_by"),
         # DM-FNet's features are kept in a pool
-        *("fresh_pairs", "pool_size", "train#sampler#num_samples", "train#dataloader#batch_size"),
+        *("fresh_pairs", "pool_size", "train#dataloader#batch_size"),
         "train#prepare_batch",
         # a text says left and right, above and below
         *(f"train#augmentation#{name}" for name in ("RandAxisFlipd", "RandRotate90d", "RandMirrord")),
         *TEXT_ENCODER,
         *("texts", "encoding", "train#forgetting"),
-        *("preprocessing#SelectItemsd#keys", "preprocessing#SelectItemsd#allow_missing_keys"),
+        "preprocessing#SelectItemsd#keys",
         *("inferer#slice_arguments", "train#dataloader#collate_fn", "validate#evaluator#prepare_batch#_target_"),
-        *(f"{part}#datalist#{key}" for part in ("train", "validate") for key in ("texts", "texts_required")),
         *(f"{part}#preprocessing#transforms" for part in ("train", "validate")),
     ],
     "published.json": [
         *NETWORK,
-        *("loss", "loss#fusion"),
+        *("loss", "loss#fusion", "loss#weight"),
         *("crop_size", "batch_size", "fresh_pairs", "pool_size", "learning_rate"),
         *("max_epochs", "epoch_iterations", "lr_scheduler"),
     ],

@@ -11,6 +11,7 @@ from fusion_nets.workflows import (
     CriticBatch,
     DescribedBatch,
     FeatureReplay,
+    LesionBatch,
     NoisyBatch,
     PairBatch,
     SlicewiseInferer,
@@ -75,22 +76,67 @@ def test_pair_batch_is_its_own_target():
     assert torch.equal(targets, image)
 
 
-def test_feature_replay_gives_every_pair_its_own_features():
+def pairs_with_lesions(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(count, 2, 64, 64, generator=generator)
+    lesion_map = torch.zeros(count, 1, 64, 64, dtype=torch.uint8)
+    lesion_map[:, :, 20:30, 20:30] = 1
+    return {"image": MetaTensor(image), "lesion_image": image + 0.1 * lesion_map, "lesion_map": lesion_map}
+
+
+def test_noisy_batch_takes_pairs_apart():
+    image = torch.rand(3, 2, 16, 16)
+    noisy, clean, (level,), _ = NoisyBatch()({"image": image})
+    assert noisy.shape == (6, 1, 16, 16)
+    assert len(level) == 6
+    torch.testing.assert_close(clean, torch.cat([pair[:, None] for pair in image]) * 2 - 1)
+
+
+def test_lesion_batch_has_pairs_without_and_with_lesions():
+    batch = pairs_with_lesions(3, 0)
+    image, target = LesionBatch(share=0.5)(batch)
+    assert torch.equal(image, torch.cat([batch["image"].as_tensor(), batch["lesion_image"][:2]]))
+    assert torch.equal(target["image"], image)
+    assert torch.equal(target["lesion_map"], batch["lesion_map"][:2])
+    image, target = LesionBatch()({"image": batch["image"]})
+    assert torch.equal(image, batch["image"].as_tensor())
+    assert list(target) == ["image"]
+
+
+@pytest.mark.parametrize("share", [0, 1.5, -1])
+def test_a_share_is_some_or_all(share):
+    with pytest.raises(ValueError, match="share"):
+        LesionBatch(share)
+
+
+@pytest.mark.parametrize("lesions", [False, True], ids=["plain", "lesions"])
+def test_feature_replay_gives_every_pair_its_own_features(lesions):
     network = DMFNet(width=8, norm_groups=4, head_width=4, seed=1).eval()  # the same noise at every call
     replay = FeatureReplay(network, batch_size=3, pool_size=4)
     torch.manual_seed(0)
-    loaded = [MetaTensor(torch.rand(2, 2, 64, 64)) for _ in range(4)]
+    loaded = [pairs_with_lesions(2, seed) for seed in range(4)]
     for batch in loaded:
-        image, target, _, arguments = replay({"image": batch})
-        assert torch.equal(image, target)
+        image, target, _, arguments = replay(batch if lesions else {"image": batch["image"]})
+        assert torch.equal(image, target["image"])
         for index in range(len(image)):
             expected = network.encode(image[index : index + 1])
             for level, wanted in zip(arguments["features"], expected, strict=True):
                 torch.testing.assert_close(level[:, :, index], wanted[:, :, 0], atol=1e-5, rtol=1e-4)
-    assert len(image) == 3
-    assert len(replay.pool) == 4
-    kept = torch.stack([pair for pair, _ in replay.pool])
-    assert torch.equal(kept, torch.cat([loaded[2], loaded[3]]).as_tensor())
+    assert len(image) == (6 if lesions else 3)
+    assert ("lesion_map" in target) == lesions
+    if lesions:
+        torch.testing.assert_close(image[3:] - image[:3], 0.1 * target["lesion_map"].expand(-1, 2, -1, -1))
+    kept = torch.stack([versions[0] for versions, _, _ in replay.pool])
+    assert torch.equal(kept, torch.cat([loaded[2]["image"], loaded[3]["image"]]).as_tensor())
+
+
+def test_a_pair_with_lesions_is_noised_as_it_is_without():
+    network = DMFNet(width=8, norm_groups=4, head_width=4).train()
+    batch = pairs_with_lesions(1, 0)
+    batch["lesion_image"] = batch["image"].as_tensor()
+    _, _, _, arguments = FeatureReplay(network, batch_size=1, pool_size=1)(batch)
+    for level in arguments["features"]:
+        torch.testing.assert_close(level[:, :, 0], level[:, :, 1], atol=1e-5, rtol=1e-4)
 
 
 def test_a_pool_smaller_than_a_batch_is_refused():

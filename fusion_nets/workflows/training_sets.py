@@ -1,0 +1,47 @@
+"""Pairs to train on: simulated ones, or those of a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from monai.data import CacheDataset
+from torch.utils.data import Dataset, RandomSampler, Sampler, WeightedRandomSampler
+
+from fusion_nets.datalists import aanlib_pairs, balanced_weights
+from fusion_nets.simulation import SimulatedPairs
+
+__all__ = ["drawn_pairs", "training_pairs"]
+
+
+def training_pairs(
+    dataset_dir: str | os.PathLike[str] | None,
+    section: str,
+    transform: Callable[[Any], Any],
+    simulated: Mapping[str, Any],
+) -> Dataset:
+    """The pairs of one section of a folder; without a folder, simulated pairs.
+
+    Args:
+        dataset_dir: a folder that :func:`fusion_nets.datalists.aanlib_pairs` reads, or None.
+        section: "train" or "val", of the folder.
+        transform: loads and prepares a pair of the folder; simulated pairs come prepared.
+        simulated: arguments of :class:`fusion_nets.simulation.SimulatedPairs`.
+    """
+    if dataset_dir is None:
+        return SimulatedPairs(**simulated)
+    return CacheDataset(aanlib_pairs(dataset_dir, section), transform)
+
+
+def drawn_pairs(dataset: Dataset, count: int, emphasis: Mapping[str, float] | None = None) -> Sampler[int]:
+    """Draw so many pairs an epoch, by torch's global generator: of a folder every kind of pair equally often.
+
+    Args:
+        dataset: of :func:`training_pairs`.
+        count: how many are drawn.
+        emphasis: how many times as often as the others a kind of pair of a folder is drawn, such as {"CT-MRI": 2}.
+    """
+    if isinstance(dataset, CacheDataset):
+        return WeightedRandomSampler(balanced_weights(dataset.data, emphasis=emphasis), count)
+    return RandomSampler(dataset, replacement=True, num_samples=count)  # type: ignore[arg-type]
