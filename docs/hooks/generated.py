@@ -35,8 +35,8 @@ MEANINGS = {
     "critic_weights": "what `train_critic.json` wrote",
     "crop_size": "side of the squares that are cut out of a slice, in pixels; smaller slices are padded with black",
     "datalist": "JSON list of pairs, see [datalists](../concepts.md#datalists); paths start from its folder",
-    "dataset_dir": "folder of slices, as `fusion-nets slices` makes it; `inference.json` looks at it only under "
-    "`evaluate.json`",
+    "dataset_dir": "folder of slices, as `fusion-nets slices` makes it; without one DM-FNet trains on simulated pairs; "
+    "`inference.json` looks at it only under `evaluate.json`",
     "deidentify": "write DICOM by the basic profile of PS3.15, without what tells the patient",
     "describe": "put the sources that have no text into words first",
     "describe_per": "`series` for one text an image, `slice` for one text a slice",
@@ -82,6 +82,7 @@ MEANINGS = {
     "val_interval": "epochs between validations",
     "warmup_iterations": "steps over which the learning rate rises",
     "weight_decay": "of AdamW",
+    "val_pairs": "simulated pairs to validate on, where there is no `dataset_dir`",
     "weights": "the network's weights; training writes the best here, of a describer a checkpoint folder",
     "workers": "processes beside the one that trains, which load and change images",
 }

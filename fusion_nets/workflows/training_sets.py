@@ -16,7 +16,7 @@ __all__ = ["drawn_pairs", "training_pairs"]
 
 
 def training_pairs(
-    dataset_dir: str | os.PathLike[str] | None,
+    data: str | os.PathLike[str] | None,
     section: str,
     transform: Callable[[Any], Any],
     simulated: Mapping[str, Any],
@@ -24,14 +24,14 @@ def training_pairs(
     """The pairs of one section of a folder; without a folder, simulated pairs.
 
     Args:
-        dataset_dir: a folder that :func:`fusion_nets.datalists.aanlib_pairs` reads, or None.
+        data: a folder that :func:`fusion_nets.datalists.aanlib_pairs` reads, or None.
         section: "train" or "val", of the folder.
         transform: loads and prepares a pair of the folder; simulated pairs come prepared.
         simulated: arguments of :class:`fusion_nets.simulation.SimulatedPairs`.
     """
-    if dataset_dir is None:
+    if data is None:
         return SimulatedPairs(**simulated)
-    return CacheDataset(aanlib_pairs(dataset_dir, section), transform)
+    return CacheDataset(aanlib_pairs(data, section), transform)
 
 
 def drawn_pairs(dataset: Dataset, count: int, emphasis: Mapping[str, float] | None = None) -> Sampler[int]:

@@ -1,0 +1,43 @@
+import torch
+from monai.data import CacheDataset
+
+from fusion_nets.simulation import SimulatedPairs
+from fusion_nets.workflows import drawn_pairs, training_pairs
+
+
+def read(entry):
+    return entry["name"]
+
+
+def test_without_a_folder_pairs_are_simulated():
+    pairs = training_pairs(None, "train", read, {"seed": 3, "length": 5, "size": 32})
+    assert isinstance(pairs, SimulatedPairs)
+    assert (len(pairs), pairs.seed, pairs.size) == (5, 3, 32)
+
+
+def test_pairs_of_a_folder_go_through_the_transform(dataset_dir):
+    train, val = (training_pairs(dataset_dir, section, read, {}) for section in ("train", "val"))
+    assert isinstance(train, CacheDataset)
+    names = {train[i] for i in range(len(train))}
+    assert names
+    assert not names & {val[i] for i in range(len(val))}
+
+
+def test_pairs_are_drawn_by_the_seed_and_so_many():
+    pairs = training_pairs(None, "train", read, {"length": 1000})
+    torch.manual_seed(1)
+    first, second = list(drawn_pairs(pairs, 40)), list(drawn_pairs(pairs, 40))
+    torch.manual_seed(1)
+    assert list(drawn_pairs(pairs, 40)) == first != second
+    assert len(first) == 40
+    assert all(0 <= number < 1000 for number in first)
+
+
+def test_kinds_of_pairs_of_a_folder_are_drawn_alike(tmp_path):
+    kinds = ["CT-MRI"] * 2 + ["PET-MRI"] * 18
+    pairs = CacheDataset([{"pair": kind} for kind in kinds], None, progress=False)
+    torch.manual_seed(0)
+    drawn = [kinds[number] for number in drawn_pairs(pairs, 4000)]
+    assert 0.45 < drawn.count("CT-MRI") / 4000 < 0.55
+    drawn = [kinds[number] for number in drawn_pairs(pairs, 4000, emphasis={"CT-MRI": 3})]
+    assert 0.7 < drawn.count("CT-MRI") / 4000 < 0.8
