@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ AANLIB_PAIRS = ("CT-MRI", "PET-MRI", "SPECT-MRI")
 """The kinds of pair of the Whole Brain Atlas, overlay first."""
 MODALITY_NAMES = {"MR": "MRI", "CT": "CT", "PT": "PET", "NM": "SPECT"}
 """What people call the modalities, by DICOM's code."""
+_SLICE_NUMBER = re.compile(r"_?\d{3}$")
 _CODES = {name: code for code, name in MODALITY_NAMES.items()}
 
 
@@ -45,8 +47,8 @@ def aanlib_pairs(
         pairs: which kinds of pair, named after overlay and anatomy; by default all that have such a section.
 
     Returns:
-        A datalist with keys "anatomy", "overlay", "name", "pair", "anatomy_modality" ("MR"), and "overlay_modality"
-        ("CT", "PT", or "NM", as DICOM calls them).
+        A datalist with keys "anatomy", "overlay", "name", "pair", "subject" (a slice's name less the three digits of
+        its number), "anatomy_modality" ("MR"), and "overlay_modality" ("CT", "PT", or "NM", as DICOM calls them).
 
     Raises:
         FileNotFoundError: if the folder has no ``splits.json``.
@@ -73,6 +75,7 @@ def aanlib_pairs(
             "overlay": str(root / pair / overlay / name),
             "name": f"{pair}_{Path(name).stem}",
             "pair": pair,
+            "subject": _SLICE_NUMBER.sub("", Path(name).stem) or Path(name).stem,
             "anatomy_modality": _CODES.get(anatomy, anatomy),
             "overlay_modality": _CODES.get(overlay, overlay),
         }
