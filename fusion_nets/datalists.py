@@ -29,7 +29,8 @@ AANLIB_PAIRS = ("CT-MRI", "PET-MRI", "SPECT-MRI")
 """The kinds of pair of the Whole Brain Atlas, overlay first."""
 MODALITY_NAMES = {"MR": "MRI", "CT": "CT", "PT": "PET", "NM": "SPECT"}
 """What people call the modalities, by DICOM's code."""
-_SLICE_NUMBER = re.compile(r"_?\d{3}$")
+# the atlas's, case and slice; and what `slice_pairs` writes
+_OF_SUBJECT = re.compile(r"(?P<case>\d{1,2})\d{3}|(?P<name>.+)_\d{3}")
 _CODES = {name: code for code, name in MODALITY_NAMES.items()}
 
 
@@ -47,8 +48,8 @@ def aanlib_pairs(
         pairs: which kinds of pair, named after overlay and anatomy; by default all that have such a section.
 
     Returns:
-        A datalist with keys "anatomy", "overlay", "name", "pair", "subject" (a slice's name less the three digits of
-        its number), "anatomy_modality" ("MR"), and "overlay_modality" ("CT", "PT", or "NM", as DICOM calls them).
+        A datalist with keys "anatomy", "overlay", "name", "pair", "subject" (a slice's name, as 2005 or s07_012,
+        less the three digits of its number; another name is a subject of its own), "anatomy_modality" ("MR"), and "overlay_modality" ("CT", "PT", or "NM", as DICOM calls them).
 
     Raises:
         FileNotFoundError: if the folder has no ``splits.json``.
@@ -75,7 +76,7 @@ def aanlib_pairs(
             "overlay": str(root / pair / overlay / name),
             "name": f"{pair}_{Path(name).stem}",
             "pair": pair,
-            "subject": _SLICE_NUMBER.sub("", Path(name).stem) or Path(name).stem,
+            "subject": _subject_of(Path(name).stem),
             "anatomy_modality": _CODES.get(anatomy, anatomy),
             "overlay_modality": _CODES.get(overlay, overlay),
         }
@@ -83,6 +84,11 @@ def aanlib_pairs(
         for pair, (overlay, anatomy) in images.items()
         for name in names[pair].get(one, ())
     ]
+
+
+def _subject_of(stem: str) -> str:
+    named = _OF_SUBJECT.fullmatch(stem)
+    return named["case"] or named["name"] if named else stem
 
 
 def single_images(datalist: Sequence[Mapping[str, Any]], described: bool = False) -> list[dict[str, Any]]:

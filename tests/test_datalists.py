@@ -287,10 +287,10 @@ def test_aanlib_pairs(aanlib):
 
 def test_whose_a_slice_is(tmp_path):
     """By the atlas's numbers, case and slice; a name without a slice's number is a subject of its own."""
-    names = ["3008.png", "25016.png", "25017.png", "head_a_012.png", "007.png", "ours.png", "s12.png"]
+    names = ["3008.png", "25016.png", "25017.png", "head_a_012.png", "007.png", "ours.png", "s12.png", "000012.png"]
     write(tmp_path / "splits.json", {"PET-MRI": {"test": names}})
     subjects = [pair["subject"] for pair in aanlib_pairs(tmp_path, "test")]
-    assert subjects == ["3", "25", "25", "head_a", "007", "ours", "s12"]
+    assert subjects == ["3", "25", "25", "head_a", "007", "ours", "s12", "000012"]
 
 
 def test_aanlib_pairs_of_some_modalities(aanlib):
