@@ -48,8 +48,9 @@ def aanlib_pairs(
         pairs: which kinds of pair, named after overlay and anatomy; by default all that have such a section.
 
     Returns:
-        A datalist with keys "anatomy", "overlay", "name", "pair", "subject" (a slice's name, as 2005 or s07_012,
-        less the three digits of its number; another name is a subject of its own), "anatomy_modality" ("MR"), and "overlay_modality" ("CT", "PT", or "NM", as DICOM calls them).
+        A datalist with keys "anatomy", "overlay", "name", "pair", "subject" (a slice's name, such as 2005 or s07_012,
+        less the three digits of its number; another name is a subject of its own), "anatomy_modality" ("MR"), and
+        "overlay_modality" ("CT", "PT", or "NM", as DICOM calls them).
 
     Raises:
         FileNotFoundError: if the folder has no ``splits.json``.
