@@ -96,7 +96,7 @@ def lesions_lead(comparison: LesionComparison) -> str:
         found = [comparison.worst_kind(method, group, comparison.makes[0]) for group in comparison.groups]
         worst = max((one for one in found if one), key=lambda summary: summary.lost, default=None)
         if worst is not None:
-            where = f"{worst.group}: {worst.kind}" if worst.group else worst.kind
+            where = _named(worst.kind) + (f", {worst.group}" if worst.group else "")
             told.append(f"{escape(method)} {_percent(worst.lost)}" + (f" ({escape(where)})" if worst.lost else ""))
     return f"<p>Lost of the worst kind of lesion in one source: {'; '.join(told)}.</p>" if told else ""
 
@@ -130,7 +130,8 @@ def _lost(comparison: LesionComparison, numbered: NumberedTables) -> str:
 
 
 def _named(kind: str) -> str:
-    return f"in the {kind}" if kind.startswith(("overlay", "anatomy")) and "," not in kind else kind
+    source, _, sign = kind.partition(" ")
+    return f"{sign} in the {source}" if source in ("anatomy", "overlay") and "," not in sign else kind
 
 
 def _share(of: KindSummary | None, least: float) -> str:
@@ -168,7 +169,7 @@ def _tests(comparison: LesionComparison, numbered: NumberedTables) -> str:
             p = "< 0.001" if test.p_holm < 0.001 else f"{test.p_holm:.3f}"
             certain = test.p_holm < 0.05 and test.difference
             which = ("better" if test.difference < 0 else "worse") if certain else ""
-            shown = number_told(100 * test.difference, 0, sign=True)
+            shown = number_told(100 * test.difference, 0, sign=bool(test.difference))
             cells.append(value_cell(test.difference, f"{shown}<small>{escape(p)}</small>", which))
         rows.append([row_head(_named(kind)), *cells])
     columns = [column_head("Lesion"), *(column_head(method, "number") for method in comparison.methods[1:])]
@@ -188,7 +189,9 @@ def _makes(comparison: LesionComparison, numbered: NumberedTables) -> str:
         for group in comparison.groups:
             worst = [comparison.worst_kind(method, group, make) for method in comparison.methods]
             shown = [
-                value_cell(of.lost, f"{_percent(of.lost)}<small>{escape(of.kind)}</small>")
+                value_cell(
+                    of.lost, _percent(of.lost) + (f"<small>{escape(_named(of.kind))}</small>" if of.lost else "")
+                )
                 if of
                 else value_cell(math.nan, NONE)
                 for of in worst

@@ -138,7 +138,7 @@ def evaluate_methods(
             if (pair["name"], method) not in known
         ]
     left_out = [name for name in chosen if name not in measured]
-    written = _write(Path(output_dir), comparison, study, _notes(windows or {}, left_out), judged)
+    written = _write(Path(output_dir), comparison, study, _notes(windows or {}, left_out, bool(judged)), judged)
     if failures:
         raise ImageError(
             Reason.SEVERAL,
@@ -194,7 +194,7 @@ def _failed(
     return report.Failure(pair["name"], method, reason)
 
 
-def _notes(windows: Mapping[str, Window | None], left_out: Sequence[str]) -> list[str]:
+def _notes(windows: Mapping[str, Window | None], left_out: Sequence[str], judged: bool = False) -> list[str]:
     asked = [f"{key} {_told(window)}" for key in ("anatomy", "overlay") if (window := windows.get(key))]
     notes = [
         "Everything is measured on luminance (BT.601) in 8-bit grey levels, as published numbers are. Overlays lie on "
@@ -203,6 +203,13 @@ def _notes(windows: Mapping[str, Window | None], left_out: Sequence[str]) -> lis
         f"{'; asked for here: ' + ', '.join(asked) if asked else ''}. Volumes are measured slice by slice, and their "
         "value is the mean over the slices in which a source is not constant."
     ]
+    if judged:
+        notes.append(
+            "Lesions were inserted where both sources show tissue, blurred like the source, and each pair was fused "
+            "without and with them. Contrast recovery is the regression of the change in the fused luminance on the "
+            "change in the source over 41 by 41 pixels; of lesions in both sources, on the overlay's. The observer has "
+            "ten dense difference-of-Gaussians channels and internal noise of one grey level."
+        )
     if left_out:
         sides = ", ".join(f"{name} (needs {FUSION_METRICS[name].smallest} pixels a side)" for name in left_out)
         notes.append(f"No image has a value in {sides}.")
