@@ -195,7 +195,9 @@ def _sources(study: StudyImages, pair: Mapping[str, Any]) -> tuple[np.ndarray, s
     if isinstance(sources, ImageError):
         raise sources
     if sources.anatomy.ndim != 3:
-        raise ImageError(Reason.SHAPE, f"{pair['name']}: a volume; `fusion-nets slices` makes 2-D pairs of volumes")
+        raise ImageError(
+            Reason.SHAPE, f"{pair['name']}: a volume; 2-D pairs are accepted, as `fusion-nets slices` makes them"
+        )
     modality = _checked_modality(pair["name"], pair.get("overlay_modality", sources.overlay.meta.get("modality")))
     planes = [np.atleast_3d(study_rows(source, 0)[0]) for source in sources]
     grey = [luminance(torch.from_numpy(np.moveaxis(plane, -1, 0)[None].copy()))[0, 0].numpy() for plane in planes]
@@ -261,7 +263,9 @@ class InsertLesions:
         """Insert."""
         image = pair["image"].as_subclass(torch.Tensor)
         if image.ndim != 3:
-            raise ImageError(Reason.SHAPE, f"{pair['name']}: a volume; `fusion-nets slices` makes 2-D pairs of volumes")
+            raise ImageError(
+                Reason.SHAPE, f"{pair['name']}: a volume; 2-D pairs are accepted, as `fusion-nets slices` makes them"
+            )
         modality = pair.get("overlay_modality") or getattr(pair.get("overlay"), "meta", {}).get("modality")
         modality = _checked_modality(pair["name"], modality)
         sources = image.double().numpy().clip(0, 1)

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from heads import coloured, head_pair, unequal
 from PIL import Image
 from refusals import refused
@@ -13,7 +14,7 @@ from refusals import refused
 from evaluation.observers import LESION_KINDS
 from fusion_nets.cli import main
 from fusion_nets.clinical import Reason
-from fusion_nets.workflows import evaluate_methods, read_lesion_pairs, write_lesion_pairs
+from fusion_nets.workflows import InsertLesions, evaluate_methods, read_lesion_pairs, write_lesion_pairs
 
 CODES = {"CT": "CT", "PET": "PT"}
 COUNT = 5
@@ -270,3 +271,20 @@ def test_what_cannot_be_used_is_refused(tmp_path):
             (folder / "lesions.json").write_text(content)
         with pytest.raises(ValueError, match=word):
             read_lesion_pairs(folder)
+
+
+def test_a_prepared_pair_becomes_slices_with_lesions():
+    pair = {"name": "a", "image": torch.from_numpy(head_pair(0, True, 96)).float(), "overlay_modality": "CT"}
+    made = InsertLesions(most=1)({**pair, "text": torch.ones(2, 3, 4)})
+    told = json.loads(made["lesions"])
+    assert made["image"].shape == (2, 96, 96, 1 + len(LESION_KINDS))
+    assert made["text"].shape == (1 + len(LESION_KINDS), 2, 3, 4)
+    assert [one["kind"] for one in told] == ["none", *LESION_KINDS]
+    assert made["group"] == "CT-MRI"
+    # without a place there is nothing to follow
+    black = InsertLesions()({**pair, "image": torch.zeros(2, 64, 64)})
+    assert (black["image"].shape, black["lesions"]) == ((2, 64, 64, 1), "[]")
+    with refused(Reason.SHAPE, "a: a volume"):
+        InsertLesions()({**pair, "image": torch.zeros(2, 64, 64, 3)})
+    with refused(Reason.INCOMPLETE, "overlay_modality", "missing"):
+        InsertLesions()({"name": "a", "image": pair["image"]})
