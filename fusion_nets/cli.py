@@ -183,6 +183,9 @@ def build_parser() -> argparse.ArgumentParser:
     source = command.add_mutually_exclusive_group(required=True)
     source.add_argument("--datalist", metavar="JSON", help="the pairs")
     source.add_argument("--dataset_dir", metavar="FOLDER", help="an AANLIB folder instead of a datalist")
+    source.add_argument(
+        "--lesions", metavar="FOLDER", help="what `lesions` wrote: what became of the lesions is judged, too"
+    )
     command.add_argument("--section", nargs="+", default=["test"], help="of the AANLIB folder, one or more")
     command.add_argument(
         "--method",
@@ -203,6 +206,33 @@ def build_parser() -> argparse.ArgumentParser:
         "--device", default="auto", metavar="DEVICE", help="of the metrics; as of fuse (default: %(default)s)"
     )
     command.set_defaults(run=commands.evaluate)
+
+    command = parsers.add_parser(
+        "lesions", help="put lesions into registered 2-D pairs, to be fused by any method and judged by `evaluate`"
+    )
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("--datalist", metavar="JSON", help="the pairs")
+    source.add_argument("--dataset_dir", metavar="FOLDER", help="an AANLIB folder instead of a datalist")
+    command.add_argument("--section", nargs="+", default=["test"], help="of the AANLIB folder, one or more")
+    command.add_argument(
+        "--output_dir", required=True, metavar="FOLDER", help="folder to write pairs and datalist.json into"
+    )
+    command.add_argument(
+        "--makes",
+        nargs="+",
+        metavar="NAME",
+        help="discs, small, large, faint, strong, rings, ragged; the first is that of the headline (default: the "
+        "first five)",
+    )
+    command.add_argument("--most", type=int, default=5, help="lesions in a pair at most (default: %(default)s)")
+    command.add_argument(
+        "--pairs_of_kind", type=int, metavar="N", help="pairs of each kind at most, evenly spaced (default: all)"
+    )
+    command.add_argument("--seed", type=int, default=0, help="where lesions lie (default: %(default)s)")
+    command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
+    for name in ("anatomy", "overlay"):
+        command.add_argument(f"--{name}_window", nargs="+", metavar="VALUE", help="display range, as of fuse")
+    command.set_defaults(run=commands.lesions)
 
     command = parsers.add_parser(
         "slices", help="make a training set of studies; a stopped run goes on when it is started again"

@@ -17,6 +17,7 @@ __all__ = [
     "evaluate",
     "fuse",
     "import_weights",
+    "lesions",
     "montage",
     "sample",
     "simulate",
@@ -150,8 +151,7 @@ def montage(arguments: argparse.Namespace) -> None:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Compare methods by their fused images."""
-    from fusion_nets.datalists import aanlib_pairs, load_pairs
-    from fusion_nets.workflows import evaluate_methods
+    from fusion_nets.workflows import evaluate_methods, read_lesion_pairs
 
     methods: dict[str, str] = {}
     for method in arguments.method:
@@ -161,11 +161,12 @@ def evaluate(arguments: argparse.Namespace) -> None:
         if name in methods:
             raise ValueError(f"--method {name!r} is given twice; give each a name of its own")
         methods[name] = folder
-    pairs = (
-        aanlib_pairs(arguments.dataset_dir, arguments.section)
-        if arguments.dataset_dir
-        else load_pairs(arguments.datalist)
-    )
+    if arguments.lesions:
+        of_folder, cases = read_lesion_pairs(arguments.lesions)
+        clean = {case.clean for case in cases}
+        pairs = [pair for pair in of_folder if pair["name"] in clean]
+    else:
+        pairs = _pairs(arguments)
     for path in evaluate_methods(
         pairs,
         methods,
@@ -174,8 +175,33 @@ def evaluate(arguments: argparse.Namespace) -> None:
         register=arguments.register,
         metrics=arguments.metrics,
         device=arguments.device,
+        lesions=arguments.lesions,
     ):
         print(path)
+
+
+def _pairs(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    from fusion_nets.datalists import aanlib_pairs, load_pairs
+
+    if arguments.dataset_dir:
+        return aanlib_pairs(arguments.dataset_dir, arguments.section)
+    return load_pairs(arguments.datalist)
+
+
+def lesions(arguments: argparse.Namespace) -> None:
+    """Write pairs without and with inserted lesions."""
+    from fusion_nets.workflows import write_lesion_pairs
+
+    names = ("seed", "most", "pairs_of_kind", "register")
+    print(
+        write_lesion_pairs(
+            _pairs(arguments),
+            arguments.output_dir,
+            **({"makes": arguments.makes} if arguments.makes else {}),
+            windows={key: _window(getattr(arguments, f"{key}_window")) for key in ("anatomy", "overlay")},
+            **{name: getattr(arguments, name) for name in names},
+        )
+    )
 
 
 def slices(arguments: argparse.Namespace) -> None:

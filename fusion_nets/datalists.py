@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ AANLIB_PAIRS = ("CT-MRI", "PET-MRI", "SPECT-MRI")
 """The kinds of pair of the Whole Brain Atlas, overlay first."""
 MODALITY_NAMES = {"MR": "MRI", "CT": "CT", "PT": "PET", "NM": "SPECT"}
 """What people call the modalities, by DICOM's code."""
+# the atlas's, case and slice; and what `slice_pairs` writes
+_OF_SUBJECT = re.compile(r"(?P<case>\d{1,2})\d{3}|(?P<name>.+)_\d{3}")
 _CODES = {name: code for code, name in MODALITY_NAMES.items()}
 
 
@@ -45,8 +48,9 @@ def aanlib_pairs(
         pairs: which kinds of pair, named after overlay and anatomy; by default all that have such a section.
 
     Returns:
-        A datalist with keys "anatomy", "overlay", "name", "pair", "anatomy_modality" ("MR"), and "overlay_modality"
-        ("CT", "PT", or "NM", as DICOM calls them).
+        A datalist with keys "anatomy", "overlay", "name", "pair", "subject" (a slice's name, such as 2005 or s07_012,
+        less the three digits of its number; another name is a subject of its own), "anatomy_modality" ("MR"), and
+        "overlay_modality" ("CT", "PT", or "NM", as DICOM calls them).
 
     Raises:
         FileNotFoundError: if the folder has no ``splits.json``.
@@ -73,6 +77,7 @@ def aanlib_pairs(
             "overlay": str(root / pair / overlay / name),
             "name": f"{pair}_{Path(name).stem}",
             "pair": pair,
+            "subject": _subject_of(Path(name).stem),
             "anatomy_modality": _CODES.get(anatomy, anatomy),
             "overlay_modality": _CODES.get(overlay, overlay),
         }
@@ -80,6 +85,11 @@ def aanlib_pairs(
         for pair, (overlay, anatomy) in images.items()
         for name in names[pair].get(one, ())
     ]
+
+
+def _subject_of(stem: str) -> str:
+    named = _OF_SUBJECT.fullmatch(stem)
+    return named["case"] or named["name"] if named else stem
 
 
 def single_images(datalist: Sequence[Mapping[str, Any]], described: bool = False) -> list[dict[str, Any]]:

@@ -276,11 +276,21 @@ def test_aanlib_pairs(aanlib):
         "overlay": f"{aanlib}/PET-MRI/PET/2_002.png",
         "name": "PET-MRI_2_002",
         "pair": "PET-MRI",
+        "subject": "2",
         "anatomy_modality": "MR",
         "overlay_modality": "PT",
     }
+    assert [pair["subject"] for pair in pairs] == ["1", "2", "2", "3"]
     assert [pair["overlay_modality"] for pair in pairs] == ["CT", "PT", "PT", "NM"]
     assert {pair["pair"] for pair in pairs} == set(AANLIB_PAIRS)
+
+
+def test_whose_a_slice_is(tmp_path):
+    """By the atlas's numbers, case and slice; a name without a slice's number is a subject of its own."""
+    names = ["3008.png", "25016.png", "25017.png", "head_a_012.png", "007.png", "ours.png", "s12.png", "000012.png"]
+    write(tmp_path / "splits.json", {"PET-MRI": {"test": names}})
+    subjects = [pair["subject"] for pair in aanlib_pairs(tmp_path, "test")]
+    assert subjects == ["3", "25", "25", "head_a", "007", "ours", "s12", "000012"]
 
 
 def test_aanlib_pairs_of_some_modalities(aanlib):

@@ -36,7 +36,7 @@ MEANINGS = {
     "crop_size": "side of the squares that are cut out of a slice, in pixels; smaller slices are padded with black",
     "datalist": "JSON list of pairs, see [datalists](../concepts.md#datalists); paths start from its folder",
     "dataset_dir": "folder of slices, as `fusion-nets slices` makes it; without one DM-FNet trains on simulated pairs; "
-    "`inference.json` looks at it only under `evaluate.json`",
+    "`inference.json` looks at it only under `evaluate.json` and `lesions.json`",
     "deidentify": "write DICOM by the basic profile of PS3.15, without what tells the patient",
     "describe": "put the sources that have no text into words first",
     "describe_per": "`series` for one text an image, `slice` for one text a slice",
@@ -46,6 +46,8 @@ MEANINGS = {
     "fresh_pairs": "pairs loaded at each step; the rest of a batch comes from the pool",
     "images_at_once": "images given to the describer together",
     "learning_rate": "at the start, or after `warmup_iterations`; it falls to 0 along a cosine",
+    "lesions_in_a_pair": "the most lesions put into a pair",
+    "makes": "of lesions: `discs`, `small`, `large`, `faint`, `strong`, `rings`, `ragged`; as `\"['discs', 'faint']\"`",
     "max_epochs": "epochs in all",
     "monitoring": "progress bar, log lines and TensorBoard",
     "output": "datalist to write",
@@ -125,7 +127,7 @@ def chosen_by_user(config: Path) -> dict[str, Any]:
     return {
         name: value
         for name, value in entries.items()
-        if name not in WIRING and name.isidentifier() and (_is_plain(value) or name == "section")
+        if name not in WIRING and name.isidentifier() and (_is_plain(value) or name in ("section", "makes"))
     }
 
 

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Example", "boxplots", "montage", "zoom_region"]
+__all__ = ["COLOURS", "FRAME", "Example", "boxplots", "figure_of", "montage", "png_of", "short", "zoom_region"]
 
 # M. Okabe, K. Ito, Color universal design (2008): told apart by the colour-blind, too
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
-_FRAME = "#FFB000"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
+"""Of methods, in their order."""
+FRAME = "#FFB000"
+"""Of what is pointed at."""
 _DPI = 200
 _LONGEST = 26
 
@@ -55,22 +57,22 @@ def boxplots(comparison: Comparison, dark: bool = False) -> bytes:
     metrics, methods = list(comparison.metrics), list(comparison.methods)
     columns = min(4, len(metrics))
     rows = math.ceil(len(metrics) / columns)
-    with _figure((10, 0.4 + rows * (0.75 + 0.27 * len(methods))), dark) as figure:
+    with figure_of((10, 0.4 + rows * (0.75 + 0.27 * len(methods))), dark) as figure:
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for panel in panels.flat[len(metrics) :]:
             panel.set_axis_off()
         for metric, panel in zip(metrics, panels.flat, strict=False):
             _draw_boxes(panel, [list(comparison.values(method, metric).values()) for method in methods])
             panel.set_title(f"{metric} {'↑' if comparison.metrics[metric] else '↓'}", loc="left", fontweight="bold")
-        panels[0, 0].set_yticks(range(len(methods)), [_short(method) for method in methods])
+        panels[0, 0].set_yticks(range(len(methods)), [short(method) for method in methods])
         panels[0, 0].set_ylim(len(methods) - 0.4, -0.6)
-        return _png(figure)
+        return png_of(figure)
 
 
 def _draw_boxes(panel: Axes, values: list[list[float]]) -> None:
     ink = panel.xaxis.label.get_color()
     for place, some in enumerate(values):
-        colour = _COLOURS[place % len(_COLOURS)]
+        colour = COLOURS[place % len(COLOURS)]
         # spread by their order, so that the same cases give the same picture
         offsets = 0.24 * np.sin(2.4 * np.arange(len(some)))
         panel.scatter(some, place + offsets, s=4, color=colour, alpha=0.45, linewidths=0, zorder=1)
@@ -116,13 +118,13 @@ def montage(examples: Sequence[Example], methods: Sequence[str], dark: bool = Fa
     """
     if not examples or any((len(e.sources), len(e.fused)) != (2, len(methods)) for e in examples):
         raise ValueError(f"expected examples of two sources and {len(methods)} fused images each")
-    names = ["Anatomy", "Overlay", *(_short(method) for method in methods)]
+    names = ["Anatomy", "Overlay", *(short(method) for method in methods)]
     panel, left, gap = 1.5, 0.34, 0.05
     top = 0.16 + 0.16 * max(len(wrap(name, 17)) for name in names)
     heights = [panel * e.sources[0].shape[0] * e.aspect / e.sources[0].shape[1] for e in examples]
     ratios = [ratio for e, height in zip(examples, heights, strict=True) for ratio in (height, 0.75 * panel * e.aspect)]
     size = (left + len(names) * (panel + gap), top + sum(ratios) + gap * len(ratios))
-    with _figure(size, dark, layout=None) as figure:
+    with figure_of(size, dark, layout=None) as figure:
         grid = figure.add_gridspec(
             len(ratios),
             len(names),
@@ -148,12 +150,12 @@ def montage(examples: Sequence[Example], methods: Sequence[str], dark: bool = Fa
                     _draw(whole, picture, example.aspect)
                     _outline(whole, part)
                     _draw(zoomed, picture[part], example.aspect)
-                    zoomed.spines[:].set(visible=True, color=_FRAME, linewidth=1)
+                    zoomed.spines[:].set(visible=True, color=FRAME, linewidth=1)
                 if number == 0:
                     whole.set_title("\n".join(wrap(names[column], 17)), fontsize=9, fontweight="bold", pad=5)
                 if column == 0:
                     whole.set_ylabel(example.title, fontsize=8, labelpad=4)
-        return _png(figure)
+        return png_of(figure)
 
 
 def zoom_region(fused: Sequence[np.ndarray]) -> tuple[slice, slice]:
@@ -190,15 +192,16 @@ def _outline(axes: Axes, part: tuple[slice, slice]) -> None:
     from matplotlib.patches import Rectangle
 
     (top, bottom), (left, right) = ((one.start, one.stop) for one in part)
-    axes.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=_FRAME, lw=0.9))
+    axes.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=FRAME, lw=0.9))
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """A name as long as a figure has room for."""
     return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
 
 
 @contextmanager
-def _figure(
+def figure_of(
     size: tuple[float, float], dark: bool, layout: Literal["constrained"] | None = "constrained"
 ) -> Iterator[Figure]:
     """A figure that owes nothing to the user's settings of matplotlib, nor changes them."""
@@ -218,7 +221,8 @@ def _figure(
         yield figure
 
 
-def _png(figure: Figure) -> bytes:
+def png_of(figure: Figure) -> bytes:
+    """The same figure gives the same bytes."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
     return file.getvalue()

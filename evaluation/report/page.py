@@ -10,13 +10,13 @@ from html import escape
 from importlib.resources import files
 from typing import NamedTuple
 
+from evaluation.report.cells import NONE, NumberedTables, column_head, number_told, row_head, text_cell, value_cell
 from evaluation.report.comparison import Comparison, PairedTest
 from evaluation.report.glossary import MEANINGS
+from evaluation.report.lesion_comparison import LesionComparison
+from evaluation.report.lesion_tables import lesions_html, lesions_lead
 
 __all__ = ["Picture", "report_html"]
-
-_NONE = "\u2013"
-_MINUS = "\u2212"
 
 
 class Picture(NamedTuple):
@@ -37,7 +37,13 @@ class Picture(NamedTuple):
     alternative: str
 
 
-def report_html(comparison: Comparison, pictures: Sequence[Picture] = (), notes: Iterable[str] = ()) -> str:
+def report_html(
+    comparison: Comparison,
+    pictures: Sequence[Picture] = (),
+    notes: Iterable[str] = (),
+    lesions: LesionComparison | None = None,
+    lesion_pictures: Sequence[Picture] = (),
+) -> str:
     """The whole comparison as one page, which loads nothing: styles, script and pictures are in it.
 
     It is read in light and dark, printed, and used by keyboard and screen reader (WAI-ARIA authoring practices,
@@ -47,6 +53,8 @@ def report_html(comparison: Comparison, pictures: Sequence[Picture] = (), notes:
         comparison: what to show.
         pictures: figures, in their order, before the tables.
         notes: how it was measured, a paragraph each.
+        lesions: what became of lesions in the same methods' images.
+        lesion_pictures: figures of that, before its tables.
 
     Returns:
         HTML.
@@ -57,13 +65,16 @@ def report_html(comparison: Comparison, pictures: Sequence[Picture] = (), notes:
     title = f"{comparison.methods[0]}: fused images measured"
     if len(comparison.methods) > 1:
         title = f"{len(comparison.methods)} fusion methods compared"
-    tables = _Tables(comparison)
+    numbered = NumberedTables()
+    tables = _Tables(comparison, numbered)
     body = "\n".join(
         [
             f'<header>\n<p class="kicker">Multimodal medical image fusion</p>\n<h1>{escape(title)}</h1>',
-            f"{_lead(comparison)}\n{_facts(comparison)}\n</header>\n<main>",
+            f"{lesions_lead(lesions) if lesions else ''}{_lead(comparison)}",
+            f"{_facts(comparison, lesions)}\n</header>\n<main>",
             tables.failures(),
             *(_figure(number, picture) for number, picture in enumerate(pictures, start=1)),
+            _lesions(lesions, lesion_pictures, len(pictures), numbered) if lesions else "",
             tables.summaries(),
             tables.tests(),
             tables.cases(),
@@ -110,11 +121,13 @@ def _lead(comparison: Comparison) -> str:
     return f"<p>Best mean of {len(comparison.metrics)} metrics: {told}.</p>"
 
 
-def _facts(comparison: Comparison) -> str:
+def _facts(comparison: Comparison, lesions: LesionComparison | None) -> str:
     facts: list[tuple[str, object]] = [("Pairs", len(comparison.cases)), ("Subjects", len(comparison.subjects))]
     facts += [("Methods", len(comparison.methods)), ("Metrics", len(comparison.metrics))]
     if len(comparison.methods) > 1:
         facts += [("Held against", comparison.baseline)]
+    if lesions:
+        facts += [("Lesions", lesions.count)]
     if comparison.failures:
         facts += [("Not measured", len(comparison.failures))]
     told = "".join(f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts)
@@ -132,32 +145,42 @@ def _figure(number: int, picture: Picture) -> str:
     )
 
 
-class _Tables:
-    """The tables of a page, numbered as they come."""
+def _lesions(comparison: LesionComparison, pictures: Sequence[Picture], before: int, numbered: NumberedTables) -> str:
+    figures = "\n".join(_figure(before + number, picture) for number, picture in enumerate(pictures, start=1))
+    return f"<section>\n<h2>Lesions</h2>\n{figures}\n{lesions_html(comparison, numbered)}</section>"
 
-    def __init__(self, comparison: Comparison) -> None:
+
+class _Tables:
+    """The tables of the metrics."""
+
+    def __init__(self, comparison: Comparison, numbered: NumberedTables) -> None:
         self.comparison = comparison
-        self.count = 0
+        self.numbered = numbered
         self.decimals = {metric: _decimals(comparison, metric) for metric in comparison.metrics}
 
     def failures(self) -> str:
         failed = self.comparison.failures
         if not failed:
             return ""
-        rows = ([_head(case), _text(method or "all"), _text(reason, "text wrap")] for case, method, reason in failed)
+        rows = (
+            [row_head(case), text_cell(method or "all"), text_cell(reason, "text wrap")]
+            for case, method, reason in failed
+        )
         count = f"{len(failed)} image{'s' if len(failed) > 1 else ''} could not be measured"
-        table = self._table("What was passed over", "", [_column("Case"), _column("Method"), _column("Reason")], rows)
+        table = self.numbered.table(
+            "What was passed over", "", [column_head("Case"), column_head("Method"), column_head("Reason")], rows
+        )
         return f'<section class="notice">\n<h2>{count}</h2>\n{table}</section>'
 
     def summaries(self) -> str:
         tables = []
         for group in (None, *self.comparison.groups):
-            counts = [_column(name, first="descending") for name in ("n", "Subjects")]
-            columns = [_column("Method"), *counts, *self._metric_columns()]
+            counts = [column_head(name, first="descending") for name in ("n", "Subjects")]
+            columns = [column_head("Method"), *counts, *self._metric_columns()]
             rows = [self._means(method, group) for method in self.comparison.methods]
             title = "All pairs" if group is None else group or "Others"
             caption = "Mean, and below it its 95 % interval by bootstrap over the subjects; the best mean in bold."
-            tables.append(self._table(title, caption if group is None else "", columns, rows))
+            tables.append(self.numbered.table(title, caption if group is None else "", columns, rows))
         warning = ""
         if not self.comparison.complete:
             warning = (
@@ -170,23 +193,25 @@ class _Tables:
         cells = []
         summaries = {metric: self.comparison.summary(method, metric, group) for metric in self.comparison.metrics}
         for metric, (_, mean, _, _, interval) in summaries.items():
-            shown = _number(mean, self.decimals[metric])
+            shown = number_told(mean, self.decimals[metric])
             if method in self.comparison.best(metric, group):
                 shown = f"<strong>{shown}</strong>"
             if not math.isnan(interval.low):
-                shown += "<small>{} to<br>{}</small>".format(*(_number(end, self.decimals[metric]) for end in interval))
-            cells.append(_cell(mean, shown))
+                shown += "<small>{} to<br>{}</small>".format(
+                    *(number_told(end, self.decimals[metric]) for end in interval)
+                )
+            cells.append(value_cell(mean, shown))
         counts = max((summary.n, summary.subjects) for summary in summaries.values())
-        return [_head(method), *(_cell(count, str(count)) for count in counts), *cells]
+        return [row_head(method), *(value_cell(count, str(count)) for count in counts), *cells]
 
     def tests(self) -> str:
         tests = self.comparison.tests
         if not tests:
             return ""
-        columns = [_column("Method"), *self._metric_columns()]
+        columns = [column_head("Method"), *self._metric_columns()]
         found = {(test.method, test.metric): test for test in tests}
         rows = [
-            [_head(method), *(self._test(found.get((method, metric))) for metric in self.comparison.metrics)]
+            [row_head(method), *(self._test(found.get((method, metric))) for metric in self.comparison.metrics)]
             for method in self.comparison.methods[1:]
         ]
         baseline = self.comparison.baseline
@@ -196,7 +221,7 @@ class _Tables:
             f"worse than {baseline} with p < 0.05."
         )
         title = f"Against {baseline}"
-        return f"<section>\n<h2>Paired differences</h2>\n{self._table(title, caption, columns, rows)}</section>"
+        return f"<section>\n<h2>Paired differences</h2>\n{self.numbered.table(title, caption, columns, rows)}</section>"
 
     @staticmethod
     def _counted(tests: Sequence[PairedTest]) -> str:
@@ -205,83 +230,44 @@ class _Tables:
 
     def _test(self, test: PairedTest | None) -> str:
         if test is None:
-            return _cell(math.nan, _NONE)
-        shown = _number(test.difference, self.decimals[test.metric], sign=True)
+            return value_cell(math.nan, NONE)
+        shown = number_told(test.difference, self.decimals[test.metric], sign=True)
         p = "< 0.001" if test.p_holm < 0.001 else f"{test.p_holm:.3f}"
         kind = mark = ""
         if test.p_holm < 0.05 and test.difference:
             kind = "better" if (test.difference > 0) == self.comparison.metrics[test.metric] else "worse"
             mark = f'<span aria-hidden="true">{"▲" if kind == "better" else "▼"}</span> '
             mark += f'<span class="hidden">{kind}: </span>'
-        return _cell(test.difference, f"{shown}<small>{mark}{escape(p)}</small>", kind)
+        return value_cell(test.difference, f"{shown}<small>{mark}{escape(p)}</small>", kind)
 
     def cases(self) -> str:
         comparison = self.comparison
         grouped, sliced = comparison.groups, any(score.slices > 1 for score in comparison.scores)
         owned = len(comparison.subjects) < len(comparison.cases)
-        columns = [_column("Case"), *([_column("Subject")] if owned else []), *([_column("Pair")] if grouped else [])]
-        columns += [_column("Method")]
-        columns += [*([_column("Slices", first="descending")] if sliced else []), *self._metric_columns()]
+        columns = [
+            column_head("Case"),
+            *([column_head("Subject")] if owned else []),
+            *([column_head("Pair")] if grouped else []),
+        ]
+        columns += [column_head("Method")]
+        columns += [*([column_head("Slices", first="descending")] if sliced else []), *self._metric_columns()]
         rows = []
         for score in comparison.scores:
-            cells = [_head(score.case), *([_text(comparison.subject_of[score.case])] if owned else [])]
-            cells += [*([_text(score.group)] if grouped else []), _text(score.method)]
-            cells += [_cell(score.slices, str(score.slices))] if sliced else []
+            cells = [row_head(score.case), *([text_cell(comparison.subject_of[score.case])] if owned else [])]
+            cells += [*([text_cell(score.group)] if grouped else []), text_cell(score.method)]
+            cells += [value_cell(score.slices, str(score.slices))] if sliced else []
             for metric in comparison.metrics:
                 value = score.values[metric]
-                cells.append(_cell(value, _number(value, self.decimals[metric])))
+                cells.append(value_cell(value, number_told(value, self.decimals[metric])))
             rows.append(cells)
-        table = self._table("Every case and method", "", columns, rows, "scroll tall")
+        table = self.numbered.table("Every case and method", "", columns, rows, "scroll tall")
         return f"<section>\n<h2>Cases</h2>\n{table}</section>"
 
     def _metric_columns(self) -> list[str]:
         return [
-            _column(metric, "number", "descending" if higher else "ascending", "higher" if higher else "lower")
+            column_head(metric, "number", "descending" if higher else "ascending", "higher" if higher else "lower")
             for metric, higher in self.comparison.metrics.items()
         ]
-
-    def _table(
-        self, title: str, caption: str, columns: list[str], rows: Iterable[list[str]], kind: str = "scroll"
-    ) -> str:
-        self.count += 1
-        name = f"table-{self.count}"
-        body = "\n".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
-        return (
-            f'<div class="block"><div class="{kind}" role="region" aria-labelledby="{name}" tabindex="0">'
-            f'<table class="sortable">\n<caption id="{name}"><span><b>Table {self.count}. {escape(title)}.</b> '
-            f"{escape(caption)}</span></caption>\n<thead><tr>{''.join(columns)}</tr></thead>\n<tbody>\n{body}\n</tbody>\n"
-            "</table></div></div>\n"
-        )
-
-
-def _column(name: str, kind: str = "text", first: str = "ascending", better: str = "") -> str:
-    """A head; `first` is how its first click sorts, `better` which values are."""
-    kind = "number" if first == "descending" else kind
-    arrow = {"higher": "↑", "lower": "↓", "": ""}[better]
-    meaning = MEANINGS.get(name, ("",))[0] if better else ""
-    told = f' <span aria-hidden="true">{arrow}</span><span class="hidden"> {better} is better</span>' if better else ""
-    title = f' title="{escape(meaning)}"' if meaning else ""
-    return f'<th scope="col" class="{kind}" data-first="{first}"{title}>{escape(name)}{told}</th>'
-
-
-def _head(text: str) -> str:
-    return f'<th scope="row" class="text" title="{escape(text)}">{escape(text)}</th>'
-
-
-def _text(text: str, kind: str = "text") -> str:
-    return f'<td class="{kind}">{escape(text)}</td>'
-
-
-def _cell(value: float, shown: str, kind: str = "") -> str:
-    sortable = repr(float(value)) if math.isfinite(value) else ""
-    named = f' class="{kind}"' if kind else ""
-    return f'<td data-value="{sortable}"{named}>{shown}</td>'
-
-
-def _number(value: float, decimals: int, sign: bool = False) -> str:
-    if not math.isfinite(value):
-        return _NONE
-    return f"{value:{'+' if sign else ''}.{decimals}f}".replace("-", _MINUS)
 
 
 def _decimals(comparison: Comparison, metric: str) -> int:
@@ -296,7 +282,7 @@ def _glossary(comparison: Comparison) -> str:
     for metric, higher in comparison.metrics.items():
         title, meaning = MEANINGS.get(metric, ("", ""))
         better = "higher" if higher else "lower"
-        cells = [_head(metric), _text(title), _text(better), _text(meaning, "text wrap")]
+        cells = [row_head(metric), text_cell(title), text_cell(better), text_cell(meaning, "text wrap")]
         rows.append(f"<tr>{''.join(cells)}</tr>")
     body = "\n".join(rows)
     return (

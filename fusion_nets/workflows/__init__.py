@@ -19,6 +19,8 @@ from .describing import describe_pairs
 from .evaluating import evaluate_methods
 from .fusing import find_bundle, fuse_pair, kept_network
 from .inference import PairStream, SlicewiseInferer
+from .judging import JudgedLesions, LesionTables, judge_lesions
+from .lesion_pairs import InsertLesions, read_lesion_pairs, write_lesion_pairs
 from .preservation import DescriptionPreservation, DescriptionSaver, PairDescriptions
 from .processes import is_first_process, join_process_group, leave_process_group, own_device
 from .simulating import write_simulated_set
@@ -38,7 +40,10 @@ __all__ = [
     "EpochSeed",
     "FeatureReplay",
     "GeneratingInferer",
+    "InsertLesions",
+    "JudgedLesions",
     "LesionBatch",
+    "LesionTables",
     "NoisyBatch",
     "PairBatch",
     "PairDescriptions",
@@ -53,15 +58,18 @@ __all__ = [
     "fuse_pair",
     "is_first_process",
     "join_process_group",
+    "judge_lesions",
     "kept_network",
     "leave_process_group",
     "load_weights",
     "own_device",
     "own_text",
+    "read_lesion_pairs",
     "slice_pairs",
     "sources_apart",
     "training_pairs",
     "warmup_cosine",
+    "write_lesion_pairs",
     "write_simulated_set",
 ]
 

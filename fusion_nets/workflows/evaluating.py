@@ -9,42 +9,35 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, Orientation
-from nibabel.orientations import aff2axcodes
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from evaluation import report
 from evaluation.functional import FUSION_METRICS, fusion_metrics
-from fusion_nets.clinical import ImageError, Reason, check_same_grid, read_image
+from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.datalists import load_pairs
 from fusion_nets.files import whole_file
 from fusion_nets.registration import RegistrationMode
 from fusion_nets.transforms import (
-    CommonGridd,
-    LoadStudyImaged,
     PaletteChroma,
-    ScaleToDisplayRange,
-    ScaleToDisplayRanged,
     palette_colours,
 )
 from fusion_nets.transforms.display import Window
 
-from .inference import image_error
+from .judging import JudgedLesions, judge_lesions
 from .matching import FusedImages
+from .study_images import StudyImages, StudySources, read_fused, study_rows
 
 __all__ = ["evaluate_methods", "read_fused"]
 
 _WEIGHTS = (9798 / 2**15, 19235 / 2**15, 3735 / 2**15)
 """BT.601 luminance in 15 bits, as OpenCV has it, by which the published numbers of this field are made: one pixel in
 thousands differs from the exact weights, which their fourth decimal shows."""
-
-_AXES = (("L", "R"), ("P", "A"), ("I", "S"))
 
 _TYPICAL = "Qabf"
 _MOST_EXAMPLES = 4
@@ -59,6 +52,7 @@ def evaluate_methods(
     metrics: Iterable[str] | None = None,
     device: str = "cpu",
     progress: bool = True,
+    lesions: str | os.PathLike[str] | None = None,
 ) -> list[Path]:
     """Measure the fused images of any number of methods over the same pairs, and write the comparison.
 
@@ -66,7 +60,8 @@ def evaluate_methods(
     over their display range, of colours the luminance. All is measured in the 8-bit grey levels that published numbers
     are measured on, in float64; volumes slice by slice over the slices with content. Written are ``cases.csv``,
     ``summary.json``, ``summary.md``, ``boxplots.png``, ``montage.png`` and ``report.html``, each whole; the same input
-    gives the same bytes.
+    gives the same bytes. With ``lesions`` there are also ``lesions.csv``, ``lesion_kinds.csv``, ``psychometric.csv``,
+    ``psychometric.png`` and ``worst_lesions_1.png`` and so on, one of each method.
 
     Args:
         pairs: as :func:`fusion_nets.datalists.load_pairs` takes and gives them; those with a "pair" (such as "PET-MRI")
@@ -80,6 +75,8 @@ def evaluate_methods(
         metrics: which, of ``evaluation.FUSION_METRICS``; by default all.
         device: where the metrics are computed.
         progress: show a progress bar.
+        lesions: folder that :func:`write_lesion_pairs` wrote, whose pairs the methods fused, too: what became of the
+            lesions is judged.
 
     Returns:
         The files.
@@ -97,7 +94,7 @@ def evaluate_methods(
     unknown = [name for name in chosen if name not in FUSION_METRICS]
     if unknown or not chosen:
         raise ValueError(f"metrics {unknown} are unknown; accepted are {', '.join(FUSION_METRICS)}")
-    study = _Study(pairs, methods, windows or {}, register)
+    study = StudyImages(pairs, methods, windows or {}, register)
     scores, failures = [], []
     with ExitStack() as stack:
         stack.enter_context(logging_redirect_tqdm())
@@ -131,8 +128,17 @@ def evaluate_methods(
         [score._replace(values={name: score.values[name] for name in measured}) for score in scores],
         failures,
     )
+    judged = None
+    if lesions is not None:
+        judged = judge_lesions(lesions, methods, progress)
+        known = {failure[:2] for failure in failures}
+        failures += [
+            _failed(pair, method, error, study.methods[method])
+            for pair, method, error in judged.failures
+            if (pair["name"], method) not in known
+        ]
     left_out = [name for name in chosen if name not in measured]
-    written = _write(Path(output_dir), comparison, study, _notes(windows or {}, left_out))
+    written = _write(Path(output_dir), comparison, study, _notes(windows or {}, left_out, bool(judged)), judged)
     if failures:
         raise ImageError(
             Reason.SEVERAL,
@@ -141,77 +147,9 @@ def evaluate_methods(
     return written
 
 
-class _Sources(NamedTuple):
-    """Anatomy and overlay, (1 | 3, H, W[, D]) float64 in [0, 1] on one grid."""
-
-    anatomy: MetaTensor
-    overlay: MetaTensor
-
-
-class _Study:
-    """The images of all pairs, read when they are asked for."""
-
-    def __init__(
-        self,
-        pairs: Sequence[Mapping[str, Any]],
-        methods: Mapping[str, str | os.PathLike[str]],
-        windows: Mapping[str, Window | None],
-        register: RegistrationMode,
-    ) -> None:
-        self.pairs = {pair["name"]: pair for pair in pairs}
-        self.methods = {name: FusedImages(Path(folder), pairs) for name, folder in methods.items()}
-        self.prepare = Compose(
-            [
-                LoadStudyImaged(("anatomy", "overlay"), smallest=2),
-                CommonGridd("overlay", "anatomy", register),
-                lambda pair: {**pair, **{key: pair[key].double() for key in ("anatomy", "overlay")}},
-                *(ScaleToDisplayRanged(key, windows.get(key)) for key in ("anatomy", "overlay")),
-            ]
-        )
-
-    def sources(self, pair: Mapping[str, Any]) -> _Sources | ImageError:
-        try:
-            prepared = self.prepare(pair)
-        except (ImageError, RuntimeError) as error:
-            reason = image_error(error)
-            if reason is None:
-                raise
-            return reason
-        return _Sources(prepared["anatomy"], prepared["overlay"])
-
-    def fused(self, method: str, pair: Mapping[str, Any], sources: _Sources) -> MetaTensor:
-        """On the anatomy's grid, whatever the order in which the file has its axes."""
-        image = read_fused(self.methods[method].find(pair))
-        if image.ndim == sources.anatomy.ndim == 4:
-            axes = "".join(map(str, aff2axcodes(sources.anatomy.affine.numpy())))
-            image = cast(MetaTensor, Orientation(axes, labels=_AXES)(image))
-        check_same_grid(image, sources.anatomy)
-        return image
-
-
-def read_fused(path: str | os.PathLike[str]) -> MetaTensor:
-    """Read a fused image and bring it to [0, 1]: (1 | 3, H, W[, D]) float64.
-
-    Where the file does not say which value is white, as a grey volume, it is the least of 1, 255 and 65535 that no
-    value exceeds.
-
-    Raises:
-        ImageError: for an image that cannot be read, or one with values that are no grey levels.
-    """
-    image = cast(MetaTensor, read_image(path).double())
-    if "white" not in image.meta:
-        low, high = image.min().item(), image.max().item()
-        # scale factors in headers are rounded
-        white = next((white for white in (1, 255, 65535) if high <= white * 1.0001), None)
-        if white is None or low < -0.0001:
-            raise ImageError(
-                Reason.VALUES, f"{path}: values from {low:g} to {high:g}; 0 to 1, to 255 or to 65535 are accepted"
-            )
-        image.meta["white"] = white
-    return cast(MetaTensor, ScaleToDisplayRange()(image))
-
-
-def _measure(fused: MetaTensor, sources: _Sources, metrics: Sequence[str], device: str) -> tuple[dict[str, float], int]:
+def _measure(
+    fused: MetaTensor, sources: StudySources, metrics: Sequence[str], device: str
+) -> tuple[dict[str, float], int]:
     """Mean of every metric over the slices with content, and their number; NaN of what needs larger slices."""
     images = torch.stack([_levels(image) for image in (fused, *sources)]).to(device)
     content = (images[1:].flatten(3).amax(3) != images[1:].flatten(3).amin(3)).any(0).squeeze(1)
@@ -256,7 +194,7 @@ def _failed(
     return report.Failure(pair["name"], method, reason)
 
 
-def _notes(windows: Mapping[str, Window | None], left_out: Sequence[str]) -> list[str]:
+def _notes(windows: Mapping[str, Window | None], left_out: Sequence[str], judged: bool = False) -> list[str]:
     asked = [f"{key} {_told(window)}" for key in ("anatomy", "overlay") if (window := windows.get(key))]
     notes = [
         "Everything is measured on luminance (BT.601) in 8-bit grey levels, as published numbers are. Overlays lie on "
@@ -265,6 +203,13 @@ def _notes(windows: Mapping[str, Window | None], left_out: Sequence[str]) -> lis
         f"{'; asked for here: ' + ', '.join(asked) if asked else ''}. Volumes are measured slice by slice, and their "
         "value is the mean over the slices in which a source is not constant."
     ]
+    if judged:
+        notes.append(
+            "Lesions were inserted where both sources show tissue, blurred like the source, and each pair was fused "
+            "without and with them. Contrast recovery is the regression of the change in the fused luminance on the "
+            "change in the source over 41 by 41 pixels; of lesions in both sources, on the overlay's. The observer has "
+            "ten dense difference-of-Gaussians channels and internal noise of one grey level."
+        )
     if left_out:
         sides = ", ".join(f"{name} (needs {FUSION_METRICS[name].smallest} pixels a side)" for name in left_out)
         notes.append(f"No image has a value in {sides}.")
@@ -275,7 +220,9 @@ def _told(window: Window) -> str:
     return window if isinstance(window, str) else f"from {window[0]:g} to {window[1]:g} in stored units"
 
 
-def _write(folder: Path, comparison: report.Comparison, study: _Study, notes: Sequence[str]) -> list[Path]:
+def _write(
+    folder: Path, comparison: report.Comparison, study: StudyImages, notes: Sequence[str], judged: JudgedLesions | None
+) -> list[Path]:
     examples, how = _examples(comparison, study)
     methods = list(comparison.methods)
     images, images_dark = (report.montage(examples, methods, dark) for dark in (False, True))
@@ -306,15 +253,51 @@ def _write(folder: Path, comparison: report.Comparison, study: _Study, notes: Se
         "summary.md": report.summary_markdown(comparison),
         "boxplots.png": plots,
         "montage.png": images,
-        "report.html": report.report_html(comparison, pictures, notes),
     }
+    seen = judged.comparison if judged else None
+    lesion_pictures = _lesion_pictures(judged) if judged else {}
+    if seen:
+        contents |= {**report.lesion_tables(seen), **{name: of.light for name, of in lesion_pictures.items()}}
+    contents["report.html"] = report.report_html(comparison, pictures, notes, seen, list(lesion_pictures.values()))
     for name, content in contents.items():
         with whole_file(folder / name) as partial:
             partial.write_bytes(content if isinstance(content, bytes) else content.encode())
     return [folder / name for name in contents]
 
 
-def _examples(comparison: report.Comparison, study: _Study) -> tuple[list[report.Example], str]:
+def _lesion_pictures(judged: JudgedLesions) -> dict[str, report.Picture]:
+    """By the names of their files."""
+    comparison = judged.comparison
+    if comparison is None:
+        return {}
+    curves, curves_dark = (report.psychometric_curves(comparison, dark) for dark in (False, True))
+    pictures = {
+        "psychometric.png": report.Picture(
+            curves,
+            curves_dark,
+            "Psychometric curves",
+            "Share of the lesions in one source, bright and dark together, whose contrast the fused image keeps, "
+            "against their contrast and their size; 95 % intervals by bootstrap over the subjects. Discs; against "
+            "contrast those of the headline's radii, against size those of its contrast.",
+            f"Curves of {', '.join(comparison.methods)}; psychometric.csv has the values.",
+        )
+    }
+    for number, (method, examples) in enumerate(judged.examples.items(), start=1):
+        light, dark = (report.worst_lesions(examples, dark) for dark in (False, True))
+        pictures[f"worst_lesions_{number}.png"] = report.Picture(
+            light,
+            dark,
+            f"The worst of {method}",
+            f"The {len(examples)} lesions ({comparison.makes[0]}) with the least contrast recovery r. A ring is drawn "
+            "where a lesion was inserted, and in the fused image, where it should be seen.",
+            "Anatomy and overlay with the lesion, the fused image without and with it: "
+            + "; ".join(f"{one.score.case}, {one.score.kind}" for one in examples)
+            + ".",
+        )
+    return pictures
+
+
+def _examples(comparison: report.Comparison, study: StudyImages) -> tuple[list[report.Example], str]:
     """Typical cases, by a rule that knows nothing of how they look, and the rule in words."""
     metric = _TYPICAL if _TYPICAL in comparison.metrics else next(iter(comparison.metrics))
     chosen, groups = [], comparison.groups[:_MOST_EXAMPLES]
@@ -343,7 +326,7 @@ def _first_values(comparison: report.Comparison, metric: str) -> dict[str, float
     return {case: values.get(case, -math.inf) for case in comparison.cases}
 
 
-def _example(case: str, comparison: report.Comparison, study: _Study) -> report.Example:
+def _example(case: str, comparison: report.Comparison, study: StudyImages) -> report.Example:
     pair = study.pairs[case]
     sources = study.sources(pair)
     if isinstance(sources, ImageError):  # it could be read a moment ago
@@ -357,24 +340,14 @@ def _example(case: str, comparison: report.Comparison, study: _Study) -> report.
         coloured = MetaTensor(palette_colours(coloured.as_tensor(), palette), affine=coloured.affine)
     measured = {score.method for score in comparison.scores if score.case == case}
     fused = [
-        _rows(study.fused(method, pair, sources), k)[0] if method in measured else None for method in comparison.methods
+        _drawn(study.fused(method, pair, sources), k)[0] if method in measured else None
+        for method in comparison.methods
     ]
-    (anatomy, aspect), (overlay, _) = (_rows(source, k) for source in (sources.anatomy, coloured))
+    (anatomy, aspect), (overlay, _) = (_drawn(source, k) for source in (sources.anatomy, coloured))
     title = "\n".join(dict.fromkeys(text for text in (pair.get("pair", ""), case) if text))
     return report.Example(title, [anatomy, overlay], fused, aspect)
 
 
-def _rows(image: MetaTensor, k: int) -> tuple[np.ndarray, float]:
-    """Slice k as (rows, columns[, 3]) as a radiologist looks at it, and how many times as high as wide a pixel is."""
-    from fusion_nets.clinical.dicom import radiological
-
-    one = image if image.ndim == 3 else MetaTensor(image.as_tensor()[..., k], affine=image.affine)
-    try:
-        array, affine = radiological(one)
-        plane = array[:, :, 0]
-    except ValueError:  # of axes that are not at right angles no view is a radiologist's
-        affine = one.affine.numpy()
-        plane = np.moveaxis(one.as_tensor().numpy(), 0, -1)
-        plane = plane[..., 0] if plane.shape[-1] == 1 else plane
-    across, down = np.linalg.norm(affine[:3, :2], axis=0)
-    return plane.swapaxes(0, 1).astype(np.float32), float(down / across)
+def _drawn(image: MetaTensor, k: int) -> tuple[np.ndarray, float]:
+    plane, aspect = study_rows(image, k)
+    return plane.astype(np.float32), aspect

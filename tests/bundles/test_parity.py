@@ -33,6 +33,7 @@ MAY_DIFFER = {
         *("+settings#@describer", "+settings#@text_encoder"),
         "+handlers#DescriptionSaver",
     ],
+    "lesions.json": ["texts", "pairs#texts"],
     "multi_gpu_inference.json": [],
     "multi_gpu_train.json": [],
     "train.json": [
