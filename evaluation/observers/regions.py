@@ -108,7 +108,7 @@ def region_contrast(values: torch.Tensor, labels: torch.Tensor, rings: torch.Ten
 
     Returns:
         Of every label in the order of :func:`region_labels`, for every channel, float64. NaN where the ring has fewer
-        than 8 voxels; the ratio too where it is of one value.
+        than 8 voxels; where it is of one value, the ratio is infinite, or NaN for a region of the same.
 
     Examples:
         >>> labels, rings = torch.zeros(2, 1, 9, dtype=torch.long)
@@ -121,7 +121,8 @@ def region_contrast(values: torch.Tensor, labels: torch.Tensor, rings: torch.Ten
     inside, around = _moments(values, labels, found), _moments(values, rings, found, _FEWEST)
     contrast = inside.mean - around.mean
     deviation = around.covariance.diagonal(dim1=1, dim2=2).sqrt()
-    cnr = torch.where(deviation > 1e-9 * around.mean.abs(), contrast.abs() / deviation, torch.nan)
+    varies = deviation > 1e-9 * around.mean.abs()
+    cnr = contrast.abs() / torch.where(varies | deviation.isnan(), deviation, 0)
     return RegionContrast(inside.mean, contrast, cnr)
 
 

@@ -75,7 +75,8 @@ def test_what_cannot_be_said_is_nan():
     flat[0, 10, 10] = 40
     whole = region_contrast(flat, labels, region_rings(labels))
     assert whole.contrast.tolist() == [[1040.0]]
-    assert whole.cnr.isnan().all()  # nothing varies in the ring
+    assert whole.cnr.tolist() == [[math.inf]]  # nothing varies in the ring
+    assert region_contrast(flat * 0, labels, region_rings(labels)).cnr.isnan().all()
     few = region_rings(labels, ring=(1, 1.1))
     assert (few > 0).sum() == 4
     assert region_contrast(flat, labels, few).contrast.isnan().all()
