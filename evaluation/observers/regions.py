@@ -179,14 +179,19 @@ def region_recovery(
 
 
 def regions_lost(
-    cnr: torch.Tensor, recovery: torch.Tensor, visible: float = 1.0, threshold: float = 0.25
+    contrast: torch.Tensor,
+    cnr: torch.Tensor,
+    recovery: torch.Tensor,
+    visible: float = 1.0,
+    threshold: float = 0.25,
 ) -> torch.Tensor:
     """In which source a region is to be seen whose contrast a fused image does not keep.
 
-    A region that is to be seen in several sources is kept if the contrast of one of them is: they cannot all be in grey
-    if their signs differ, and need not be if they agree.
+    A region that is bright in several sources, or dark in them, is kept in all if it is in one, for it is to be seen as
+    all show it. Of one that is bright in one source and dark in the other, grey can keep but one.
 
     Args:
+        contrast: in each source, (L, S), of which the sign counts.
         cnr: contrast-to-noise ratio in each source, (L, S).
         recovery: as of :func:`region_recovery`, (L, S).
         visible: ratio from which on a region is to be seen.
@@ -196,12 +201,15 @@ def regions_lost(
         (L, S) bool; a recovery of NaN is none, a ratio of NaN is not to be seen.
 
     Examples:
-        >>> regions_lost(torch.tensor([[3.0, 0.5], [3.0, 2.0]]), torch.tensor([[0.1, 0.9], [0.1, 0.9]]))
+        >>> contrast = torch.tensor([[2.0, 1.0], [2.0, 1.0], [2.0, -1.0]])
+        >>> regions_lost(contrast, torch.tensor([[3, 0.5], [3, 2], [3, 2]]), torch.tensor([[0.1, 0.9]]).expand(3, 2))
         tensor([[ True, False],
-                [False, False]])
+                [False, False],
+                [ True, False]])
     """
     seen, kept = cnr >= visible, recovery >= threshold
-    return seen & ~kept & ~(seen & kept).any(1, keepdim=True)
+    alike = contrast.sign()[:, :, None] == contrast.sign()[:, None]
+    return seen & ~kept & ~((seen & kept)[:, None] & alike).any(2)
 
 
 class _Moments(NamedTuple):

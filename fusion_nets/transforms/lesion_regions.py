@@ -205,9 +205,9 @@ class JudgeRegions(Transform):
 
     The recovery is estimated, see :func:`evaluation.observers.region_recovery`. It counts from the display range on;
     "shown" is the share of a source's contrast that this lets through. A region is warned of where a source shows it
-    and the fused image keeps less than a quarter of its contrast, or the display range does, and no other source that
-    shows it is kept better, see :func:`evaluation.observers.regions_lost`; and where it cannot be judged, because less
-    than 8 voxels surround it.
+    and the fused image keeps less than a quarter of its contrast, or the display range does, and it is not kept as the
+    other source shows it, bright or dark like here, see :func:`evaluation.observers.regions_lost`; and where it cannot
+    be judged, because less than 8 voxels surround it.
 
     Args:
         visible: contrast-to-noise ratio from which on a source shows a region.
@@ -253,7 +253,7 @@ class JudgeRegions(Transform):
         cnr = torch.where(cnr.isnan() & (own.abs() > 0), torch.inf, cnr)  # which JSON does not know
         width = torch.tensor([high - low for low, high in ((ranges or {}).get(key, (0, 1)) for key in _SOURCES)])
         shown = torch.where(own == 0, torch.nan, displayed * width / own)
-        lost = regions_lost(cnr, torch.minimum(recovery, shown), self.visible, self.threshold)
+        lost = regions_lost(own, cnr, torch.minimum(recovery, shown), self.visible, self.threshold)
         warnings = []
         for i, (row, told) in enumerate(zip(rows, _contrast(fused, labels, rings), strict=True)):
             row["fused"] = told

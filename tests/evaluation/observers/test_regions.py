@@ -117,12 +117,19 @@ def test_a_source_that_shows_nothing_has_no_recovery():
         region_recovery(pair[:1, :9], pair, labels, labels)
 
 
-def test_lost_is_what_is_seen_and_not_kept_by_either():
+def test_lost_is_what_is_seen_and_not_kept_by_either_of_its_sign():
     nan = math.nan
-    cnr = torch.tensor([[3.0, 0.2], [0.2, 3.0], [3.0, 3.0], [3.0, 3.0], [3.0, nan], [0.9, 0.9]])
-    recovery = torch.tensor([[0.2, 0.9], [0.9, nan], [0.1, 0.8], [0.1, -0.4], [0.3, nan], [0.0, 0.0]])
-    lost = [[True, False], [False, True], [False, False], [True, True], [False, False], [False, False]]
-    assert regions_lost(cnr, recovery).tolist() == lost
+    cases = [  # contrast, ratio and recovery in both sources, and where it is lost
+        ((1, 1), (3.0, 0.2), (0.2, 0.9), (True, False)),
+        ((1, 1), (0.2, 3.0), (0.9, nan), (False, True)),
+        ((-1, -2), (3.0, 3.0), (0.1, 0.8), (False, False)),
+        ((-1, 2), (3.0, 3.0), (0.1, 0.8), (True, False)),
+        ((-1, -2), (3.0, 3.0), (0.1, -0.4), (True, True)),
+        ((1, nan), (3.0, nan), (0.3, nan), (False, False)),
+        ((1, 1), (0.9, 0.9), (0.0, 0.0), (False, False)),
+    ]
+    contrast, cnr, recovery = (torch.tensor([case[i] for case in cases], dtype=torch.float64) for i in range(3))
+    assert regions_lost(contrast, cnr, recovery).tolist() == [list(case[3]) for case in cases]
 
 
 FUSIONS = {
