@@ -114,6 +114,9 @@ def build_parser() -> argparse.ArgumentParser:
             metavar="VALUE",
             help="LOW HIGH in HU, SUV or as stored; or brain, subdural, bone, soft_tissue, header, percentiles",
         )
+    command.add_argument(
+        "--regions", metavar="FILE", help="label image, one whole number a lesion: tells what is kept of their contrast"
+    )
     command.add_argument("--output_dir", required=True, metavar="FOLDER", help="folder to write into")
     command.add_argument("--method", choices=("dmfnet", "smfusion"), default="dmfnet", help="default: %(default)s")
     command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), help="default: auto")

@@ -57,7 +57,7 @@ def fuse(arguments: argparse.Namespace) -> None:
         raise ValueError("--describe belongs to --method smfusion")
     chosen = {
         name: getattr(arguments, name)
-        for name in ("register", "transform", "overlay_palette", "name", "settings", "bundle_root")
+        for name in ("register", "transform", "overlay_palette", "name", "regions", "settings", "bundle_root")
     }
     for key in ("anatomy", "overlay"):
         for detail in ("modality", "series_uid"):

@@ -155,7 +155,7 @@ def balanced_weights(
 
 _TEXT_KEYS = ("anatomy_text", "overlay_text")
 _PAIR_KEYS = {
-    *("anatomy", "overlay", "name", "pair", "subject", "anatomy_modality", "overlay_modality"),
+    *("anatomy", "overlay", "regions", "name", "pair", "subject", "anatomy_modality", "overlay_modality"),
     *("anatomy_series_uid", "overlay_series_uid", *_TEXT_KEYS),
 }
 
@@ -171,7 +171,8 @@ def load_pairs(
     Args:
         datalist: a JSON file, or what is in one: a list of {"anatomy", "overlay", "name"?, "pair"?, "subject"?,
             "anatomy_modality"?, "overlay_modality"?, "anatomy_series_uid"?, "overlay_series_uid"?, "anatomy_text"?,
-            "overlay_text"?}, or an object that has this list under "pairs", as ``fusion-nets describe`` writes it.
+            "overlay_text"?, "regions"?}, or an object that has this list under "pairs", as ``fusion-nets describe``
+            writes it. "regions" is a label image, see :class:`fusion_nets.transforms.LoadRegions`.
             Modalities are DICOM codes ("MR", "CT", "PT", "NM"), and pick among several series in a folder, as a series
             UID or its fingerprint does; a text may be a list of texts, one per slice. Relative paths in a file start
             from its folder.
@@ -239,7 +240,8 @@ def _checked(entry: object, where: str, folder: Path, number: int) -> dict[str, 
     name = entry.get("name") or _default_name(folder / entry["anatomy"], number)
     if name != Path(name).name or name in ("", ".", ".."):
         raise ValueError(f"{where}: the name {name!r} must be a plain file name, without folders")
-    return {**entry, "anatomy": str(folder / entry["anatomy"]), "overlay": str(folder / entry["overlay"]), "name": name}
+    files = {key: str(folder / entry[key]) for key in ("anatomy", "overlay", "regions") if entry.get(key)}
+    return {**{key: value for key, value in entry.items() if key != "regions"}, **files, "name": name}
 
 
 def _default_name(path: Path, number: int) -> str:

@@ -70,6 +70,14 @@ def test_object_that_has_the_list(tmp_path):
     assert load_pairs({"pairs": pairs}) == load_pairs(pairs)
 
 
+def test_regions_start_from_the_datalists_folder(tmp_path):
+    pairs = [{**PAIR, "regions": "seg/mask.nrrd"}, {**PAIR, "name": "none", "regions": ""}]
+    marked, plain = load_pairs(write(tmp_path / "pairs.json", pairs))
+    assert marked["regions"] == f"{tmp_path}/seg/mask.nrrd"
+    assert "regions" not in plain
+    assert load_pairs(anatomy="a.png", overlay="b.png", regions="mask.nrrd")[0]["regions"] == "mask.nrrd"
+
+
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_single_pair(tmp_path, nothing):
     pair = load_pairs(nothing, anatomy=tmp_path / "a.png", overlay="b.png")

@@ -78,17 +78,35 @@ def leaks(secrets, said, folder, dicom=False):
     return found
 
 
+def lesions(folder, path):
+    """Labels of two blocks in the MRI's middle, as a segmentation would give them; the second is of no contrast."""
+    import nibabel as nib
+    import numpy as np
+
+    from fusion_nets.clinical import read_image
+
+    mri = read_image(folder / "mri")
+    labels = np.zeros(mri.shape[1:], dtype=np.uint8)
+    rows, columns, slices = (n // 2 for n in labels.shape)
+    for label, row in ((1, rows - 6), (2, rows + 4)):
+        labels[row : row + 3, columns : columns + 3, slices - 1 : slices + 2] = label
+    nib.save(nib.Nifti1Image(labels, mri.affine.numpy()), path)
+    return path
+
+
 @pytest.mark.parametrize("method", ["dmfnet", "smfusion"])
 def test_fuse(marked, tmp_path, run, method):
     folder, secrets = marked
     code, said = run(
         *("fuse", "--anatomy", "mri", "--overlay", "pet", "--output_dir", tmp_path / "out", "--method", method),
         *("--format", "dicom,nifti,nrrd,mha,png", "--evaluate", *(["--describe"] if method == "smfusion" else [])),
+        *("--regions", lesions(folder, tmp_path / "lesions.nii.gz")),
         cwd=folder,
     )
     assert code == 0, said
     assert "pair1_fused.nii.gz" in said
     assert (tmp_path / "out" / "metrics.csv").is_file()
+    assert (tmp_path / "out" / "pair1_regions.csv").read_text().startswith("region,")
     assert leaks(secrets, said, tmp_path / "out") == []
     series = pydicom.dcmread(tmp_path / "out" / "pair1_dicom" / "IM0001.dcm")
     assert series.PatientName == MARKS["PatientName"]  # so that the archive knows whose it is

@@ -122,6 +122,8 @@ class FusionApp(MONAILabelApp):
         accepted = ANATOMIES[modalities["anatomy"]]
         if modalities["overlay"] not in ("", *accepted):
             raise HTTPException(422, f"overlay {overlay}: with anatomy {anatomy}, {', '.join(accepted)} is accepted")
+        if values["regions"]:
+            self.images.regions(anatomy, values["regions"])
         return Job(task, anatomy, overlay, {**values, **{f"{key}_modality": modalities[key] for key in modalities}})
 
     def infer(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
@@ -195,17 +197,25 @@ class FusionApp(MONAILabelApp):
 
     def _fuse(self, job: Job, folder: Path, dicom: bool) -> tuple[Path, dict[str, Any]]:
         paths = {key: self.images.path(getattr(job, key)) for key in ("anatomy", "overlay")}
+        regions = self._regions(job)
         try:
-            file, told = job.task({**paths, "values": job.values, "output_dir": folder, "dicom": dicom})
-            doubts = self._doubts(job, paths)
+            file, told = job.task({**paths, **regions, "values": job.values, "output_dir": folder, "dicom": dicom})
+            doubts = [*self._doubts(job, paths), *told["regions"].get("warnings", ())]
         except ValueError as error:  # ImageError among them
             message = str(error)
+            for key, path in regions.items():
+                message = message.replace(str(path), f"{key} {job.values[key]}")
             for key, path in paths.items():
                 message = message.replace(str(path), f"{key} {getattr(job, key).id}")
             raise HTTPException(422, " ".join(message.split())) from error
         for key in paths:
             told["sources"][key] = {"id": getattr(job, key).id, **told["sources"][key]}
         return Path(file), {**told, "warnings": doubts}
+
+    def _regions(self, job: Job) -> dict[str, Path]:
+        """Where the regions lie that are to be told of, if there are any."""
+        tag = job.values["regions"]
+        return {"regions": self.images.regions(job.anatomy, tag)} if tag else {}
 
     def _doubts(self, job: Job, paths: Mapping[str, Path]) -> list[str]:
         """What speaks against fusing two series."""
@@ -232,5 +242,6 @@ class FusionApp(MONAILabelApp):
             "fusion_nets": __version__,
             "weights_sha256": file_sha256(job.task.get_path()),
             "images": {key: [image.id, self.images.version(image)] for key, image in images.items()},
+            "labels": {key: file_sha256(path) for key, path in self._regions(job).items()},
             "values": {name: value for name, value in job.values.items() if name not in without},
         }

@@ -66,6 +66,8 @@ MEANINGS = {
     "pool_size": "pairs whose features are kept and used again",
     "progress": "show a progress bar",
     "prompt": "what the describer is asked",
+    "regions": "label image of a single pair, one whole number above 0 for each lesion, in the anatomy's coordinates: "
+    "what is kept of their contrast goes into the record and `NAME_regions.csv`, a loss is warned of",
     "register": "`auto` (rigid, unless both lie on one grid or share a frame of reference), `none`, `rigid`, `affine`",
     "register_fallback": "where registration fails, warn and go on without it, instead of refusing the pair",
     "resume": "pass over cases whose results are there, made by the same settings, weights and version from the same "

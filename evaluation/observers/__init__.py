@@ -26,6 +26,15 @@ from evaluation.observers.insertion import (
 from evaluation.observers.lesion_handlers import ContrastRecovery, LostLesions, ObserverArea, lesions_from_engine
 from evaluation.observers.lesion_metrics import ContrastRecoveryMetric, LostLesionsMetric, ObserverAreaMetric
 from evaluation.observers.recovery import contrast_recovery, lost, luminance, patches_at
+from evaluation.observers.regions import (
+    REGION_RING,
+    RegionContrast,
+    region_contrast,
+    region_labels,
+    region_recovery,
+    region_rings,
+    regions_lost,
+)
 
 __all__ = [
     "ContrastRecovery",
@@ -39,6 +48,8 @@ __all__ = [
     "LostLesionsMetric",
     "ObserverArea",
     "ObserverAreaMetric",
+    "REGION_RING",
+    "RegionContrast",
     "add_internal_noise",
     "area_under_curve",
     "channel_responses",
@@ -57,5 +68,10 @@ __all__ = [
     "luminance",
     "observer_area",
     "patches_at",
+    "region_contrast",
+    "region_labels",
+    "region_recovery",
+    "region_rings",
+    "regions_lost",
     "subject_folds",
 ]

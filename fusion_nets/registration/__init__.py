@@ -1,7 +1,7 @@
 """Registering one image to another, and bringing it onto the other's grid."""
 
 from .foreground import foreground
-from .resampling import resample_onto
+from .resampling import resample_labels, resample_onto
 from .search import (
     Registration,
     RegistrationError,
@@ -19,6 +19,7 @@ __all__ = [
     "foreground",
     "read_transform",
     "register",
+    "resample_labels",
     "resample_onto",
     "similarity",
     "write_transform",

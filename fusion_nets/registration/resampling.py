@@ -10,7 +10,7 @@ from scipy.fft import next_fast_len
 
 from fusion_nets.clinical.grids import affine_of, as_volume, is_one_grid, voxels_between
 
-__all__ = ["air", "resample_onto"]
+__all__ = ["air", "resample_labels", "resample_onto"]
 
 FWHM = 2 * np.sqrt(2 * np.log(2))
 """Of a Gaussian, in standard deviations."""
@@ -77,6 +77,28 @@ def resample_onto(overlay: MetaTensor, anatomy: MetaTensor, transform: np.ndarra
         moved = torch.stack([resample(one[None, None], theta, size)[0, 0] for one in values])
         moved[:, _is_outside(between, size, source.shape[1:])] = outside
     return MetaTensor(moved.reshape(source.shape[0], *anatomy.shape[1:]), meta=meta)
+
+
+def resample_labels(labels: MetaTensor, anatomy: MetaTensor) -> MetaTensor:
+    """Bring labels onto the grid of an image by where both lie in the world: each voxel takes that of the nearest.
+
+    Args:
+        labels: (1, H, W[, D]), whole numbers below 2 ** 24.
+        anatomy: (C, H', W'[, D']), of which only the grid counts.
+
+    Returns:
+        (1, H', W'[, D']) int32 with the anatomy's affine; 0 further than half a voxel outside the labels' grid. The
+        labels themselves where the grids are one (to a tenth of a voxel).
+    """
+    values = labels.as_tensor()
+    if not is_one_grid(labels, anatomy):
+        source, target = as_volume(labels), as_volume(anatomy)
+        resample = AffineTransform(
+            normalized=False, mode="nearest", padding_mode="zeros", align_corners=False, reverse_indexing=True
+        )
+        theta = torch.from_numpy(voxels_between(source, target)).float()
+        values = resample(source.as_tensor().float()[None], theta, tuple(target.shape[1:]))[0]
+    return MetaTensor(values.to(torch.int32).reshape(1, *anatomy.shape[1:]), affine=anatomy.affine.clone())
 
 
 def _is_identity(transform: np.ndarray | None) -> bool:

@@ -155,7 +155,7 @@ class CaseRecords:
 
     def _made_by(self, name: str) -> str:
         pair = dict(self.pairs[name])
-        files = [_files(Path(pair.pop(key))) for key in ("anatomy", "overlay") if key in pair]
+        files = [_files(Path(pair.pop(key))) for key in ("anatomy", "overlay", "regions") if key in pair]
         return _digest([self.settings, pair, files])
 
 

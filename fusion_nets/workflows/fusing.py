@@ -24,7 +24,7 @@ SETTINGS = ("anatomy_window", "overlay_window", "overlay_palette", "register", "
 """What a record repeats."""
 
 DETAILS = (
-    "name",
+    *("name", "regions"),
     *(f"{key}_{detail}" for key in ("anatomy", "overlay") for detail in ("modality", "series_uid", "text")),
 )
 """What an option says of the pair, not of the run."""
@@ -39,6 +39,7 @@ def fuse_pair(
     settings: str | os.PathLike[str] | None = None,
     bundle_root: str | os.PathLike[str] | None = None,
     evaluate: bool = False,
+    regions: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> list[Path]:
     """Run the inference of a method's bundle on one pair.
@@ -52,6 +53,9 @@ def fuse_pair(
         settings: the JSON record of an earlier result, whose settings are taken where no option says otherwise.
         bundle_root: folder of the bundle; by default what :func:`find_bundle` finds.
         evaluate: save the metrics of the result as well, and what the bundle says of it.
+        regions: a label image, one whole number above 0 for each lesion: what becomes of their contrast is told in the
+            record and in ``NAME_regions.csv``, and logged as a warning where it is lost; see
+            :class:`fusion_nets.transforms.JudgeRegions`.
         options: other entries of the bundle's inference configuration, such as ``register="rigid"``; None is the
             configuration's own choice.
 
@@ -75,7 +79,8 @@ def fuse_pair(
     from monai.bundle import ConfigWorkflow
 
     root = _root(method, bundle_root)
-    asked = {key: value for key, value in options.items() if value is not None}
+    where = {} if regions is None else {"regions": str(regions)}
+    asked = {key: value for key, value in options.items() if value is not None} | where
     details = {key: value for key, value in asked.items() if key in DETAILS}
     (pair,) = load_pairs(anatomy=anatomy, overlay=overlay, **details)
     chosen = {key: value for key, value in asked.items() if key not in details}

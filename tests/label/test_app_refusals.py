@@ -42,6 +42,8 @@ def serves_afterwards(app_server):
         ("head_mri", {"result_extension": ".dcm"}, 422, "accepted are .nii.gz, .nrrd, .mha"),
         ("head_mri", {"save_label": "perhaps"}, 422, "true or false"),
         ("head_mri", {"save_label": True, "label_tag": "../../tag"}, 422, "up to 64 letters"),
+        ("head_mri", {"regions": "nothing"}, 404, "regions: 'head_mri' has no label under the tag 'nothing'"),
+        ("head_mri", {"regions": "../head_pet"}, 422, "up to 64 letters"),
         ("head_mri", {"device": "tpu"}, 422, "accepted are cpu"),
         ("head_mri", {"device": [0]}, 422, "accepted are cpu"),
         ("head_mri", "{", 400, "params: not JSON"),

@@ -123,6 +123,50 @@ def test_a_result_is_saved_as_a_label_when_asked(app_server, studies):
     assert "saved" not in infer(app_server, "head_mri").json()
 
 
+@pytest.fixture(scope="module")
+def lesions(app_server, studies, tmp_path_factory):
+    """A label of the MRI under the tag "lesions", sent as viewers do: two blocks of it; the overlay is a PET."""
+    mri = nib.load(studies / "head_mri.nii.gz")
+    labels = np.zeros(mri.shape, dtype=np.uint8)
+    labels[20:24, 28:32], labels[28:32, 36:40] = 1, 2
+    path = tmp_path_factory.mktemp("lesions") / "outlined.nii.gz"
+    nib.save(nib.Nifti1Image(labels, mri.affine), path)
+    send_label(app_server, "head_mri", "lesions", path)
+    return path
+
+
+def send_label(server, image, tag, path):
+    with open(path, "rb") as file:
+        answer = requests.put(
+            f"{server.url}/datastore/label",
+            params={"image": image, "tag": tag},
+            data={"params": "{}"},
+            files={"label": (path.name, file)},
+            timeout=60,
+        )
+    assert answer.ok, answer.text
+
+
+def test_lesions_that_are_outlined_are_told_of(app_server, studies, lesions, tmp_path):
+    told = infer(app_server, "head_mri", {"regions": "lesions"}).json()
+    files = (studies / f"head_{name}.nii.gz" for name in ("mri", "pet"))
+    fuse_pair(*files, tmp_path, regions=lesions, name="own", overlay_modality="PT", anatomy_modality="MR")
+    own = json.loads((tmp_path / "own_fused.json").read_text())["record"]["regions"]
+    assert told["regions"] == own
+    assert [row["region"] for row in own["regions"]] == [1, 2]
+    assert told["warnings"] == own["warnings"]
+    assert infer(app_server, "head_mri").json()["regions"] == {}
+
+
+def test_what_outlines_no_lesions_is_refused_by_its_tag(app_server, studies, lesions):
+    send_label(app_server, "head_mri", "no_labels", studies / "head_pet.nii.gz")
+    answer = infer(app_server, "head_mri", {"regions": "no_labels"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("regions no_labels: values from")
+    assert str(studies) not in answer.text
+    assert infer(app_server, "other_mri", {"regions": "lesions"}).status_code == 404
+
+
 def test_nothing_stays_behind_and_no_text_is_logged(app_server):
     fused(app_server, "head_mri", {"anatomy_text": "Jane Roe, born 1970."}, "smfusion")
     assert left_behind(app_server) == []

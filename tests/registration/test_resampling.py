@@ -7,7 +7,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from fusion_nets.clinical.grids import corners, grid_distance, overlap, voxels_between
-from fusion_nets.registration import resample_onto
+from fusion_nets.registration import resample_labels, resample_onto
 from fusion_nets.registration.resampling import _smoothed, _steps
 
 RNG = np.random.default_rng(0)
@@ -257,3 +257,22 @@ def test_corners_distance_and_overlap():
     assert overlap(anatomy, half, content, turned(origin=(-2.5, 0, 0))) == 1
     assert overlap(anatomy, grid((5, 5, 5), turned(origin=(50, 0, 0))), content) == 0
     assert overlap(anatomy, half, np.zeros_like(content)) == 0
+
+
+@pytest.mark.parametrize("angles", [(20, -35, 50), (-10, 15, 5)])
+def test_labels_take_the_nearest_of_their_grid(angles):
+    labels = image(RNG.integers(0, 4, (1, 30, 24, 18)) * 1000003, CENTRED)
+    affine = turned(angles, (0.9, 1.3, 2.5))
+    affine[:3, 3] = nib.affines.apply_affine(CENTRED, (15, 12, 9)) - affine[:3, :3] @ (10, 13, 11)  # one middle
+    target = grid((20, 26, 22), affine)
+    moved = resample_labels(labels, target)
+    index = nib.affines.apply_affine(np.linalg.inv(CENTRED), world((20, 26, 22), affine))
+    nearest = np.rint(index).astype(int)
+    there = ((nearest >= 0) & (nearest < (30, 24, 18))).all(-1)
+    expected = np.zeros((20, 26, 22), dtype=int)
+    expected[there] = labels.numpy()[0][tuple(nearest[there].T)]
+    clear = (np.abs(index - np.floor(index) - 0.5) > 1e-3).all(-1)  # not half way between two
+    assert moved.dtype == torch.int32
+    assert there.mean() > 0.2
+    np.testing.assert_array_equal(moved.numpy()[0][clear], expected[clear])
+    np.testing.assert_array_equal(moved.affine, target.affine)

@@ -81,6 +81,18 @@ def order(folder):
         return [row["filename"] for row in csv.DictReader(file)]
 
 
+def test_other_labels_are_another_case(pairs, tmp_path):
+    records = CaseRecords(tmp_path, pairs)
+    plain = records._made_by("one")
+    mask = tmp_path / "mask.nrrd"
+    mask.write_bytes(b"1")
+    records.pairs["one"]["regions"] = str(mask)
+    marked = records._made_by("one")
+    assert marked == records._made_by("one") != plain
+    mask.write_bytes(b"11")
+    assert records._made_by("one") not in (plain, marked)
+
+
 def test_what_is_done_is_not_done_again(pairs, tmp_path, caplog):
     out = tmp_path / "out"
     assert run(pairs, out) == 3

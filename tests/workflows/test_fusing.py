@@ -129,6 +129,48 @@ def test_nifti_in_nifti_out_needs_no_name(tiny, tmp_path):
     assert [path.name for path in written] == ["mri_fused.json", "mri_fused.nii.gz"]
 
 
+@pytest.fixture
+def lesions(tmp_path):
+    """An MRI, a PET with a hot spot that only it shows, and a label image of that."""
+    rng = np.random.default_rng(0)
+    labels = np.zeros((40, 36, 3), dtype=np.uint8)
+    labels[18:23, 15:20] = 4
+    files = {"mri": rng.random(labels.shape), "pet": 2 + 0.3 * rng.standard_normal(labels.shape) + 4 * labels / 4}
+    for name, values in {**files, "mask": labels}.items():
+        nib.save(nib.Nifti1Image(values.astype(labels.dtype if name == "mask" else np.float32), np.eye(4)),
+                 tmp_path / f"{name}.nii.gz")  # fmt: skip
+    return {name: tmp_path / f"{name}.nii.gz" for name in ("mri", "pet", "mask")}
+
+
+@pytest.mark.parametrize("window", [[0, 8], [0, 800]])
+def test_regions_are_told_of(lesions, tiny, tmp_path, caplog, window):
+    """Those of the PET, in a window that shows them, and in one in which they are as good as black."""
+    options = {"register": "none", "overlay_modality": "PT", "overlay_window": window, "regions": lesions["mask"]}
+    written = fuse_pair(lesions["mri"], lesions["pet"], tmp_path / "out", **options, **tiny)
+    assert [path.name for path in written] == ["mri_fused.json", "mri_fused.nii.gz", "mri_regions.csv"]
+    (region,) = json.loads(written[0].read_text())["record"]["regions"]["regions"]
+    assert (region["region"], region["voxels"]) == (4, 75)
+    assert region["overlay"]["contrast"] == pytest.approx(4, abs=0.2)
+    assert region["overlay"]["cnr"] > 10 > 1 > region["anatomy"]["cnr"]
+    assert region["overlay"]["shown"] == pytest.approx(1, abs=0.1)
+    recovery = region["overlay"]["recovery"]
+    assert bool(region["warnings"]) == (recovery is None or recovery < 0.25) == (window[1] == 800)
+    assert ("mri: region 4: the overlay shows it" in caplog.text) == bool(region["warnings"])
+    fused, labels = read_image(written[1]), nib.load(lesions["mask"]).get_fdata() > 0
+    luminance = (np.array([0.299, 0.587, 0.114])[:, None, None, None] * fused.numpy()).sum(0) / 255
+    assert region["fused"]["mean"] == pytest.approx(luminance[labels].mean(), abs=0.01)
+
+
+@pytest.mark.parametrize("evaluate", [False, True])
+def test_regions_that_are_none_are_refused_by_their_name(lesions, tiny, tmp_path, evaluate):
+    with refused(Reason.VALUES, "mri.nii.gz", "whole numbers"):
+        fuse_pair(
+            lesions["mri"], lesions["pet"], tmp_path / "out", regions=lesions["mri"], evaluate=evaluate,
+            register="none", **tiny
+        )  # fmt: skip
+    assert not list((tmp_path / "out").glob("mri*"))
+
+
 def test_dicom_needs_a_study_to_join(tiny, tmp_path):
     rng = np.random.default_rng(0)
     path = tmp_path / "mri.nii.gz"

@@ -18,7 +18,7 @@ from monailabel.datastore.local import LocalDatastore
 from monailabel.datastore.utils.dicom import dicom_web_download_series
 from pydicom import Dataset, dcmread
 
-from fusion_nets.clinical import RASTER_SUFFIXES
+from fusion_nets.clinical import ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES
 from fusion_nets.clinical.dicom import FUSED_BY
 from fusion_nets.clinical.volume_files import read_note
 from fusion_nets.files import file_sha256, whole_folder
@@ -57,7 +57,32 @@ class Image:
         return f"{self.id} ({self.modality})" if self.modality else self.id
 
 
-class FolderImages:
+class Labels:
+    """What a datastore of MONAI Label keeps of its images on its own disk, under tags."""
+
+    store: LocalDatastore
+
+    def labels(self, tag: str) -> Path:
+        """The folder of what is saved under a tag."""
+        return Path(self.store._datastore.label_path(tag))
+
+    def regions(self, image: Image, tag: str) -> Path:
+        """Where the label image of an image lies that was saved under a tag.
+
+        Raises:
+            HTTPException: 404, if there is none, or it lies elsewhere.
+        """
+        folder = self.labels(tag).resolve()
+        for ending in (*NIFTI_SUFFIXES, *ITK_SUFFIXES, *RASTER_SUFFIXES):
+            path = (folder / f"{image.id}{ending}").resolve()
+            if path.is_file() and path.is_relative_to(folder):
+                return path
+        raise HTTPException(
+            404, f"regions: {image.id!r} has no label under the tag {tag!r}; the tag of one is accepted"
+        )
+
+
+class FolderImages(Labels):
     """Those of a folder, MONAI Label's :class:`LocalDatastore`.
 
     Images whose names are alike up to the last ``_`` are of one study, such as ``case1_mri`` and ``case1_pet``, and all
@@ -100,10 +125,6 @@ class FolderImages:
         """Another where the image is another."""
         return file_sha256(self.path(image))
 
-    def labels(self, tag: str) -> Path:
-        """The folder of what is saved under a tag."""
-        return Path(self.store._datastore.label_path(tag))
-
     def save(self, image: Image, result: Path, tag: str, info: dict[str, Any]) -> dict[str, str]:
         """Save a result as a label of the image; returns what :meth:`has` knows it by."""
         label = self.store.save_label(image.id, str(result), tag, info)
@@ -125,7 +146,7 @@ class FolderImages:
         return Image(id, str(info.get("Study") or study), modality.upper())
 
 
-class ArchiveImages:
+class ArchiveImages(Labels):
     """The series of an archive, MONAI Label's :class:`DICOMWebDatastore`: MR, CT, PET and SPECT, not what was fused.
 
     They are read as DICOM from MONAI Label's cache, where it makes NIfTI of them, without units. Its search filter
@@ -175,10 +196,6 @@ class ArchiveImages:
     def version(self, image: Image) -> str:
         """Another where the series has other instances."""
         return str(image.instances)
-
-    def labels(self, tag: str) -> Path:
-        """The folder of what is saved under a tag."""
-        return Path(self.store._datastore.label_path(tag))
 
     def save(self, image: Image, result: Path, tag: str, info: dict[str, Any]) -> dict[str, str]:
         """Send the DICOM objects beside a result to the archive (STOW-RS); returns what :meth:`has` knows them by."""

@@ -42,6 +42,7 @@ def parameters(model: str, takes_text: bool) -> dict[str, Any]:
         "overlay_window": "",
         "anatomy_modality": ["", "MR", "CT"],
         "overlay_modality": ["", "CT", "PT", "NM"],
+        "regions": "",
         **texts,
         "result_extension": list(FORMATS),
         "save_label": False,
@@ -94,7 +95,7 @@ def _read(name: str, value: Any, shown: Any) -> Any:
         pass  # one for each slice
     elif not isinstance(value, str):
         raise ValueError(f"is a {type(value).__name__}; a text is accepted")
-    elif name == "label_tag" and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", value):
+    elif name in ("label_tag", "regions") and value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", value):
         raise ValueError("up to 64 letters, digits, - and _ are accepted")
     return value
 

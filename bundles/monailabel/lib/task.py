@@ -58,8 +58,8 @@ class FusionTask(InferTask):
         """Fuse.
 
         Args:
-            request: "anatomy" and "overlay", where they lie; "values" of the parameters; "output_dir", a folder of its
-                own; and "dicom", whether the result is to be written as DICOM as well.
+            request: "anatomy", "overlay" and, if there are any, "regions", where they lie; "values" of the parameters;
+                "output_dir", a folder of its own; and "dicom", whether the result is to be written as DICOM as well.
 
         Returns:
             The fused volume, and how it was made and how good it is.
@@ -71,7 +71,8 @@ class FusionTask(InferTask):
         device = values["device"]
         if device not in self._networks:
             self._networks[device] = kept_network(self.model, self.bundle_root, device)
-        asked = {name: values[name] for name in values if name in self.bundle and name not in ("device", "overlay")}
+        elsewhere = ("device", "overlay", "regions")
+        asked = {name: values[name] for name in values if name in self.bundle and name not in elsewhere}
         extension = values["result_extension"]
         fuse_pair(
             request["anatomy"],
@@ -81,6 +82,7 @@ class FusionTask(InferTask):
             output_format=[FORMATS[extension], *(["dicom"] if request["dicom"] else [])],
             bundle_root=self.bundle_root,
             evaluate=True,
+            regions=request.get("regions"),
             name="pair",
             progress=False,
             register=values["registration"],
@@ -120,6 +122,7 @@ def _told(folder: Path) -> dict[str, Any]:
         "registration": told.get("registration", {}),
         "metrics": {name: measured[name] for name in METRICS},
         "description": _json(folder / "pair_description.json"),
+        "regions": told.get("regions", {}),
         "settings": record,
     }
 
