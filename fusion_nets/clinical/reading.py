@@ -42,6 +42,15 @@ def read_image(path: str | os.PathLike[str], series_uid: str | None = None, moda
 
     Raises:
         ImageError: if the file is missing, unreadable, of another kind, or holds no usable image.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from fusion_nets.clinical import read_image, write_image
+        >>> with TemporaryDirectory() as folder:
+        ...     path = write_image(f"{folder}/a.nii.gz", torch.rand(1, 8, 9, 3))
+        ...     image = read_image(path)
+        >>> tuple(image.shape), image.meta["units"]
+        ((1, 8, 9, 3), 'stored')
     """
     path = Path(path)
     name = path.name.lower()

@@ -12,6 +12,7 @@ import torch
 from monai.data import MetaTensor
 
 from fusion_nets.clinical.dicom import derived_uid, new_series, new_study, write_instances
+from fusion_nets.clinical.dicom.derived import code
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -148,10 +149,6 @@ def _details(modality: str) -> Dataset:
         tracer.RadionuclideTotalDose = f"{INJECTED_BQ:.0f}"
         tracer.RadionuclideHalfLife = f"{HALF_LIFE_S}"
         tracer.RadionuclidePositronFraction = "0.967"
-        fluorine: Any = Dataset()
-        code = codes.cid4020._18Fluorine
-        fluorine.CodeValue, fluorine.CodingSchemeDesignator = code.value, code.scheme_designator
-        fluorine.CodeMeaning = code.meaning
-        tracer.RadionuclideCodeSequence = [fluorine]
+        tracer.RadionuclideCodeSequence = [code(codes.cid4020._18Fluorine)]
         details.RadiopharmaceuticalInformationSequence = [tracer]
     return details

@@ -37,6 +37,13 @@ class EncodeText(Transform):
     Args:
         encoder: gives the states (B, L, D), mask (B, L) and vector (B, D) of texts, such as
             :class:`fusion_nets.text.TextEncoder`.
+
+    Example:
+        >>> def encoder(texts):
+        ...     return torch.ones(len(texts), 5, 8), torch.ones(len(texts), 5), torch.ones(len(texts), 8)
+        >>> states, mask, vector = EncodeText(encoder)(["Axial T1.", "FDG uptake."])
+        >>> tuple(states.shape), tuple(mask.shape), tuple(vector.shape)
+        ((2, 5, 8), (2, 5), (2, 8))
     """
 
     backend = [TransformBackends.TORCH]
@@ -130,6 +137,10 @@ class RandForgetText(RandomizableTransform):
 
     Args:
         prob: of each source's text.
+
+    Example:
+        >>> RandForgetText(prob=1.0)(torch.ones(2, 3, dtype=torch.bool)).any().item()
+        False
     """
 
     backend = EncodeText.backend
@@ -181,6 +192,10 @@ class RandMirror(RandomizableTransform):
 
     Args:
         prob: how often.
+
+    Example:
+        >>> RandMirror(prob=1.0)(torch.tensor([[[1, 2, 3]]])).tolist()
+        [[[3, 2, 1]]]
     """
 
     backend = EncodeText.backend

@@ -26,7 +26,17 @@ __all__ = [
 
 
 class LoadStudyImage(Transform):
-    """Load any image the library reads, see :func:`fusion_nets.clinical.read_image`."""
+    """Load any image the library reads, see :func:`fusion_nets.clinical.read_image`.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from PIL import Image
+        >>> with TemporaryDirectory() as folder:
+        ...     Image.linear_gradient("L").save(f"{folder}/a.png")
+        ...     image = LoadStudyImage()(f"{folder}/a.png")
+        >>> tuple(image.shape), image.meta["units"], image.meta["white"]
+        ((1, 256, 256), 'grey', 255)
+    """
 
     backend = [TransformBackends.TORCH]
 
@@ -112,6 +122,11 @@ class CheckSources(Transform):
 
     Args:
         register: the mode of registration; but for "none", their coordinates may differ.
+
+    Example:
+        >>> anatomy, overlay = MetaTensor(torch.zeros(1, 4, 4)), MetaTensor(torch.ones(1, 4, 4))
+        >>> CheckSources()(anatomy, overlay)[1] is overlay  # of no DICOM series, no doubt
+        True
     """
 
     backend = LoadStudyImage.backend

@@ -29,6 +29,10 @@ class WhereGiven(Transform):
 
     Args:
         transforms: applied one after another.
+
+    Example:
+        >>> WhereGiven([lambda image: image * 2])(3), WhereGiven([lambda image: image * 2])(None)
+        (6, None)
     """
 
     backend = [TransformBackends.TORCH]
@@ -68,6 +72,10 @@ class CheckLuminances(Transform):
 
     Args:
         smallest: number of pixels that a slice must have along both axes.
+
+    Example:
+        >>> tuple(CheckLuminances()(torch.rand(2, 32, 32)).shape)
+        (2, 32, 32)
     """
 
     backend = [TransformBackends.TORCH]

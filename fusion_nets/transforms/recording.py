@@ -28,6 +28,13 @@ class RecordChoices(Transform):
 
     Args:
         details: what else to tell, such as {"method": "DM-FNet"}.
+
+    Example:
+        >>> display = {"window": "brain", "range": [0, 80], "units": "HU"}
+        >>> image = MetaTensor(torch.rand(1, 4, 4), meta={"display": display})
+        >>> record = json.loads(RecordChoices({"method": "DM-FNet"})({"anatomy": image}))
+        >>> record["anatomy_window"], record["record"]["method"]
+        ([0, 80], 'DM-FNet')
     """
 
     backend = [TransformBackends.TORCH]

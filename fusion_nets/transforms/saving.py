@@ -48,6 +48,12 @@ class SaveFused(Transform):
 
     Raises:
         ValueError: for an unknown format.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     SaveFused(folder, output_format="nifti")(MetaTensor(torch.rand(1, 8, 8, 3)), "head")
+        ['head_fused.nii.gz']
     """
 
     backend = [TransformBackends.TORCH]

@@ -27,6 +27,15 @@ class Describe(Transform):
 
     Raises:
         ValueError: for another ``per``.
+
+    Example:
+        >>> image = MetaTensor(torch.rand(1, 8, 8, 3), affine=torch.eye(4))
+        >>> def describer(images):
+        ...     return [f"{part.ndim - 1} axes." for part in images]
+        >>> Describe(describer)(image)
+        '3 axes.'
+        >>> Describe(describer, per="slice")(image)
+        ['2 axes.', '2 axes.', '2 axes.']
     """
 
     backend = [TransformBackends.TORCH]

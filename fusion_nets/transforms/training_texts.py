@@ -25,7 +25,13 @@ __all__ = [
 
 
 class TakeSource(Transform):
-    """Make a training item of an image and its text: {"image", "text"}; the image's ``meta`` learns its modality."""
+    """Make a training item of an image and its text: {"image", "text"}; the image's ``meta`` learns its modality.
+
+    Example:
+        >>> item = TakeSource()(MetaTensor(torch.rand(1, 4, 4)), "FDG uptake.", "PT")
+        >>> item["text"], item["image"].meta["modality"]
+        ('FDG uptake.', 'PT')
+    """
 
     backend = [TransformBackends.TORCH]
 
@@ -69,6 +75,12 @@ class RandRedescribe(RandomizableTransform):
         describer: gives one text per image, see :class:`fusion_nets.text.Describer`.
         transforms: what to do to an image, array transforms.
         prob: how often.
+
+    Example:
+        >>> image = MetaTensor(torch.full((1, 2, 2), 0.5))
+        >>> dimmed, text = RandRedescribe(lambda images: [f"At most {images[0].max():g}."], [lambda x: x / 2])(image)
+        >>> text
+        'At most 0.25.'
     """
 
     backend = [TransformBackends.TORCH]

@@ -61,6 +61,16 @@ def fuse_pair(
     Raises:
         ImageError: if an image cannot be used; the message names it.
         ValueError: if the settings or an option cannot be used.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from fusion_nets.clinical import write_image
+        >>> with TemporaryDirectory() as folder:
+        ...     for name in ("mri", "ct"):
+        ...         picture = write_image(f"{folder}/{name}.png", torch.rand(1, 40, 40))
+        ...     written = fuse_pair(f"{folder}/mri.png", f"{folder}/ct.png", f"{folder}/out", method="smfusion")
+        >>> [path.name for path in written]
+        ['mri_fused.png']
     """
     from monai.bundle import ConfigWorkflow
 

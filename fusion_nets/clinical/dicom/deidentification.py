@@ -100,7 +100,7 @@ def _deidentified(dataset: Dataset, secret: bytes) -> Dataset:
     instance.PatientName = instance.PatientID = f"P{_digest(secret, '/'.join(patient))[:8].upper()}"
     instance.PatientIdentityRemoved = "YES"
     instance.DeidentificationMethod = ["PS3.15 basic profile, table E.1-1 of 2026c", f"fusion-nets {__version__}"]
-    instance.DeidentificationMethodCodeSequence = [code("113100", "DCM", "Basic Application Confidentiality Profile")]
+    instance.DeidentificationMethodCodeSequence = [code("BasicApplicationConfidentialityProfile")]
     instance.LongitudinalTemporalInformationModified = "REMOVED"
     return instance
 

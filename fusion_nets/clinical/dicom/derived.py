@@ -33,6 +33,7 @@ from .sources import (
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.sr.coding import Code
 
 __all__ = ["code", "derived_series", "this_equipment"]
 
@@ -139,7 +140,7 @@ def derived_series(
     series_uid = derived_uid("fused", *sources, *settings, affine.tolist(), digest)
     overlay_planes = planes_of(overlay)
     text = _derivation(method, anatomy, overlay)
-    source = code("121322", "DCM", "Source image for image processing operation")
+    source = code("SourceImageForImageProcessingOperation")
     equipment = [*_scanner(first), this_equipment()]
     edges = np.array(list(product((-0.5, array.shape[0] - 0.5), (-0.5, array.shape[1] - 0.5), (-0.5, 0.5))))
     result = []
@@ -178,12 +179,14 @@ def derived_series(
     return result
 
 
-def code(value: str, scheme: str, meaning: str) -> Dataset:
-    """An item of a code sequence (PS3.3 8.8)."""
+def code(concept: Code | str) -> Dataset:
+    """A concept, or the keyword of one in DICOM's own terms (PS3.16 D), as an item of a code sequence (PS3.3 8.8)."""
     from pydicom import Dataset
+    from pydicom.sr.codedict import codes
 
+    known = getattr(codes.DCM, concept) if isinstance(concept, str) else concept
     item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = known.value, known.scheme_designator, known.meaning
     return item
 
 
@@ -193,7 +196,7 @@ def this_equipment() -> Dataset:
 
     item = Dataset()
     item.Manufacturer, item.ManufacturerModelName, item.SoftwareVersions = "fusion-nets", "fusion-nets", __version__
-    item.PurposeOfReferenceCodeSequence = [code("109102", "DCM", "Processing Equipment")]
+    item.PurposeOfReferenceCodeSequence = [code("ProcessingEquipment")]
     return item
 
 
@@ -206,7 +209,7 @@ def _scanner(source: Dataset) -> list[Dataset]:
     _copy(item, source, (*names, "SoftwareVersions"))
     if not item.get("Manufacturer"):
         return []
-    item.PurposeOfReferenceCodeSequence = [code("109101", "DCM", "Acquisition Equipment")]
+    item.PurposeOfReferenceCodeSequence = [code("AcquisitionEquipment")]
     return [item]
 
 
@@ -253,8 +256,10 @@ def _derivation(method: str, anatomy: Sequence[Dataset], overlay: Sequence[Datas
 
 def _derivation_codes(has_overlay: bool) -> list[Dataset]:
     """The steps by codes of PS3.16 CID 7203, which may be extended and has none for the fusion of two modalities."""
-    fused = code("FUSED", "99FUSIONNETS", "Fusion of images of two modalities")
-    return [code("113085", "DCM", "Spatial resampling"), fused] if has_overlay else [fused]
+    from pydicom.sr.coding import Code
+
+    fused = code(Code("FUSED", "99FUSIONNETS", "Fusion of images of two modalities"))
+    return [code("SpatialResampling"), fused] if has_overlay else [fused]
 
 
 def _inherit_shortcomings(instance: Dataset, sources: Sequence[Dataset]) -> None:

@@ -166,6 +166,7 @@ def radiological(image: MetaTensor) -> tuple[np.ndarray, np.ndarray]:
 
 def place_slice(instance: Dataset, affine: np.ndarray, k: int) -> None:
     """Write the image plane module (PS3.3 C.7.6.2) of slice k of a volume with this affine (RAS) and right angles."""
+    # by hand: highdicom reads these attributes into an affine, and only its newer Volume writes them
     to_lps = RAS_TO_LPS @ affine[:3]
     spacing = np.linalg.norm(to_lps[:, :3], axis=0)
     row, column = (to_lps[:, :2] / spacing[:2]).T

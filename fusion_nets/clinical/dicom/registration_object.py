@@ -75,7 +75,7 @@ def spatial_registration(
         transformed.FrameOfReferenceTransformationMatrix = [format_number_as_ds(x + 0.0) for x in to_anatomy.ravel()]
         transformed.FrameOfReferenceTransformationMatrixType = _kind(to_anatomy)
         step.MatrixSequence = [transformed]
-        step.RegistrationTypeCodeSequence = [code("125024", "DCM", "Image Content-based Alignment")]
+        step.RegistrationTypeCodeSequence = [code("ImageContentBasedAlignment")]
         item.FrameOfReferenceUID, item.MatrixRegistrationSequence = series[0].FrameOfReferenceUID, [step]
         item.ReferencedImageSequence = [_reference(image) for image in series]
         registrations.append(item)

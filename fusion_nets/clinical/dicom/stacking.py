@@ -52,6 +52,8 @@ class Stack:
 def place(frames: Sequence[Frame], where: str) -> Stack:
     """Order frames along their normal, and check that they are the slices of one volume.
 
+    By hand: highdicom.spatial orders slices, too, but says of what is no volume neither why nor which slice.
+
     Args:
         frames: in any order.
         where: what messages about all of them start with.
