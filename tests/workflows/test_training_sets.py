@@ -1,5 +1,8 @@
+import json
+
 import torch
 from monai.data import CacheDataset
+from PIL import Image
 
 from fusion_nets.simulation import SimulatedPairs
 from fusion_nets.workflows import drawn_pairs, training_pairs
@@ -15,12 +18,17 @@ def test_without_a_folder_pairs_are_simulated():
     assert (len(pairs), pairs.seed, pairs.size) == (5, 3, 32)
 
 
-def test_pairs_of_a_folder_go_through_the_transform(dataset_dir):
-    train, val = (training_pairs(dataset_dir, section, read, {}) for section in ("train", "val"))
+def test_pairs_of_a_folder_go_through_the_transform(tmp_path):
+    sections = {"train": ["2001.png", "2002.png"], "val": ["3001.png"]}
+    for modality in ("MRI", "PET"):
+        (tmp_path / "PET-MRI" / modality).mkdir(parents=True)
+        for name in ("2001.png", "2002.png", "3001.png"):
+            Image.new("L", (8, 8), 90).save(tmp_path / "PET-MRI" / modality / name)
+    (tmp_path / "splits.json").write_text(json.dumps({"PET-MRI": sections}))
+    train, val = (training_pairs(tmp_path, section, read, {}) for section in ("train", "val"))
     assert isinstance(train, CacheDataset)
-    names = {train[i] for i in range(len(train))}
-    assert names
-    assert not names & {val[i] for i in range(len(val))}
+    assert [train[i] for i in range(len(train))] == ["PET-MRI_2001", "PET-MRI_2002"]
+    assert [val[i] for i in range(len(val))] == ["PET-MRI_3001"]
 
 
 def test_pairs_are_drawn_by_the_seed_and_so_many():
