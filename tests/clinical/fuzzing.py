@@ -299,7 +299,7 @@ def main(folder, seed, count):
     weights = np.array([often for often, _, _ in whole], dtype=float)
     base = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (base + MEMORY, base + MEMORY))
-    before = sorted(os.listdir())
+    before, idle = sorted(os.listdir()), peak()
     results = {"whole": [came_of(content, ending) for _, ending, content in whole], "bombs": []}
     results |= {"read": 0, "refused": 0, "failed": []}
     for what, ending, content in bombs():
@@ -313,7 +313,7 @@ def main(folder, seed, count):
             results[result] += 1
         else:
             results["failed"].append([number, ending, result])
-    print(json.dumps({**results, "peak": peak(), "written": sorted(set(os.listdir()) - set(before))}))
+    print(json.dumps({**results, "peak": peak() - idle, "written": sorted(set(os.listdir()) - set(before))}))
 
 
 def came_of(content, ending):
@@ -327,7 +327,9 @@ def came_of(content, ending):
 
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Bytes that this process had in memory at most; what getrusage tells includes the process that started it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
 
 
 if __name__ == "__main__":

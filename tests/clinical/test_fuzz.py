@@ -49,6 +49,7 @@ def test_bombs_are_refused(results):
     assert {bomb[2] for bomb in results["bombs"]} == {"refused"}, results["bombs"]
 
 
-def test_nothing_is_written_and_no_more_than_2_gb_are_used(results):
+def test_nothing_is_written_and_little_memory_is_used(results):
     assert results["written"] == []
-    assert results["peak"] < 2e9, results["bombs"]
+    # beyond what the libraries take, which is twice as much where torch has CUDA
+    assert results["peak"] < 1.5e9, results["bombs"]
