@@ -45,11 +45,8 @@ from .encoding import (
     swap_sides,
 )
 from .inserted_lesions import RandInsertLesions, RandInsertLesionsD, RandInsertLesionsd, RandInsertLesionsDict
+from .judged_regions import JudgeRegions, JudgeRegionsD, JudgeRegionsd, JudgeRegionsDict
 from .lesion_regions import (
-    JudgeRegions,
-    JudgeRegionsD,
-    JudgeRegionsd,
-    JudgeRegionsDict,
     LoadRegions,
     LoadRegionsD,
     LoadRegionsd,
