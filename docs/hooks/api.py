@@ -40,8 +40,9 @@ class Roles(griffe.Extension):
                         module.members[name].resolve_target()  # its module may be hidden below
                 for name in names:
                     member = module.members[name]
-                    if not member.is_alias and member.is_module:
-                        module.set_member(name, griffe.Alias(name, member.members[name], parent=module))
+                    shown = member.final_target if member.is_alias else member
+                    if shown.is_module:
+                        module.set_member(name, griffe.Alias(name, shown.members[name], parent=module))
 
     def _rewrite(self, obj: griffe.Object) -> None:
         if obj.docstring:

@@ -50,7 +50,7 @@ def read_image(path: str | os.PathLike[str], series_uid: str | None = None, moda
     Raises:
         ImageError: if the file is missing, unreadable, of another kind, or holds no usable image.
 
-    Example:
+    Examples:
         >>> from tempfile import TemporaryDirectory
         >>> from fusion_nets.clinical import read_image, write_image
         >>> with TemporaryDirectory() as folder:

@@ -64,7 +64,7 @@ class PaletteChroma(Transform):
     Raises:
         ValueError: for another palette.
 
-    Example:
+    Examples:
         >>> chroma = PaletteChroma("hot")(torch.full((1, 1, 1), 0.5))
         >>> (chroma[0] > chroma[2]).item()  # of middle uptake the red is stronger than the blue
         True
@@ -140,7 +140,7 @@ class SplitLuminance(Transform):
     Raises:
         ValueError: for another number of channels.
 
-    Example:
+    Examples:
         >>> red = torch.tensor([1.0, 0, 0]).reshape(3, 1, 1)
         >>> grey, chroma = SplitLuminance()(red)
         >>> round(grey.item(), 3), [round(value, 3) for value in chroma.flatten().tolist()]
@@ -162,7 +162,7 @@ class MergeChroma(Transform):
     Where luminance and chroma together would leave [0, 1], all three colour differences are scaled down by one factor:
     luminance is exact and hue is kept, only saturation gives way. Clipping the channels one by one would change both.
 
-    Example:
+    Examples:
         >>> grey, chroma = SplitLuminance()(torch.tensor([0.8, 0.4, 0.2]).reshape(3, 1, 1))
         >>> [round(value, 3) for value in MergeChroma()(grey, chroma).flatten().tolist()]
         [0.8, 0.4, 0.2]

@@ -49,7 +49,7 @@ class CommonGrid(Transform):
         ValueError: for another mode, or a matrix that is none.
         RegistrationError: if the transform file cannot be read.
 
-    Example:
+    Examples:
         >>> anatomy = MetaTensor(torch.zeros(1, 4, 4, 4), affine=torch.eye(4))
         >>> overlay = MetaTensor(torch.ones(1, 2, 2, 2), affine=torch.diag(torch.tensor([2.0, 2, 2, 1])))
         >>> moved = CommonGrid(register="none")(overlay, anatomy)

@@ -68,7 +68,7 @@ class ScaleToDisplayRange(Transform):
     Raises:
         ValueError: for a window or percentiles out of order, or an unknown name.
 
-    Example:
+    Examples:
         >>> ScaleToDisplayRange("brain")(torch.tensor([[[-1000.0, 0, 40, 80, 1000]]])).tolist()
         [[[0.0, 0.0, 0.5, 1.0, 1.0]]]
     """

@@ -38,7 +38,7 @@ class EncodeText(Transform):
         encoder: gives the states (B, L, D), mask (B, L) and vector (B, D) of texts, such as
             :class:`fusion_nets.text.TextEncoder`.
 
-    Example:
+    Examples:
         >>> def encoder(texts):
         ...     return torch.ones(len(texts), 5, 8), torch.ones(len(texts), 5), torch.ones(len(texts), 8)
         >>> states, mask, vector = EncodeText(encoder)(["Axial T1.", "FDG uptake."])
@@ -138,7 +138,7 @@ class RandForgetText(RandomizableTransform):
     Args:
         prob: of each source's text.
 
-    Example:
+    Examples:
         >>> RandForgetText(prob=1.0)(torch.ones(2, 3, dtype=torch.bool)).any().item()
         False
     """
@@ -193,7 +193,7 @@ class RandMirror(RandomizableTransform):
     Args:
         prob: how often.
 
-    Example:
+    Examples:
         >>> RandMirror(prob=1.0)(torch.tensor([[[1, 2, 3]]])).tolist()
         [[[3, 2, 1]]]
     """

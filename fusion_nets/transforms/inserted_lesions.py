@@ -33,7 +33,7 @@ class RandInsertLesions(Randomizable, Transform):
         radii: limits of their radii in pixels.
         amplitudes: limits of their heights, in parts of the display range.
 
-    Example:
+    Examples:
         >>> insert = RandInsertLesions(most=2).set_random_state(seed=0)
         >>> head = torch.nn.functional.pad(torch.full((2, 64, 64), 0.5), (32, 32, 32, 32))
         >>> lesion_image, lesion_map = insert(head)

@@ -37,7 +37,7 @@ class JudgeRegions(Transform):
         visible: contrast-to-noise ratio from which on a source shows a region.
         threshold: recovery below which it is lost.
 
-    Example:
+    Examples:
         >>> from fusion_nets.transforms import MeasureRegions
         >>> regions = MetaTensor(torch.zeros(2, 40, 40, dtype=torch.int32))
         >>> regions[0, 16:24, 16:24] = regions[1, 10:14, 10:30] = 1

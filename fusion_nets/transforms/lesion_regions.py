@@ -49,7 +49,7 @@ class LoadRegions(Transform):
     Args:
         ring: from which distance to which a region's surroundings reach, in mm (of pictures: pixels).
 
-    Example:
+    Examples:
         >>> from tempfile import TemporaryDirectory
         >>> from PIL import Image
         >>> head, mask = Image.linear_gradient("L").resize((40, 40)), Image.new("L", (40, 40))
@@ -139,7 +139,7 @@ class LoadRegionsd(MapTransform):
 class MeasureRegions(Transform):
     """Measure regions in sources on one grid, in their own units: before they are brought to a display range.
 
-    Example:
+    Examples:
         >>> regions = MetaTensor(torch.zeros(2, 40, 40, dtype=torch.int32))
         >>> regions[0, 16:24, 16:24] = regions[1, 10:14, 10:30] = 1
         >>> image = MetaTensor(torch.full((1, 40, 40), 30.0) + 12 * (regions[:1] > 0), meta={"units": "HU"})

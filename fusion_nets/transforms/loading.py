@@ -28,7 +28,7 @@ __all__ = [
 class LoadStudyImage(Transform):
     """Load any image the library reads, see :func:`fusion_nets.clinical.read_image`.
 
-    Example:
+    Examples:
         >>> from tempfile import TemporaryDirectory
         >>> from PIL import Image
         >>> with TemporaryDirectory() as folder:
@@ -123,7 +123,7 @@ class CheckSources(Transform):
     Args:
         register: the mode of registration; but for "none", their coordinates may differ.
 
-    Example:
+    Examples:
         >>> anatomy, overlay = MetaTensor(torch.zeros(1, 4, 4)), MetaTensor(torch.ones(1, 4, 4))
         >>> CheckSources()(anatomy, overlay)[1] is overlay  # of no DICOM series, no doubt
         True

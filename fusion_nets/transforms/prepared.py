@@ -30,7 +30,7 @@ class WhereGiven(Transform):
     Args:
         transforms: applied one after another.
 
-    Example:
+    Examples:
         >>> WhereGiven([lambda image: image * 2])(3), WhereGiven([lambda image: image * 2])(None)
         (6, None)
     """
@@ -73,7 +73,7 @@ class CheckLuminances(Transform):
     Args:
         smallest: number of pixels that a slice must have along both axes.
 
-    Example:
+    Examples:
         >>> tuple(CheckLuminances()(torch.rand(2, 32, 32)).shape)
         (2, 32, 32)
     """

@@ -29,7 +29,7 @@ class RecordChoices(Transform):
     Args:
         details: what else to tell, such as {"method": "DM-FNet"}.
 
-    Example:
+    Examples:
         >>> display = {"window": "brain", "range": [0, 80], "units": "HU"}
         >>> image = MetaTensor(torch.rand(1, 4, 4), meta={"display": display})
         >>> record = json.loads(RecordChoices({"method": "DM-FNet"})({"anatomy": image}))

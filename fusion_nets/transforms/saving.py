@@ -49,7 +49,7 @@ class SaveFused(Transform):
     Raises:
         ValueError: for an unknown format.
 
-    Example:
+    Examples:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
         ...     SaveFused(folder, output_format="nifti")(MetaTensor(torch.rand(1, 8, 8, 3)), "head")

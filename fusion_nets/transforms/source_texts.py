@@ -28,7 +28,7 @@ class Describe(Transform):
     Raises:
         ValueError: for another ``per``.
 
-    Example:
+    Examples:
         >>> image = MetaTensor(torch.rand(1, 8, 8, 3), affine=torch.eye(4))
         >>> def describer(images):
         ...     return [f"{part.ndim - 1} axes." for part in images]

@@ -27,7 +27,7 @@ __all__ = [
 class TakeSource(Transform):
     """Make a training item of an image and its text: {"image", "text"}; the image's ``meta`` learns its modality.
 
-    Example:
+    Examples:
         >>> item = TakeSource()(MetaTensor(torch.rand(1, 4, 4)), "FDG uptake.", "PT")
         >>> item["text"], item["image"].meta["modality"]
         ('FDG uptake.', 'PT')
@@ -76,7 +76,7 @@ class RandRedescribe(RandomizableTransform):
         transforms: what to do to an image, array transforms.
         prob: how often.
 
-    Example:
+    Examples:
         >>> image = MetaTensor(torch.full((1, 2, 2), 0.5))
         >>> dimmed, text = RandRedescribe(lambda images: [f"At most {images[0].max():g}."], [lambda x: x / 2])(image)
         >>> text

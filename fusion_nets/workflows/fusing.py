@@ -66,7 +66,7 @@ def fuse_pair(
         ImageError: if an image cannot be used; the message names it.
         ValueError: if the settings or an option cannot be used.
 
-    Example:
+    Examples:
         >>> from tempfile import TemporaryDirectory
         >>> from fusion_nets.clinical import write_image
         >>> with TemporaryDirectory() as folder:
