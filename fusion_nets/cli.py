@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
 from . import commands
 
@@ -26,7 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     A command that is told to end (SIGTERM) removes the file that it is writing, as one that is interrupted does.
     With ``--traceback``, or FUSION_NETS_TRACEBACK=1 in the environment, the Python traceback stands before the line.
     """
-    arguments = build_parser().parse_args(argv)
+    with suppress(AttributeError):  # of what is no stream of text
+        sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names that are no Unicode
+    arguments, unknown = build_parser().parse_known_args(argv)
+    if unknown:
+        arguments.parser.refuse(unknown)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
@@ -59,22 +65,44 @@ def _device(name: str) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
+    """Says what a misspelt command or value may have meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with usage and message."""
+        wrong = re.search(r"invalid choice: '(.+?)' \(choose from (.*)\)", message, re.DOTALL)
+        if wrong:
+            from .names import perhaps
+
+            message += perhaps(wrong[1], re.findall(r"[\w-]+", wrong[2]))
+        super().error(message)
+
+
+class _CommandParser(_Parser):
     """Of a command: takes the global option behind the command's name, too."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.add_argument("--traceback", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        self.set_defaults(parser=self)
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """End the program because of arguments that there are not."""
+        from .names import perhaps
+
+        words = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+        meant = [perhaps(word, self._option_string_actions) for word in words]
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{next(filter(None, meant), '')}")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of every command."""
-    parser = argparse.ArgumentParser(prog="fusion-nets", description="Multimodal medical image fusion.")
+    parser = _Parser(prog="fusion-nets", description="Multimodal medical image fusion.")
     parser.add_argument(
         "--traceback",
         action="store_true",
         help="print Python's traceback where something fails, as FUSION_NETS_TRACEBACK=1 in the environment does",
     )
-    parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser)
 
     command = parsers.add_parser("sample", help="write the sample study: MRI, FDG-PET and CT of a simulated head")
     command.add_argument("--output_dir", required=True, help="folder to write into")

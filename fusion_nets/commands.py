@@ -95,7 +95,9 @@ def convert(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
     from fusion_nets.clinical import convert_image
+    from fusion_nets.names import check_destination
 
+    check_destination(arguments.destination, [arguments.key_file])
     names = ("series_uid", "modality", "units", "reference", "reference_series_uid", "deidentify")
     written = convert_image(
         arguments.source,
@@ -116,8 +118,11 @@ def montage(arguments: argparse.Namespace) -> None:
 
     from fusion_nets.clinical import RASTER_SUFFIXES, read_image
     from fusion_nets.drawing import write_montage
+    from fusion_nets.names import check_destination
     from fusion_nets.registration import read_transform
 
+    read = arguments.anatomy, arguments.overlay, *arguments.fused, arguments.transform, arguments.description
+    check_destination(arguments.output, read)
     images, windows = [], []
     names = ["anatomy", "overlay", *["fused"] * len(arguments.fused)]
     for name, path in zip(names, [arguments.anatomy, arguments.overlay, *arguments.fused], strict=True):
@@ -219,8 +224,10 @@ def import_weights(arguments: argparse.Namespace) -> None:
     import torch
 
     from fusion_nets.files import whole_file
+    from fusion_nets.names import check_destination
     from fusion_nets.networks import DMFNet
 
+    check_destination(arguments.output, [arguments.stage1, arguments.stage2])
     network = DMFNet.load_released(arguments.stage1, arguments.stage2)
     with whole_file(arguments.output) as partial:
         torch.save(network.state_dict(), partial)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion_nets.clinical import INPUT_SUFFIXES
+from fusion_nets.names import perhaps
 
 __all__ = [
     "AANLIB_PAIRS",
@@ -182,7 +183,8 @@ def load_pairs(
 
     Returns:
         The pairs, each with a name of its own: by default that of the anatomy's file, or "pair1" and so on for DICOM,
-        whose folders and files are often named after the patient.
+        whose folders and files are often named after the patient. All strings are data: a name that no file can have
+        is refused by what would write it (:func:`fusion_nets.names.check_name`), and costs that pair alone.
 
     Raises:
         ValueError: naming the datalist, the entry, and what would be accepted.
@@ -202,7 +204,7 @@ def load_pairs(
             entries = json.loads(Path(datalist).read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise ValueError(f"{where}: cannot be read ({error.strerror}); a JSON file is accepted") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{where}: not JSON ({error})") from error
     else:
         where, folder, entries = "datalist", Path(), datalist
@@ -227,7 +229,10 @@ def _checked(entry: object, where: str, folder: Path, number: int) -> dict[str, 
         raise ValueError(f'{where}: expected {{"anatomy", "overlay", "name"?}}, got {type(entry).__name__}')
     unknown = sorted(str(key) for key in set(entry) - _PAIR_KEYS)
     if unknown:
-        raise ValueError(f"{where}: unknown key {unknown[0]!r}; accepted are {', '.join(sorted(_PAIR_KEYS))}")
+        raise ValueError(
+            f"{where}: unknown key {unknown[0]!r}{perhaps(unknown[0], _PAIR_KEYS)}; accepted are "
+            f"{', '.join(sorted(_PAIR_KEYS))}"
+        )
     for key in ("anatomy", "overlay"):
         if entry.get(key) in (None, ""):
             raise ValueError(f"{where}: {key!r} is missing")
@@ -238,8 +243,6 @@ def _checked(entry: object, where: str, folder: Path, number: int) -> dict[str, 
         elif not isinstance(value, str):
             raise ValueError(f"{where}: {key!r} must be a text, got {type(value).__name__}")
     name = entry.get("name") or _default_name(folder / entry["anatomy"], number)
-    if name != Path(name).name or name in ("", ".", ".."):
-        raise ValueError(f"{where}: the name {name!r} must be a plain file name, without folders")
     files = {key: str(folder / entry[key]) for key in ("anatomy", "overlay", "regions") if entry.get(key)}
     return {**{key: value for key, value in entry.items() if key != "regions"}, **files, "name": name}
 

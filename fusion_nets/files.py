@@ -17,6 +17,9 @@ __all__ = ["SIGNATURE", "file_sha256", "remove_partials", "whole_file", "whole_f
 _HERE = f"{zlib.crc32(platform.node().encode()):08x}"
 _PARTIAL = re.compile(rf"\.{_HERE}-(\d+)\.partial\..+")
 
+_LONGEST = 255
+"""Bytes that a name has at most, as most file systems have it."""
+
 SIGNATURE = b"fusion-nets"
 """Stands in the first 1024 bytes of a file that may be replaced together with its folder."""
 
@@ -31,7 +34,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{_HERE}-{os.getpid()}.partial.{path.name}")
+    partial = _beside(path)
     try:
         yield partial
         os.replace(partial, path)
@@ -58,7 +61,7 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     if path.is_dir() and not all(_is_ours(inside) for inside in path.rglob("*")):
         raise ValueError(f"{path}: holds what was not written by this library; a new folder is accepted")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = (path.with_name(f".{_HERE}-{os.getpid()}.partial.{state}{path.name}") for state in ("", "old."))
+    partial, old = _beside(path), _beside(path, "old.")
     partial.mkdir()
     try:
         yield partial
@@ -73,6 +76,15 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(path: Path, state: str = "") -> Path:
+    """A name for what is to be renamed; of a name too long for more before it, the end, and a digest of all."""
+    before, name = f".{_HERE}-{os.getpid()}.partial.{state}", os.fsencode(path.name)
+    if len(before) + len(name) > _LONGEST:
+        before += f"{zlib.crc32(name):08x}."
+        return path.with_name(before + name[len(before) - _LONGEST :].decode(errors="ignore"))
+    return path.with_name(before + path.name)
 
 
 def _is_ours(path: Path) -> bool:

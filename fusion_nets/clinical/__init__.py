@@ -3,6 +3,7 @@
 from fusion_nets.moved import tell_moved
 
 from .converting import UNITS, convert_image
+from .digest import source_sha256
 from .errors import ImageError, Reason
 from .grids import check_same_grid, is_picture
 from .reading import INPUT_SUFFIXES, ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES, read_image
@@ -21,6 +22,7 @@ __all__ = [
     "convert_image",
     "is_picture",
     "read_image",
+    "source_sha256",
     "write_image",
     "write_slices",
 ]

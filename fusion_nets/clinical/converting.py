@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from monai.data import MetaTensor
 
+from fusion_nets.names import check_destination
+
 from .reading import INPUT_SUFFIXES, read_image
 from .volume_files import VOLUME_SUFFIXES, save_volume
 from .writing import PICTURE_SUFFIXES, write_image, write_slices
@@ -71,9 +73,7 @@ def convert_image(
             where the reference does, or a destination that is the source.
     """
     path = Path(destination)
-    for given in (source, reference):
-        if given is not None and path.resolve() == Path(given).resolve():
-            raise ValueError(f"{path}: is what is read; another name is accepted")
+    check_destination(path, (source, reference))
     if units is not None and units not in UNITS:
         raise ValueError(f"units is {units!r}; accepted are {', '.join(UNITS)}")
     name = path.name.lower()
@@ -90,6 +90,7 @@ def convert_image(
             return [path]
         shown = _in_window(image, window)
         if image.ndim == 4 and name.endswith(".png"):
+            check_destination(path.with_suffix(""), [source])
             return write_slices(path.with_suffix(""), shown)
         return [write_image(path, shown)]
     if path.suffix and not path.is_dir():

@@ -221,7 +221,7 @@ def _registered(anatomy: MetaTensor, overlay: MetaTensor, mode: str, none: Regis
 
 
 def _way_out() -> str:
-    return "--register none, or --register_fallback True to use it as it came, is accepted"
+    return "--register none, or --register_fallback to use it as it came, is accepted"
 
 
 def _is_flat(image: MetaTensor) -> bool:

@@ -142,6 +142,7 @@ class CommonGridd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.ref_key = ref_key
         self.common_grid = CommonGrid(register, register_fallback, transform)
+        self.read = [os.path.realpath(transform)] if isinstance(transform, (str, os.PathLike)) and transform else []
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.name_key = name_key
 
@@ -162,7 +163,9 @@ class CommonGridd(MapTransform):
     def _write(self, name: str, image: MetaTensor, reference: MetaTensor, registration: Registration) -> None:
         if self.output_dir is None:
             return
-        write_transform(self.output_dir / f"{name}_registration.tfm", registration)
+        path = self.output_dir / f"{name}_registration.tfm"
+        if os.path.realpath(path) not in self.read:  # it is there already, and may be somebody's work
+            write_transform(path, registration)
         write_checkerboard(self.output_dir / f"{name}_checkerboard.png", _grey(reference), _grey(image))
 
 

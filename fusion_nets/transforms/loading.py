@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, ensure_tuple
 
-from fusion_nets.clinical import RASTER_SUFFIXES, ImageError, Reason, read_image
+from fusion_nets.clinical import RASTER_SUFFIXES, ImageError, Reason, read_image, source_sha256
 
 __all__ = [
     "CheckSources",
@@ -50,7 +50,7 @@ class LoadStudyImaged(MapTransform):
 
     ``{key}_series_uid`` and ``{key}_modality`` of the pair say which series of DICOM is meant, and of which modality an
     image is that does not say it. :class:`~fusion_nets.transforms.CommonGridd` brings the others onto the first one's
-    grid.
+    grid. ``meta["sha256"]`` tells by :func:`fusion_nets.clinical.source_sha256` what was read.
 
     Args:
         keys: what to load, the image whose grid counts first.
@@ -99,6 +99,7 @@ class LoadStudyImaged(MapTransform):
                 )
             if is_first:
                 self._check_format(path, image)
+            image.meta["sha256"] = source_sha256(path, image.meta.get("series"))
             d[key], is_first = image, False
         return d
 
@@ -122,6 +123,7 @@ class CheckSources(Transform):
 
     Args:
         register: the mode of registration; but for "none", their coordinates may differ.
+        transform: a registration made before, with which they may differ, too.
 
     Examples:
         >>> anatomy, overlay = MetaTensor(torch.zeros(1, 4, 4)), MetaTensor(torch.ones(1, 4, 4))
@@ -131,8 +133,9 @@ class CheckSources(Transform):
 
     backend = LoadStudyImage.backend
 
-    def __init__(self, register: str = "none") -> None:
-        self.register = register
+    def __init__(self, register: str = "none", transform: Any = None) -> None:
+        is_given = transform is not None and not (isinstance(transform, str) and not transform)
+        self.registered = register != "none" or is_given
 
     def __call__(  # type: ignore[override]
         self, anatomy: MetaTensor, overlay: MetaTensor, name: str = "pair"
@@ -142,7 +145,7 @@ class CheckSources(Transform):
         if series and other:
             from fusion_nets.clinical.dicom import check_pair
 
-            for doubt in check_pair(series, other, self.register != "none"):
+            for doubt in check_pair(series, other, self.registered):
                 logging.getLogger(__name__).warning("%s: %s", name, doubt)
         return anatomy, overlay
 
@@ -154,15 +157,20 @@ class CheckSourcesd(MapTransform):
         keys: the two images, as :class:`LoadStudyImaged` left them.
         register: the mode of registration; but for "none", their coordinates may differ.
         name_key: whose value the warning names.
+        transform: a registration made before, with which they may differ, too.
     """
 
     backend = CheckSources.backend
 
     def __init__(
-        self, keys: KeysCollection = ("anatomy", "overlay"), register: str = "none", name_key: str = "name"
+        self,
+        keys: KeysCollection = ("anatomy", "overlay"),
+        register: str = "none",
+        name_key: str = "name",
+        transform: Any = None,
     ) -> None:
         super().__init__(keys)
-        self.check = CheckSources(register)
+        self.check = CheckSources(register, transform)
         self.name_key = name_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

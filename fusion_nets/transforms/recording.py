@@ -16,7 +16,7 @@ from fusion_nets import __version__
 
 __all__ = ["RecordChoices", "RecordChoicesD", "RecordChoicesDict", "RecordChoicesd"]
 
-_SAID = ("modality", "units", "series", "display", "palette")
+_SAID = ("modality", "units", "series", "sha256", "display", "palette")
 
 
 class RecordChoices(Transform):
@@ -24,7 +24,8 @@ class RecordChoices(Transform):
 
     The record is an overlay on the inference configuration: its own entries are the settings that repeat this result
     (``anatomy_window``, ``overlay_window``, ``overlay_palette``, ``register`` and ``transform``, as they were found),
-    and ``record`` tells the rest. It names no file and no patient; series are named by their fingerprint.
+    and ``record`` tells the rest. It names no file and no patient; series are named by their fingerprint, and all
+    sources by their digest (:func:`fusion_nets.clinical.source_sha256`).
 
     Args:
         details: what else to tell, such as {"method": "DM-FNet"}.

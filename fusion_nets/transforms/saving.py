@@ -17,6 +17,7 @@ from fusion_nets.clinical import OUTPUT_SUFFIXES, RASTER_SUFFIXES, write_image, 
 from fusion_nets.datalists import MODALITY_NAMES
 from fusion_nets.drawing import write_montage
 from fusion_nets.files import remove_partials, whole_file
+from fusion_nets.names import check_name
 
 from .colour import MergeChroma
 from .loading import source_series
@@ -92,8 +93,9 @@ class SaveFused(Transform):
 
         Raises:
             ImageError: if an image cannot be written in this form.
-            ValueError: for DICOM without a series that it would join.
+            ValueError: for DICOM without a series that it would join, or a name that no file can have.
         """
+        check_name(name, self.output_dir)
         if not self._is_clean:
             remove_partials(self.output_dir)
             self._is_clean = True

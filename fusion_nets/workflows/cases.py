@@ -23,7 +23,9 @@ from monai.metrics.utils import do_metric_reduction
 
 import evaluation
 import fusion_nets
+from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.files import remove_partials, whole_file
+from fusion_nets.names import check_name, entries_read, is_result
 
 from .processes import gathered, is_first_process
 
@@ -31,6 +33,8 @@ __all__ = ["CaseMetrics", "CaseRecords"]
 
 _WITHOUT_EFFECT = ("R", "cache_dir", "device", "output_dir", "progress")
 """Attributes that say where and how something is done, not what comes out."""
+
+_SOURCES = ("anatomy", "overlay", "regions")
 
 _HEADERS = (".mhd", ".nhdr")
 """Of images whose values lie in another file."""
@@ -65,7 +69,10 @@ class CaseRecords:
     ) -> None:
         self.output_dir = Path(output_dir)
         self.folder = self.output_dir / ".cases"
-        self.pairs = {pair["name"]: pair for pair in pairs}
+        self.read = entries_read(output_dir, (pair[key] for pair in pairs for key in _SOURCES if key in pair))
+        refusals = {pair["name"]: self._refusal(pair["name"]) for pair in pairs}
+        self.refused = {name: reason for name, reason in refusals.items() if reason}
+        self.pairs = {pair["name"]: pair for pair in pairs if not refusals[pair["name"]]}
         self.resume = resume
         self.settings = _digest([_plain(settings), _library()])
         self.done = 0
@@ -75,7 +82,13 @@ class CaseRecords:
         self._kept: dict[str, dict[str, Any]] = {}
 
     def is_done(self, name: str) -> bool:
-        """Whether a case need not be done; one that is to be done loses its record."""
+        """Whether a case need not be done; one that is to be done loses its record.
+
+        Raises:
+            ImageError: for a name that files cannot have, or results that would be written over a source of any case.
+        """
+        if name in self.refused:
+            raise ImageError(Reason.OUTPUT, self.refused[name])
         record, self._begun[name] = self._read(name), self._made_by(name)
         if (
             record is not None
@@ -141,6 +154,19 @@ class CaseRecords:
                 "accepted"
             )
 
+    def _refusal(self, name: str) -> str:
+        try:
+            check_name(name, self.output_dir)
+        except ValueError as error:
+            return str(error)
+        for entry, source in self.read.items():
+            if is_result(name, entry):
+                return (
+                    f"{self.output_dir}: the results of {name!r} would be written over {source}, which is read; "
+                    "another folder or name is accepted"
+                )
+        return ""
+
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.json"
 
@@ -155,7 +181,7 @@ class CaseRecords:
 
     def _made_by(self, name: str) -> str:
         pair = dict(self.pairs[name])
-        files = [_files(Path(pair.pop(key))) for key in ("anatomy", "overlay", "regions") if key in pair]
+        files = [_files(Path(pair.pop(key))) for key in _SOURCES if key in pair]
         return _digest([self.settings, pair, files])
 
 

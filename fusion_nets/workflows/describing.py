@@ -19,6 +19,7 @@ from fusion_nets import __version__
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.datalists import load_pairs
 from fusion_nets.files import file_sha256, whole_file
+from fusion_nets.names import check_destination
 from fusion_nets.text import Describer
 from fusion_nets.transforms import Describe, LoadStudyImage, ScaleToDisplayRange
 from fusion_nets.transforms.display import Window
@@ -72,12 +73,13 @@ def describe_pairs(
     Raises:
         ImageError: after all other images were described, if some could not be; each is logged with its reason, the
             journal stays and no datalist is written.
-        ValueError: for a malformed pair or setting.
+        ValueError: for a malformed pair or setting, or an output that is an image to describe.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; at least 1 is accepted")
     output = Path(output)
     pairs = [{**pair} for pair in load_pairs(pairs)]
+    check_destination(output, [pair[key] for pair in pairs for key in _KEYS])
     task = _Task(Describe(describer, per), describer.configuration, dict(windows or {}), output.parent)
     wanted = [(pair, key) for pair in pairs for key in _KEYS if overwrite or not pair.get(f"{key}_text")]
     failures = set()

@@ -22,6 +22,7 @@ from evaluation.functional import FUSION_METRICS, fusion_metrics
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.datalists import load_pairs
 from fusion_nets.files import whole_file
+from fusion_nets.names import entries_read
 from fusion_nets.registration import RegistrationMode
 from fusion_nets.transforms import (
     PaletteChroma,
@@ -95,6 +96,7 @@ def evaluate_methods(
     if unknown or not chosen:
         raise ValueError(f"metrics {unknown} are unknown; accepted are {', '.join(FUSION_METRICS)}")
     study = StudyImages(pairs, methods, windows or {}, register)
+    _check_sources(Path(output_dir), study)
     scores, failures = [], []
     with ExitStack() as stack:
         stack.enter_context(logging_redirect_tqdm())
@@ -145,6 +147,21 @@ def evaluate_methods(
             f"{len(failures)} images could not be measured, reasons are given above; the others are in {output_dir}",
         )
     return written
+
+
+def _check_sources(folder: Path, study: StudyImages) -> None:
+    """Refuse a folder in which the report's pictures would be written over images that it is about."""
+    pairs = study.pairs.values()
+    read = [str(pair[key]) for pair in pairs for key in ("anatomy", "overlay")]
+    for fused in study.methods.values():
+        for pair in pairs:
+            with suppress(ImageError):
+                read.append(str(fused.find(pair)))
+    for entry, source in entries_read(folder, read).items():
+        if re.fullmatch(r"(boxplots|montage|psychometric|worst_lesions_\d+)\.png", entry):
+            raise ValueError(
+                f"{folder / entry}: would be written over {source}, which is read; another folder is accepted"
+            )
 
 
 def _measure(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +15,21 @@ import torch
 import fusion_nets
 from fusion_nets.clinical import ImageError
 from fusion_nets.datalists import load_pairs
+from fusion_nets.names import is_result
+
+from .settings import repeated_settings
+from .user_values import check_options, set_values
 
 __all__ = ["find_bundle", "fuse_pair", "kept_network"]
-
-SETTINGS = ("anatomy_window", "overlay_window", "overlay_palette", "register", "transform")
-"""What a record repeats."""
 
 DETAILS = (
     *("name", "regions"),
     *(f"{key}_{detail}" for key in ("anatomy", "overlay") for detail in ("modality", "series_uid", "text")),
 )
 """What an option says of the pair, not of the run."""
+
+KEYWORDS = ("method", "output_format", "settings", "bundle_root", "evaluate")
+"""What is an argument of its own."""
 
 
 def fuse_pair(
@@ -44,27 +46,31 @@ def fuse_pair(
 ) -> list[Path]:
     """Run the inference of a method's bundle on one pair.
 
+    Strings are data, whatever they begin with; the bundle's configuration files are code.
+
     Args:
         anatomy: the structural image: DICOM, NIfTI, NRRD, MHA or a picture.
         overlay: what is brought onto it.
         output_dir: folder to write into.
         method: name of the bundle, "dmfnet" or "smfusion".
         output_format: any of "dicom", "nifti", "nrrd", "mha", "png"; by default NIfTI, PNG of pictures.
-        settings: the JSON record of an earlier result, whose settings are taken where no option says otherwise.
+        settings: the JSON record of an earlier result, whose settings are taken where no option says otherwise. Of
+            other sources its registration is not, and no display range of other units; both are warned of.
         bundle_root: folder of the bundle; by default what :func:`find_bundle` finds.
         evaluate: save the metrics of the result as well, and what the bundle says of it.
         regions: a label image, one whole number above 0 for each lesion: what becomes of their contrast is told in the
             record and in ``NAME_regions.csv``, and logged as a warning where it is lost; see
             :class:`fusion_nets.transforms.JudgeRegions`.
-        options: other entries of the bundle's inference configuration, such as ``register="rigid"``; None is the
-            configuration's own choice.
+        options: what else is known of the pair, as :func:`fusion_nets.datalists.load_pairs` takes it, and other
+            entries of the bundle's inference configuration, such as ``register="rigid"``: values and objects. None is
+            the configuration's own choice.
 
     Returns:
         What lies in ``output_dir`` of this pair.
 
     Raises:
         ImageError: if an image cannot be used; the message names it.
-        ValueError: if the settings or an option cannot be used.
+        ValueError: if the settings or an option cannot be used, or there is no such option.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -90,20 +96,20 @@ def fuse_pair(
     with _quiet():
         try:
             workflow = ConfigWorkflow(
-                config_file=[str(config) for config in configs],
-                workflow_type="inference",
-                logging_file=False,
-                **{
-                    **_settings(settings),
-                    "progress": True,
-                    **chosen,
-                    "bundle_root": str(root),
-                    "datalist": [pair],
-                    "output_dir": str(output_dir),
-                    "output_format": None if output_format is None else list(output_format),
-                    "resume": False,
-                },
+                [str(config) for config in configs], workflow_type="inference", logging_file=False
             )
+            check_options(workflow.parser, chosen, (*DETAILS, *KEYWORDS))
+            values = {
+                **repeated_settings(settings, pair, chosen),
+                "progress": True,
+                **chosen,
+                "bundle_root": str(root),
+                "datalist": [pair],
+                "output_dir": str(output_dir),
+                "output_format": None if output_format is None else list(output_format),
+                "resume": False,
+            }
+            set_values(workflow.parser, values)
             workflow.initialize()
             failures = workflow.parser.get_parsed_content("dataset").failures
             workflow.run()
@@ -112,7 +118,7 @@ def fuse_pair(
             if failures:
                 raise failures[0] from failures[0].__cause__  # what it came of, not that the run ended
             raise _for_the_user(error) from error
-    return sorted(path for path in Path(output_dir).glob(f"{escape(pair['name'])}_*"))
+    return sorted(path for path in Path(output_dir).glob("*") if is_result(pair["name"], path.name))
 
 
 def kept_network(
@@ -138,7 +144,7 @@ def kept_network(
     config = root / "configs" / "inference.json"
     _check_configs([config])
     parser = ConfigParser(ConfigParser.load_config_file(config))
-    parser.update({"bundle_root": str(root), "device": torch.device(device)})
+    set_values(parser, {"bundle_root": str(root), "device": torch.device(device)})
     network = parser.get_parsed_content("network").eval()
     network.load_state_dict(torch.load(parser.get_parsed_content("weights"), map_location=device, weights_only=True))
     loader = next(i for i, handler in enumerate(parser["handlers"]) if handler["_target_"] == "CheckpointLoader")
@@ -187,18 +193,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def _settings(path: str | os.PathLike[str] | None) -> Mapping[str, Any]:
-    if path is None:
-        return {}
-    try:
-        said = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error}); the record of an earlier result is accepted") from error
-    if not isinstance(said, dict) or "record" not in said:
-        raise ValueError(f"{path}: the record of an earlier result is accepted")
-    return {key: said[key] for key in SETTINGS if key in said}
 
 
 def _for_the_user(error: BaseException) -> BaseException:

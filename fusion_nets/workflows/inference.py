@@ -54,10 +54,10 @@ class PairStream(IterableDataset):
         self.failures.clear()
         share, done = own_share(self.data), 0
         for pair in share:
-            if self.records is not None and self.records.is_done(pair["name"]):
-                done += 1
-                continue
             try:
+                if self.records is not None and self.records.is_done(pair["name"]):
+                    done += 1
+                    continue
                 prepared = self.transform(pair)
             except (ImageError, RuntimeError) as error:
                 reason = image_error(error)

@@ -19,6 +19,7 @@ from evaluation.observers import LESION_MAKES, Lesion, LesionCase, lesion_cases,
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.datalists import MODALITY_NAMES, load_pairs
 from fusion_nets.files import whole_file
+from fusion_nets.names import check_name, entries_read
 from fusion_nets.registration import RegistrationMode
 from fusion_nets.transforms.display import Window
 
@@ -30,6 +31,8 @@ CURVE_MAKES = ("discs", "small", "large", "faint", "strong")
 """Makes of lesions that a psychometric curve needs; the first is that of the headline."""
 _TRUTH, _DATALIST = "lesions.json", "datalist.json"
 _BLURRED = ("PT", "NM")
+_LONGEST = 64
+"""Bytes that are put behind a pair's name, as of the longest make and kind, and some."""
 
 
 class KnownCase(NamedTuple):
@@ -142,11 +145,13 @@ def write_lesion_pairs(
     pairs, makes, folder = load_pairs(pairs), _checked_makes(makes), Path(output_dir)
     chosen = _spaced(pairs, pairs_of_kind)
     study, failed = StudyImages(chosen, {}, windows or {}, register), 0
+    read = entries_read(folder, (pair[key] for pair in pairs for key in ("anatomy", "overlay")))
     datalist, truth = [], []
     bar = tqdm(chosen, desc="inserting lesions", unit="pair", disable=not progress)
     with logging_redirect_tqdm(), bar:
         for pair in bar:
             try:
+                _check_name(pair["name"], folder, read)
                 sources, modality = _sources(study, pair)
             except ImageError as error:
                 failed += 1
@@ -174,6 +179,20 @@ def write_lesion_pairs(
             Reason.SEVERAL, f"{failed} pairs could not be used, reasons are given above; the others are in {output_dir}"
         )
     return folder / _DATALIST
+
+
+def _check_name(name: str, folder: Path, read: Mapping[str, str]) -> None:
+    """Before anything is read: that its pictures can bear it, and are none that is read."""
+    try:
+        check_name(name, folder, _LONGEST)
+    except ValueError as error:
+        raise ImageError(Reason.OUTPUT, str(error)) from error
+    for entry, source in read.items():
+        if entry.startswith(f"{name}-") and entry.endswith(("_anatomy.png", "_overlay.png")):
+            raise ImageError(
+                Reason.OUTPUT, f"{folder}: the pictures of {name!r} would be written over {source}, which is read; "
+                "another folder or name is accepted"
+            )  # fmt: skip
 
 
 def _spaced(pairs: Sequence[dict[str, Any]], most: int | None) -> list[dict[str, Any]]:
@@ -218,7 +237,7 @@ def read_lesion_pairs(folder: str | os.PathLike[str]) -> tuple[list[dict[str, An
         raise ValueError(
             f"{root / _TRUTH}: cannot be read ({error.strerror}); a folder is accepted that `fusion-nets lesions` wrote"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{root / _TRUTH}: does not tell of lesions ({error}); what `fusion-nets lesions` wrote is accepted"
         ) from error

@@ -19,6 +19,7 @@ from evaluation.functional import FUSION_METRICS
 from fusion_nets.clinical import ImageError, Reason, write_image
 from fusion_nets.datalists import MODALITY_NAMES, load_pairs
 from fusion_nets.files import whole_file
+from fusion_nets.names import check_name, entries_read
 from fusion_nets.registration import RegistrationMode
 from fusion_nets.transforms import CommonGridd, LoadStudyImaged, ScaleToDisplayRanged, SplitLuminanced
 from fusion_nets.transforms.display import Window
@@ -66,8 +67,9 @@ def slice_pairs(
         ``splits.json``.
 
     Raises:
-        ImageError: after all others were written, if some pairs could not be used; each is logged with its reason.
-        ValueError: for a malformed pair, a kind that names no two folders, or a pair that is in another section
+        ImageError: after all others were written, if some pairs could not be used, one of a kind that names no two
+            folders among them; each is logged with its reason.
+        ValueError: for a malformed pair, or a pair that is in another section
             already: what is trained on must not be judged by.
     """
     pairs = load_pairs(pairs)
@@ -89,14 +91,15 @@ def slice_pairs(
             SplitLuminanced(_KEYS),
         ]
     )
-    failures = 0
+    sources, failures = [pair[key] for pair in pairs for key in _KEYS], 0
     with ExitStack() as stack:
         stack.enter_context(logging_redirect_tqdm())
         for pair in stack.enter_context(tqdm(wanted, desc="slicing", unit="pair", disable=not progress)):
             try:
+                _check_names(pair, root)
                 prepared = prepare(pair)
                 kind = _kind(pair, prepared)
-                names = _write_slices(root / kind, kind, pair["name"], prepared)
+                names = _write_slices(root / kind, kind, pair["name"], prepared, sources)
             except (ImageError, RuntimeError) as error:
                 reason = image_error(error)
                 if reason is None:
@@ -133,14 +136,27 @@ def _kind(pair: Mapping[str, Any], prepared: Mapping[str, MetaTensor]) -> str:
         kind = pair["pair"]
     overlay, dash, anatomy = kind.partition("-")
     if not (overlay and dash and anatomy) or overlay == anatomy or Path(kind).name != kind or "-" in anatomy:
-        raise ValueError(
+        raise ImageError(
+            Reason.OUTPUT,
             f"{pair['name']}: the kind of pair is {kind!r}; accepted is OVERLAY-ANATOMY with two different names, such "
-            'as "PET-MRI", or "T2-T1" as "pair" in the datalist'
+            'as "PET-MRI", or "T2-T1" as "pair" in the datalist',
         )
     return kind
 
 
-def _write_slices(folder: Path, kind: str, name: str, images: Mapping[str, MetaTensor]) -> list[str]:
+def _check_names(pair: Mapping[str, Any], root: Path) -> None:
+    """Before anything is read: that the names can be those of files."""
+    try:
+        check_name(pair["name"], root, len("_0001.png"))
+        if "pair" in pair:
+            check_name(pair["pair"], root, 0)
+    except ValueError as error:
+        raise ImageError(Reason.OUTPUT, str(error)) from error
+
+
+def _write_slices(
+    folder: Path, kind: str, name: str, images: Mapping[str, MetaTensor], sources: Sequence[str]
+) -> list[str]:
     """The names of a pair's slices that hold something, written for both images."""
     anatomy, overlay = (image[..., None] if image.ndim == 3 else image for image in (images[key] for key in _KEYS))
     held = [
@@ -153,10 +169,16 @@ def _write_slices(folder: Path, kind: str, name: str, images: Mapping[str, MetaT
             Reason.EMPTY, f"{name}: has no slice in which both images show something; a single one is accepted"
         )
     overlay_name, _, anatomy_name = kind.partition("-")
+    names = [f"{name}_{k + 1:04d}.png" for k in held]
+    for called in (anatomy_name, overlay_name):
+        for over in entries_read(folder / called, sources).keys() & set(names):
+            raise ImageError(
+                Reason.OUTPUT, f"{folder / called / over}: is read, and would be written over; another name is accepted"
+            )
     for image, called in ((anatomy, anatomy_name), (overlay, overlay_name)):
-        for k in held:
-            write_image(folder / called / f"{name}_{k + 1:04d}.png", image[..., k])
-    return [f"{name}_{k + 1:04d}.png" for k in held]
+        for k, file in zip(held, names, strict=True):
+            write_image(folder / called / file, image[..., k])
+    return names
 
 
 def _read_splits(path: Path) -> dict[str, dict[str, list[str]]]:
@@ -164,7 +186,7 @@ def _read_splits(path: Path) -> dict[str, dict[str, list[str]]]:
         return {}
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error}); what `fusion-nets slices` wrote is accepted") from error
 
 

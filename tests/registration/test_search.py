@@ -150,7 +150,7 @@ def test_elastix_giving_up(study, monkeypatch):
 
     monkeypatch.setattr("fusion_nets.registration.search.align", give_up)
     shifted = with_affine(study["ct"], study["ct"].affine.numpy() * 1.1)
-    with refused(Reason.REGISTRATION, "--register_fallback True"):
+    with refused(Reason.REGISTRATION, "or --register_fallback to use it"):
         register(study["mri"], shifted, "rigid")
     assert register(study["mri"], shifted, "rigid", fallback=True).mode == "none"
 

@@ -35,7 +35,7 @@ def tiny(request, tmp_path_factory):
     weights = tmp_path_factory.mktemp("weights") / "model.pt"
     torch.save(network.state_dict(), weights)
     return {
-        "network_def": {"_target_": "fusion_nets.networks.DMFNet", **shape},
+        "network_def": network,
         "weights": str(weights),
         "slices_at_once": 8,
     }

@@ -1,0 +1,90 @@
+"""The settings of an earlier result, for the sources that they were made for."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fusion_nets.clinical import read_image, source_sha256
+from fusion_nets.names import perhaps
+
+__all__ = ["repeated_settings"]
+
+_SETTINGS = ("anatomy_window", "overlay_window", "overlay_palette", "register", "transform")
+"""What a record repeats."""
+
+_KEYS = ("anatomy", "overlay")
+
+
+def repeated_settings(
+    path: str | os.PathLike[str] | None, pair: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What of the record of an earlier result holds for a pair.
+
+    Its registration is that of its own sources, known by their digests; a display range is also that of others in the
+    same units. What is not taken is warned of. What an option says is not taken either, nor a registration where an
+    option asks for one.
+
+    Args:
+        path: of the record; None is none.
+        pair: as :func:`fusion_nets.datalists.load_pairs` gives it.
+        options: what is asked for otherwise.
+
+    Raises:
+        ImageError: if a source cannot be read.
+        ValueError: if the file is no record, or has an entry that none has.
+    """
+    if path is None:
+        return {}
+    said, told = _read(Path(path))
+    taken = {name: value for name, value in said.items() if name not in options}
+    if "register" in options:
+        taken.pop("transform", None)
+    others = [key for key in _KEYS if not _is_same(pair, key, told.get(key))]
+    warn = logging.getLogger(__name__).warning
+    if others and "transform" in taken:
+        warn(
+            "%s: its registration is not taken, because %s; the overlay is registered as if there were none",
+            path, " and ".join(f"{pair[key]} is not the {key} that it tells of" for key in others),
+        )  # fmt: skip
+        del taken["transform"]
+        taken.pop("register", None)
+    for key in _KEYS:
+        known, modality = told.get(key, {}), pair.get(f"{key}_modality")
+        is_as_it_was = key not in others and modality in (None, known.get("modality"))
+        if is_as_it_was or isinstance(taken.get(f"{key}_window"), (str, type(None))):
+            continue
+        units = read_image(pair[key], pair.get(f"{key}_series_uid"), modality).meta.get("units")
+        if units != known.get("units"):
+            warn(
+                "%s: its %s_window is not taken, because it is in %s, and %s is in %s",
+                path, key, known.get("units", "units that it does not tell"), pair[key], units,
+            )  # fmt: skip
+            del taken[f"{key}_window"]
+    return taken
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings, and what they were made for."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON ({error}); the record of an earlier result is accepted") from error
+    if not isinstance(said, dict) or not isinstance(said.get("record"), dict):
+        raise ValueError(f"{path}: the record of an earlier result is accepted")
+    told = said.pop("record")
+    for name in said:
+        if name not in _SETTINGS:
+            raise ValueError(
+                f"{path}: unknown entry {name!r}{perhaps(name, _SETTINGS)}; accepted are {', '.join(_SETTINGS)}"
+            )
+    return said, {key: value for key, value in told.items() if isinstance(value, dict)}
+
+
+def _is_same(pair: Mapping[str, Any], key: str, told: Mapping[str, Any] | None) -> bool:
+    digest = source_sha256(pair[key], pair.get(f"{key}_series_uid"), pair.get(f"{key}_modality"))
+    return told is not None and told.get("sha256") == digest

@@ -1,0 +1,70 @@
+"""What users say, in a configuration: as it is, past the parser that takes strings for code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from fusion_nets.names import perhaps
+
+__all__ = ["check_options", "set_values"]
+
+_VALUES = "_user_values_"
+
+
+def set_values(parser: ConfigParser, values: Mapping[str, Any]) -> None:
+    """Set entries of a configuration to values that stay as they are.
+
+    MONAI's parser evaluates every string that begins with ``$``, resolves ``@`` and ``%``, rewrites ``#`` and
+    instantiates ``_target_``, wherever in dictionaries and lists these stand. It looks into nothing else: the values go
+    into a tuple, and each entry becomes the expression that takes its own out of it.
+
+    Args:
+        parser: of the configuration, before it is parsed.
+        values: by the names of entries.
+
+    Examples:
+        >>> parser = ConfigParser({"name": None, "file": "$@name + '.txt'"})
+        >>> set_values(parser, {"name": "$1 + 1 @file #%"})
+        >>> parser.get_parsed_content("file")
+        '$1 + 1 @file #%.txt'
+    """
+    known = parser.get(_VALUES, ())
+    parser[_VALUES] = (*known, *values.values())
+    for number, name in enumerate(values, start=len(known)):
+        parser[name] = f"$@{_VALUES}[{number}]"
+
+
+def check_options(parser: ConfigParser, options: Mapping[str, Any], others: tuple[str, ...] = ()) -> None:
+    """See whether a configuration has the entries that a user wants to set, and whether they are values.
+
+    Args:
+        parser: of the configuration, before it is parsed.
+        options: by the names of entries, such as "register" or "inferer#sw_batch_size".
+        others: names that are accepted elsewhere, to be told where one is misspelt.
+
+    Raises:
+        ValueError: for an entry that is not there, with the nearest that is; or for one that is code.
+    """
+    there = [name for name in parser.get() if name.isidentifier() and not name.startswith("_")]
+    plain = [name for name in there if not isinstance(parser[name], (dict, list))]
+    for name, value in options.items():
+        entry, _, last = name.replace("#", "::").rpartition("::")
+        if name not in parser and not (last == "_disabled_" and entry in parser):
+            raise ValueError(
+                f"unknown option {name!r}{perhaps(name, (*there, *others))}; accepted are "
+                f"{', '.join(sorted({*plain, *others}))}"
+            )
+        if last in ("_target_", "_mode_", "_requires_") or _is_code(value):
+            raise ValueError(
+                f"{name}: a configuration with '_target_' is code, and an option is none; the object itself is "
+                "accepted, or a configuration file in the bundle"
+            )
+
+
+def _is_code(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return "_target_" in value or any(map(_is_code, value.values()))
+    return isinstance(value, (list, tuple)) and any(map(_is_code, value))
