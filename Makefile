@@ -26,7 +26,7 @@ DESCRIPTIONS = $(BIN)/python tests/benchmarks/description_preservation.py --data
 FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --format dicom,nifti,png --evaluate --name head
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test test-newest test-oldest label test-label lint bench scores descriptions describer export bundles wheel \
+.PHONY: demo test fuzz test-newest test-oldest label test-label lint bench scores descriptions describer export bundles wheel \
     test-travel docs test-docs ready ready-label lock check-lock clean
 
 demo: $(READY)
@@ -41,6 +41,11 @@ demo: $(READY)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+# thousands of strings in settings, datalists, names and texts, others in every run; takes minutes
+FUZZ ?= 4000
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 FUZZ=$(FUZZ) $(BIN)/python -m pytest -n auto --dist worksteal tests/test_strings.py
 
 # what the ranges of pyproject.toml admit, in environments of their own: the newest of everything, and the oldest of all
 # that is named there. PART: the suite without bundles (trainings, minutes each) and pages (words), which go through the same code

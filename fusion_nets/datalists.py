@@ -155,8 +155,9 @@ def balanced_weights(
 
 
 _TEXT_KEYS = ("anatomy_text", "overlay_text")
+_PATH_KEYS = ("anatomy", "overlay", "regions")
 _PAIR_KEYS = {
-    *("anatomy", "overlay", "regions", "name", "pair", "subject", "anatomy_modality", "overlay_modality"),
+    *(*_PATH_KEYS, "name", "pair", "subject", "anatomy_modality", "overlay_modality"),
     *("anatomy_series_uid", "overlay_series_uid", *_TEXT_KEYS),
 }
 
@@ -242,9 +243,16 @@ def _checked(entry: object, where: str, folder: Path, number: int) -> dict[str, 
                 raise ValueError(f"{where}: {key!r} must be a text or a list of texts, one per slice")
         elif not isinstance(value, str):
             raise ValueError(f"{where}: {key!r} must be a text, got {type(value).__name__}")
+        if key not in _PATH_KEYS and not all(map(_is_unicode, [value] if isinstance(value, str) else value)):
+            raise ValueError(f"{where}: {key!r} has half a character (a lone surrogate); a text in Unicode is accepted")
     name = entry.get("name") or _default_name(folder / entry["anatomy"], number)
-    files = {key: str(folder / entry[key]) for key in ("anatomy", "overlay", "regions") if entry.get(key)}
+    files = {key: str(folder / entry[key]) for key in _PATH_KEYS if entry.get(key)}
     return {**{key: value for key, value in entry.items() if key != "regions"}, **files, "name": name}
+
+
+def _is_unicode(text: str) -> bool:
+    """What JSON can tell of half characters, no file, page or tokenizer takes."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _default_name(path: Path, number: int) -> str:

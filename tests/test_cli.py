@@ -1,7 +1,10 @@
 import gzip
 import json
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fusion_nets import cli, commands, datalists, drawing, text, workflows
+from fusion_nets import cli, commands, datalists, drawing, registration, text, workflows
 from fusion_nets.networks import DMFNet
 
 
@@ -416,3 +419,92 @@ def test_montage_with_the_overlay_where_a_registration_puts_it(tmp_path):
     write_transform(tmp_path / "a.tfm", Registration(matrix, "rigid", "rigid", None, None, ""))
     assert cli.main([*arguments, "--transform", str(tmp_path / "a.tfm")]) == 0
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "montage.png")), wanted)
+
+
+# what users write
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fuse", *COMPUTING["fuse"], "--regsiter", "rigid"], "arguments: --regsiter rigid, perhaps '--register'"),
+        (["fuse", *COMPUTING["fuse"], "--overlay-palette=hot"], "perhaps '--overlay_palette'"),
+        (["describe", *COMPUTING["describe"], "--modle", "x"], "perhaps '--model'"),
+        (["montage", "--antomy", "a"], "required: --anatomy"),
+        (["fuse", *COMPUTING["fuse"], "--register", "rigd"], "perhaps 'rigid'"),
+        (["convrt", "a", "b"], "perhaps 'convert'"),
+        (["fuse", *COMPUTING["fuse"], "rigid"], "unrecognized arguments: rigid\n"),
+    ],
+)  # fmt: skip
+def test_what_is_misspelt_is_told_with_the_nearest_right_one(arguments, words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert "usage: fusion-nets" in error
+    assert words in error
+
+
+def test_what_the_advice_says_is_an_option(monkeypatch):
+    """Of a registration that cannot be used: a flag of the command line takes no value."""
+    sources = "".join(path.read_text() for path in Path(registration.__file__).parent.glob("*.py"))
+    advice = set(re.findall(r"--register\w*(?: \w+)?(?=[ ,.;])", sources))
+    assert advice >= {"--register none", "--register_fallback to"}
+    monkeypatch.setattr(commands, "fuse", lambda arguments: None)
+    for words in advice:
+        assert cli.main(["fuse", *COMPUTING["fuse"], *words.removesuffix(" to").split()]) == 0
+
+
+@pytest.mark.parametrize("option", ["--overlay_palette", "--settings", "--regions", "--transform", "--bundle_root"])
+@pytest.mark.parametrize("value", ["$__import__('pathlib').Path('mark').touch()", "@device", "%a#b"])
+def test_options_are_data(tmp_path, monkeypatch, capsys, option, value):
+    """Which are refused as they are."""
+    monkeypatch.chdir(tmp_path)
+    write_volume("a.nii.gz")
+    sources = ["--anatomy", "a.nii.gz", "--overlay", "a.nii.gz"]
+    assert cli.main(["fuse", *sources, "--output_dir", "out", option, value, "--method", "smfusion"]) == 2
+    assert value in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.nii.gz"]
+
+
+def test_folders_and_names_that_are_no_unicode(tmp_path):
+    """Printed as they are."""
+    folder = os.fsencode(tmp_path) + b"/\xff"
+    made = [sys.executable, "-m", "fusion_nets", "montage", "--output", folder + b"/a.png"]
+    write_volume(tmp_path / "a.nii.gz")
+    for name in ("anatomy", "overlay", "fused"):
+        made += [f"--{name}", str(tmp_path / "a.nii.gz")]
+    done = subprocess.run(made, capture_output=True, env={**os.environ, "PYTHONUTF8": "1"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == folder + b"/a.png\n"
+
+
+@pytest.mark.parametrize("read", ["anatomy", "overlay", "fused"])
+def test_a_montage_is_not_written_over_what_it_shows(tmp_path, capsys, read):
+    for name in ("anatomy", "overlay", "fused"):
+        Image.linear_gradient("L").save(tmp_path / f"{name}.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / f"{read}.png")
+    before = (tmp_path / f"{read}.png").read_bytes()
+    named = [part for name in ("anatomy", "overlay", "fused") for part in (f"--{name}", str(tmp_path / f"{name}.png"))]
+    for output in (f"{read}.png", "link.png"):
+        assert cli.main(["montage", "--output", str(tmp_path / output), *named]) == 2
+        assert_one_line(capsys, output, "which is read")
+    assert (tmp_path / f"{read}.png").read_bytes() == before
+
+
+def test_weights_are_not_written_over_what_they_are_made_of(released, capsys):
+    stage1, stage2 = released
+    before = stage2.read_bytes()
+    for output in (stage1, stage2):
+        files = ["--stage1", str(stage1), "--stage2", str(stage2), "--output", str(output)]
+        assert cli.main(["import-weights", *files]) == 2
+        assert_one_line(capsys, "which is read")
+    assert stage2.read_bytes() == before
+
+
+def test_a_datalist_is_not_written_over_an_image(tmp_path, capsys, describers):
+    pairs = write_pairs(tmp_path / "data")
+    before = (tmp_path / "data" / "a.nii.gz").read_bytes()
+    assert cli.main(["describe", "--datalist", pairs, "--output", str(tmp_path / "data" / "a.nii.gz")]) == 2
+    assert_one_line(capsys, "a.nii.gz", "which is read")
+    assert (tmp_path / "data" / "a.nii.gz").read_bytes() == before

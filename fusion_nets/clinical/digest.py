@@ -33,10 +33,8 @@ def source_sha256(path: str | os.PathLike[str], series_uid: str | None = None, m
         OSError: if a file cannot be read.
     """
     path, name = Path(path), os.fspath(path).lower()
-    if name.endswith(_HEADERS):
-        files = sorted(path.parent.glob(f"{escape(path.stem)}.*"))
-    elif os.path.isfile(path) and name.endswith(INPUT_SUFFIXES):
-        files = [path]
+    if os.path.isfile(path) and name.endswith((*_HEADERS, *INPUT_SUFFIXES)):
+        files = list(path.parent.glob(f"{escape(path.stem)}.*")) if name.endswith(_HEADERS) else [path]
     else:
         from .dicom import pick_series
 

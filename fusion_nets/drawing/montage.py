@@ -259,15 +259,16 @@ def _draw(
         wspace=gap / panel,
         hspace=gap / PANEL_HEIGHT,
     )
+    words: Any = {"color": "white", "parse_math": False}  # users' words, in which a dollar is a dollar
     for row, name, cmap, line in zip(rows, names, cmaps, axes, strict=True):
         for values, panel_axes in zip(row, line, strict=True):
             _draw_slice(panel_axes, values, aspect, cmap, sides)
-        line[0].set_ylabel(name, color="white", fontsize=13)
+        line[0].set_ylabel(name, fontsize=13, **words)
     for caption, panel_axes in zip(captions, axes[-1], strict=True):
-        panel_axes.set_xlabel(caption or "", color="white", fontsize=11)
+        panel_axes.set_xlabel(caption or "", fontsize=11, **words)
     for number, line in enumerate(reversed(lines)):
-        figure.text(left / width, (number + 0.7) * LINE_HEIGHT / height, line, color="white", fontsize=9, va="center")
-    figure.text(0.5, 1 - 0.5 * top / height, title, color="white", fontsize=15, ha="center", va="center")
+        figure.text(left / width, (number + 0.7) * LINE_HEIGHT / height, line, fontsize=9, va="center", **words)
+    figure.text(0.5, 1 - 0.5 * top / height, title, fontsize=15, ha="center", va="center", **words)
     return figure
 
 

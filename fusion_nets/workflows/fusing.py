@@ -18,7 +18,7 @@ from fusion_nets.datalists import load_pairs
 from fusion_nets.names import is_result
 
 from .settings import repeated_settings
-from .user_values import check_options, set_values
+from .user_values import check_options, check_values, set_values
 
 __all__ = ["find_bundle", "fuse_pair", "kept_network"]
 
@@ -109,6 +109,7 @@ def fuse_pair(
                 "output_format": None if output_format is None else list(output_format),
                 "resume": False,
             }
+            check_values(values)
             set_values(workflow.parser, values)
             workflow.initialize()
             failures = workflow.parser.get_parsed_content("dataset").failures

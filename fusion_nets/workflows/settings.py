@@ -41,7 +41,7 @@ def repeated_settings(
     if path is None:
         return {}
     said, told = _read(Path(path))
-    taken = {name: value for name, value in said.items() if name not in options}
+    taken = {name: value for name, value in said.items() if name not in options and value is not None}
     if "register" in options:
         taken.pop("transform", None)
     others = [key for key in _KEYS if not _is_same(pair, key, told.get(key))]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
+import numpy as np
 from monai.bundle import ConfigParser
 
 from fusion_nets.names import perhaps
 
-__all__ = ["check_options", "set_values"]
+__all__ = ["check_options", "check_values", "set_values"]
 
 _VALUES = "_user_values_"
 
@@ -62,6 +66,34 @@ def check_options(parser: ConfigParser, options: Mapping[str, Any], others: tupl
                 f"{name}: a configuration with '_target_' is code, and an option is none; the object itself is "
                 "accepted, or a configuration file in the bundle"
             )
+
+
+def check_values(values: Mapping[str, Any]) -> None:
+    """See whether the options of fusing are of the kind that they must be; what they say, transforms look at.
+
+    Raises:
+        ValueError: naming the first that is not.
+    """
+    for name in ("register", "overlay_palette", "describe_per"):
+        if not isinstance(values.get(name, ""), str):
+            raise ValueError(f"{name} is {values[name]!r}; a text is accepted")
+    for name in ("anatomy_window", "overlay_window"):
+        window = values.get(name, "")
+        if not isinstance(window, (str, type(None))) and not _is_matrix(window, (2,)):
+            raise ValueError(f"{name} is {window!r}; two finite numbers, low and high, or a name are accepted")
+    transform = values.get("transform", "")
+    if not isinstance(transform, (str, os.PathLike, type(None))) and not _is_matrix(transform, (4, 4)):
+        raise ValueError(f"transform is {transform!r}; a .tfm file or a (4, 4) matrix of finite numbers is accepted")
+
+
+def _is_matrix(value: Any, shape: tuple[int, ...]) -> bool:
+    try:
+        array = np.asarray(value, dtype=object)
+        return array.shape == shape and all(
+            isinstance(number, Real) and not isinstance(number, bool) and math.isfinite(number) for number in array.flat
+        )
+    except (ValueError, TypeError, OverflowError):
+        return False
 
 
 def _is_code(value: Any) -> bool:

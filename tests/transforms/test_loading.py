@@ -110,6 +110,11 @@ def test_doubts_about_two_series(tmp_path, dicom_study, caplog):
     assert CheckSources(register="none")(*images, name="other") == images
     assert "other: FrameOfReferenceUID" in caplog.text
     caplog.clear()
+    CheckSourcesd(register="none", transform=[[1, 0, 0, 5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])(loaded)
+    assert "FrameOfReferenceUID" not in caplog.text  # they are registered
+    CheckSourcesd(register="none", transform="")(loaded)
+    assert "registration is advised" in caplog.text
+    caplog.clear()
     CheckSourcesd()({**loaded, "overlay": read_image(nifti(tmp_path / "a.nii"))})
     assert caplog.text == ""
 

@@ -1,6 +1,7 @@
 """Two series in, all forms out, through the bundles with tiny networks."""
 
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -111,6 +112,16 @@ def test_record_repeats_the_result(fused, dicom_study, tiny, tmp_path):
     assert [name for name in wanted if again[name] != first[name]] == []
 
 
+def test_a_replayed_record_advises_nothing(fused, dicom_study, tiny, tmp_path, caplog):
+    """Its sources are registered, by the transform that it has."""
+    folder, _ = fused
+    settings = json.loads((folder / "case_fused.json").read_text())
+    assert {len(settings["record"][key]["sha256"]) for key in ("anatomy", "overlay")} == {64}
+    fuse_pair(dicom_study["mri"], dicom_study["pet"], tmp_path, settings=folder / "case_fused.json", **tiny)
+    assert "advised" not in caplog.text
+    assert "not taken" not in caplog.text
+
+
 def test_registration_finds_the_head(fused):
     from fusion_nets.simulation.sample_scans import HEAD_IN_PET_CT
 
@@ -188,19 +199,16 @@ def test_dicom_needs_a_study_to_join(tiny, tmp_path):
         ({"register": "elastic"}, "register is 'elastic'"),
         ({"anatomy_window": "lung"}, "lung"),
         ({"bundle_root": "nowhere"}, "nowhere"),
+        ({"regsiter": "rigid"}, "unknown option 'regsiter', perhaps 'register'"),
+        ({"overlay_modalty": "PT"}, "unknown option 'overlay_modalty', perhaps 'overlay_modality'"),
+        ({"evaluat": True}, "perhaps 'evaluate'"),
+        ({"overlay_palette": {"_target_": "os.system", "command": "true"}}, "overlay_palette: .* is code"),
     ],
 )
 def test_options_that_cannot_be_used(dicom_study, tiny, tmp_path, options, reason):
     with pytest.raises(ValueError, match=reason):
         fuse_pair(dicom_study["mri"], dicom_study["pet"], tmp_path / "out", **options, **tiny)
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"anatomy_window": [0, 1]}'])
-def test_settings_that_are_no_record(dicom_study, tiny, tmp_path, text):
-    (tmp_path / "a.json").write_text(text)
-    with pytest.raises(ValueError, match=r"a\.json"):
-        fuse_pair(dicom_study["mri"], dicom_study["pet"], tmp_path / "out", settings=tmp_path / "a.json", **tiny)
 
 
 def test_bundles_lie_beside_the_library_or_where_monai_downloads_them(tmp_path, monkeypatch):
@@ -242,3 +250,105 @@ def test_texts_may_be_given_with_the_pair(tmp_path):
         fuse_pair(tmp_path / "mri.nii.gz", tmp_path / "pet.nii.gz", tmp_path / f"{number}", method="smfusion", **texts)
         results.append((tmp_path / f"{number}" / "mri_fused.nii.gz").read_bytes())
     assert results[0] != results[1]
+
+
+# strings are data
+
+
+@pytest.fixture(scope="module")
+def described():
+    """Options that put a network of SMFusion, loaded once, in the place of the bundle's own."""
+    return {"method": "smfusion", **kept_network("smfusion")}
+
+
+def pictures(folder, size=24):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(("mri", "ct")):
+        values = np.random.default_rng(number).integers(0, 256, (size, size), dtype=np.uint8)
+        Image.fromarray(values).save(folder / f"{name}.png")
+    return folder / "mri.png", folder / "ct.png"
+
+
+HOSTILE = ("$__import__('pathlib').Path('mark').touch()", "@network_def", "%output_dir", "a#b::c", "{x} %s ${HOME}")
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_every_string_is_data(described, tmp_path, monkeypatch, hostile):
+    """Names, folders of sources and results, texts: what comes out is what comes of harmless ones."""
+    monkeypatch.chdir(tmp_path)
+    plain = fuse_pair(*pictures(tmp_path / "in"), tmp_path / "out", anatomy_text="A mass.", **described)
+    folder = Path(hostile.replace("/", ""))
+    sources = pictures(folder)
+    written = fuse_pair(*sources, folder / "out", name=folder.name, anatomy_text="A mass.", **described)
+    assert [path.name for path in written] == [f"{folder.name}_fused.png"]
+    assert written[0].read_bytes() == plain[0].read_bytes()
+    texts = {"anatomy_text": hostile, "overlay_text": [hostile]}
+    fuse_pair(*sources, folder / "out", name="text", overlay_modality=hostile, anatomy_series_uid=hostile, **texts,
+              **described)  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["in", "out", folder.name])
+
+
+@pytest.mark.parametrize("option", ["overlay_palette", "register", "transform", "anatomy_window", "regions"])
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_options_that_mean_nothing_are_refused_as_they_are(described, tmp_path, monkeypatch, option, hostile):
+    monkeypatch.chdir(tmp_path)
+    sources = pictures(tmp_path / "in")
+    with pytest.raises(ValueError, match=re.escape(hostile)):
+        fuse_pair(*sources, tmp_path / "out", **{option: hostile}, **described)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_file_of_settings_is_data(described, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sources = pictures(tmp_path / "in")
+    for name in ("anatomy_window", "overlay_window", "overlay_palette", "register", "transform"):
+        (tmp_path / "a.json").write_text(json.dumps({name: HOSTILE[0], "record": {}}))
+        with pytest.raises(ValueError, match="Path") as refusal:
+            fuse_pair(*sources, tmp_path / "out", settings=tmp_path / "a.json", **described)
+        assert HOSTILE[0] in str(refusal.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "in"]
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "a\0b", 300 * "n"])
+def test_a_name_that_no_file_can_have_is_refused(described, tmp_path, name):
+    with refused(Reason.OUTPUT, "the name "):
+        fuse_pair(*pictures(tmp_path / "in"), tmp_path / "out", name=name, **described)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_results_are_those_of_this_pair_alone(described, tmp_path):
+    sources, out = pictures(tmp_path / "in"), tmp_path / "out"
+    for name in ("case1_b", "case1_fused", "case1"):
+        written = fuse_pair(*sources, out, name=name, evaluate=True, **described)
+        assert [path.name for path in written] == [f"{name}_description.json", f"{name}_fused.png"]
+
+
+@pytest.mark.parametrize("source", ["mri", "ct"])
+@pytest.mark.parametrize("way", ["itself", "link", "linked folder"])
+def test_a_source_is_not_written_over(described, tmp_path, source, way):
+    paths = dict(zip(("mri", "ct"), pictures(tmp_path / "in"), strict=True))
+    out = tmp_path / "out"
+    out.mkdir()
+    paths[source] = paths[source].rename(out / "x_fused.png")
+    before = paths[source].read_bytes()
+    if way == "link":
+        (tmp_path / "link.png").symlink_to(paths[source])
+        paths[source] = tmp_path / "link.png"
+    elif way == "linked folder":
+        (tmp_path / "same").symlink_to(out)
+        out = tmp_path / "same"
+    with refused(Reason.OUTPUT, "'x'", str(paths[source])):
+        fuse_pair(paths["mri"], paths["ct"], out, name="x", **described)
+    assert (tmp_path / "out" / "x_fused.png").read_bytes() == before
+    assert len(list((tmp_path / "out").iterdir())) == 1
+    assert fuse_pair(paths["mri"], paths["ct"], out, name="y", **described)  # under another name
+
+
+def test_a_transform_is_not_written_over(fused, dicom_study, tiny, tmp_path):
+    """Somebody's own, in the place of the one that would be written."""
+    own = tmp_path / "case_registration.tfm"
+    text = (fused[0] / "case_registration.tfm").read_text()
+    own.write_text(text.replace("#Insight Transform File V1.0", "#Insight Transform File V1.0\n# by hand"))
+    fuse_pair(dicom_study["mri"], dicom_study["pet"], tmp_path, name="case", transform=own, **tiny)
+    assert "# by hand" in own.read_text()
+    assert (tmp_path / "case_checkerboard.png").exists()

@@ -37,6 +37,45 @@ def test_one_name_within_another_is_not_mixed_up(tmp_path):
     assert [found(folder, PAIRS, i) for i in (0, 1)] == ["a.png", "a.b.png"]
 
 
+CALLED_SO = [{"name": name, "anatomy": f"in/{number}.png"} for number, name in enumerate(("a", "a_fused"))]
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted"),
+    [
+        (("a.png", "a_fused.png"), ["a.png", "a_fused.png"]),
+        (("a_fused.png", "a_fused_fused.png"), ["a_fused.png", "a_fused_fused.png"]),
+        (("a_fused.nii.gz", "a_fused_fused.nii.gz"), ["a_fused.nii.gz", "a_fused_fused.nii.gz"]),
+        (("a_fused.png",), [None, None]),  # either's
+        (("a.png",), ["a.png", None]),
+        (("a.png", "a_fused.png", "a_fused_fused.png"), ["a_fused.png", "a_fused_fused.png"]),
+    ],
+)
+@pytest.mark.parametrize("pairs", [CALLED_SO, CALLED_SO[::-1]])
+def test_a_pair_that_is_called_as_anothers_result(tmp_path, pairs, files, wanted):
+    folder, images = folder_with(tmp_path, *files), FusedImages(tmp_path, pairs)
+    for pair, file in zip(CALLED_SO, wanted, strict=True):
+        if file is None:
+            with refused(Reason.MISSING, pair["name"]):
+                images.find(pair)
+        else:
+            assert images.find(pair) == folder / file
+
+
+def test_a_pair_whose_anatomy_is_called_as_a_result(tmp_path):
+    """Which is no other pair's."""
+    pairs = [{"name": "a", "anatomy": "in/a_fused.png", "overlay": "in/b.png"}]
+    assert found(folder_with(tmp_path, "a_fused.png"), pairs) == "a_fused.png"
+
+
+@pytest.mark.parametrize("kind", ["../other", "/", "a\0b", 300 * "k"])
+def test_a_kind_of_pair_does_not_lead_out_of_the_folder(tmp_path, kind):
+    folder_with(tmp_path, "other/a.png", "method/b.png")
+    pair = {**PAIRS[0], "pair": kind}
+    with refused(Reason.MISSING, "a_fused"):
+        FusedImages(tmp_path / "method", [pair]).find(pair)
+
+
 def test_the_most_exact_form_is_taken(tmp_path):
     folder = folder_with(tmp_path, "a_fused.jpg", "a_fused.png", "a_fused.nrrd", "a_fused.nii.gz")
     assert found(folder, PAIRS) == "a_fused.nii.gz"

@@ -1,6 +1,7 @@
 import json
 import logging
 import re
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -125,10 +126,39 @@ def test_a_pair_that_cannot_be_used_is_named(pairs, tmp_path, caplog, changed, r
 
 
 @pytest.mark.parametrize("kind", ["PET", "MRI-MRI", "../PET-MRI", "-MRI", "A-B-C"])
-def test_a_kind_names_two_folders(pairs, tmp_path, kind):
-    with pytest.raises(ValueError, match="study_0: "):
+def test_a_kind_names_two_folders(pairs, tmp_path, caplog, kind):
+    with refused(Reason.SEVERAL, "1 of 1"):
         slice_pairs([{**pairs[0], "pair": kind}], tmp_path / "set", register="none")
+    assert "study_0: not sliced: " in caplog.text
     assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("bad", [{"name": "../x"}, {"name": "a\0b"}, {"name": 250 * "n"}, {"pair": "A-B/../../C"}])
+def test_a_name_that_no_file_can_have_fails_its_own_pair(pairs, tmp_path, caplog, bad):
+    with refused(Reason.SEVERAL, "1 of 2"):
+        slice_pairs([{**pairs[0], **bad}, pairs[1]], tmp_path / "set", register="none")
+    assert "not sliced: the name " in caplog.text
+    kinds = json.loads((tmp_path / "set" / "splits.json").read_text())
+    assert {name[:7] for kind in kinds.values() for names in kind.values() for name in names} == {"study_1"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mri0.nii", "mri1.nii", "pet0.nii", "pet1.nii", "set"]
+
+
+@pytest.mark.parametrize("by_link", [False, True])
+def test_no_source_is_written_over(tmp_path, by_link):
+    """A pair of the set, sliced once more into it."""
+    folders = {key: tmp_path / "set" / "CT-MRI" / name for key, name in (("anatomy", "MRI"), ("overlay", "CT"))}
+    for number, folder in enumerate(folders.values()):
+        folder.mkdir(parents=True)
+        picture = np.random.default_rng(number).integers(0, 256, (64, 64), dtype=np.uint8)
+        Image.fromarray(picture).save(folder / "a_0001.png")
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    pair = {key: str(folder / "a_0001.png") for key, folder in folders.items()}
+    before = {path: path.read_bytes() for path in map(Path, pair.values())}
+    if by_link:
+        pair = {key: path.replace(str(tmp_path / "set"), str(tmp_path / "link")) for key, path in pair.items()}
+    with refused(Reason.SEVERAL, "1 of 1"):
+        slice_pairs([{**pair, "name": "a", "pair": "CT-MRI"}], tmp_path / "set", register="none")
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_command(pairs, tmp_path, capsys):

@@ -12,6 +12,7 @@ from fastapi import HTTPException
 from monailabel.utils.others.generic import device_list, name_to_device
 
 from fusion_nets.clinical.dicom import PALETTES
+from fusion_nets.names import perhaps
 from fusion_nets.transforms import ScaleToDisplayRange
 
 __all__ = ["FORMATS", "FROM_BATCHES", "FROM_CLIENTS", "parameters", "read_parameters"]
@@ -66,7 +67,8 @@ def read_parameters(
     """
     unknown = sorted(str(name) for name in set(asked) - set(known) - set(ignored))
     if unknown:
-        raise HTTPException(422, f"unknown parameter {unknown[0]!r}; accepted are {', '.join(known)}")
+        meant = perhaps(unknown[0], known)
+        raise HTTPException(422, f"unknown parameter {unknown[0]!r}{meant}; accepted are {', '.join(known)}")
     values = {}
     for name, shown in known.items():
         value = asked.get(name)
