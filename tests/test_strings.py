@@ -8,12 +8,13 @@ import csv
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser
 from PIL import Image
@@ -36,8 +37,9 @@ EXAMPLES = int(os.environ.get("FUZZ", "0"))
 def tried(share=1.0):
     """So many examples of what `make fuzz` asks for, or a few that are always the same."""
     return settings(
-        max_examples=int(EXAMPLES * share) or max(4, int(40 * share)),
+        max_examples=int(EXAMPLES * share) or max(3, int(30 * share)),
         derandomize=not EXAMPLES,
+        phases=[Phase.generate, *[Phase.shrink] * bool(EXAMPLES)],
         database=None,
         deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -113,6 +115,10 @@ PAIR_KEYS = (
     "overlay_modality",
     "regions",
 )
+
+
+def is_unicode(text):
+    return not re.search("[\ud800-\udfff]", text)
 
 
 def made(call):
@@ -213,7 +219,7 @@ def network():
     return {"method": "smfusion", **kept_network("smfusion")}
 
 
-@tried(0.1)
+@tried(0.25)
 @given(
     st.fixed_dictionaries(
         {},
@@ -251,7 +257,7 @@ def test_describing(tmp_path_factory, sources, name, first, second):
     pair |= {"anatomy_text": first, "overlay_text": second}
     output = made(lambda: describe_pairs([pair], GivenText(), folder / "texts.json", progress=False))
     if output is None:
-        assert not (first and second and (name + first + second).isprintable())  # an empty text is none
+        assert not (first and second and is_unicode(name + first + second))  # an empty text is none
         return
     (described,) = load_pairs(output)
     assert (described["name"], described["anatomy_text"], described["overlay_text"]) == (name or "a", first, second)
@@ -265,7 +271,7 @@ def test_montages(tmp_path, names, note):
 
 
 @tried(0.05)
-@given(st.lists(words.filter(bool), min_size=2, max_size=2, unique=True), words.filter(bool))
+@given(st.lists(words.filter(is_unicode), min_size=2, max_size=2, unique=True), words.filter(is_unicode))
 def test_reports(methods, case):
     """Which are pages for a browser, tables for a spreadsheet, and figures."""
     scores = [report.Score(case, method, {"SSIM": 0.5 + 0.1 * i}, case, 1, case) for i, method in enumerate(methods)]

@@ -263,13 +263,20 @@ def _draw(
     for row, name, cmap, line in zip(rows, names, cmaps, axes, strict=True):
         for values, panel_axes in zip(row, line, strict=True):
             _draw_slice(panel_axes, values, aspect, cmap, sides)
-        line[0].set_ylabel(name, fontsize=13, **words)
+        line[0].set_ylabel(_drawable(name), fontsize=13, **words)
     for caption, panel_axes in zip(captions, axes[-1], strict=True):
         panel_axes.set_xlabel(caption or "", fontsize=11, **words)
     for number, line in enumerate(reversed(lines)):
-        figure.text(left / width, (number + 0.7) * LINE_HEIGHT / height, line, fontsize=9, va="center", **words)
-    figure.text(0.5, 1 - 0.5 * top / height, title, fontsize=15, ha="center", va="center", **words)
+        place = left / width, (number + 0.7) * LINE_HEIGHT / height
+        figure.text(*place, _drawable(line), fontsize=9, va="center", **words)
+    middle = 0.5, 1 - 0.5 * top / height
+    figure.text(*middle, _drawable(title), fontsize=15, ha="center", va="center", **words)
     return figure
+
+
+def _drawable(text: str) -> str:
+    """With a mark for each half character (lone surrogate), which no font has."""
+    return text.encode(errors="replace").decode()
 
 
 def _draw_slice(axes: Axes, values: np.ndarray, aspect: float, cmap: str, sides: bool) -> None:

@@ -91,6 +91,9 @@ def evaluate_methods(
     pairs = load_pairs(pairs)
     if not methods:
         raise ValueError("no method to evaluate; at least one name with its folder of fused images is accepted")
+    for name in methods:
+        if name != name.encode(errors="replace").decode():
+            raise ValueError(f"the method's name {name!r} is no text in Unicode; one is accepted")
     chosen = list(dict.fromkeys(FUSION_METRICS if metrics is None else metrics))
     unknown = [name for name in chosen if name not in FUSION_METRICS]
     if unknown or not chosen:

@@ -239,6 +239,15 @@ def test_several_fused_images(tmp_path):
     assert 0.65 < top[3] < 0.85
 
 
+@pytest.mark.parametrize("text", ["$x_{$", "$\\alpha$", "\\frac", "\ud800", "a\nb", "\x1b[0m", "%s{0}"])
+def test_words_are_no_formulas(tmp_path, text):
+    """Whatever a title or a text on an image holds."""
+    volume, affine = phantom()
+    draw(
+        tmp_path / "a.png", volume, affine, slices=1, names=[text] * 3, notes=[text, f"A text with {text}."], title=text
+    )
+
+
 def test_notes_are_written_below(tmp_path):
     volume, affine = phantom()
     plain = draw(tmp_path / "plain.png", volume, affine, slices=2)
