@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -106,7 +107,7 @@ def fuse_pair(
                 "bundle_root": str(root),
                 "datalist": [pair],
                 "output_dir": str(output_dir),
-                "output_format": None if output_format is None else list(output_format),
+                "output_format": [output_format] if isinstance(output_format, str) else output_format,
                 "resume": False,
             }
             check_values(values)
@@ -115,6 +116,9 @@ def fuse_pair(
             failures = workflow.parser.get_parsed_content("dataset").failures
             workflow.run()
             workflow.finalize()
+        except UnpicklingError as error:
+            weights = workflow.parser.get_parsed_content("weights")
+            raise ValueError(f"{weights}: not weights ({error}); a file of tensors alone is accepted") from error
         except (SystemExit, RuntimeError, ValueError) as error:
             if failures:
                 raise failures[0] from failures[0].__cause__  # what it came of, not that the run ended

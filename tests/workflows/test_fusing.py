@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from pickle import UnpicklingError
 
 import nibabel as nib
 import numpy as np
@@ -283,8 +284,7 @@ def test_every_string_is_data(described, tmp_path, monkeypatch, hostile):
     assert [path.name for path in written] == [f"{folder.name}_fused.png"]
     assert written[0].read_bytes() == plain[0].read_bytes()
     texts = {"anatomy_text": hostile, "overlay_text": [hostile]}
-    fuse_pair(*sources, folder / "out", name="text", overlay_modality=hostile, anatomy_series_uid=hostile, **texts,
-              **described)  # fmt: skip
+    fuse_pair(*sources, folder / "out", name="text", anatomy_series_uid=hostile, **texts, **described)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["in", "out", folder.name])
 
 
@@ -301,11 +301,13 @@ def test_options_that_mean_nothing_are_refused_as_they_are(described, tmp_path, 
 def test_a_file_of_settings_is_data(described, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sources = pictures(tmp_path / "in")
-    for name in ("anatomy_window", "overlay_window", "overlay_palette", "register", "transform"):
+    for name in ("anatomy_window", "overlay_window", "overlay_palette", "register"):
         (tmp_path / "a.json").write_text(json.dumps({name: HOSTILE[0], "record": {}}))
         with pytest.raises(ValueError, match="Path") as refusal:
             fuse_pair(*sources, tmp_path / "out", settings=tmp_path / "a.json", **described)
         assert HOSTILE[0] in str(refusal.value)
+    (tmp_path / "a.json").write_text(json.dumps({"transform": HOSTILE[0], "record": {}}))
+    fuse_pair(*sources, tmp_path / "in", settings=tmp_path / "a.json", **described)  # it is of no known sources
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "in"]
 
 
@@ -317,7 +319,7 @@ def test_a_name_that_no_file_can_have_is_refused(described, tmp_path, name):
 
 
 def test_results_are_those_of_this_pair_alone(described, tmp_path):
-    sources, out = pictures(tmp_path / "in"), tmp_path / "out"
+    sources, out = pictures(tmp_path / "in", 64), tmp_path / "out"
     for name in ("case1_b", "case1_fused", "case1"):
         written = fuse_pair(*sources, out, name=name, evaluate=True, **described)
         assert [path.name for path in written] == [f"{name}_description.json", f"{name}_fused.png"]
@@ -352,3 +354,37 @@ def test_a_transform_is_not_written_over(fused, dicom_study, tiny, tmp_path):
     fuse_pair(dicom_study["mri"], dicom_study["pet"], tmp_path, name="case", transform=own, **tiny)
     assert "# by hand" in own.read_text()
     assert (tmp_path / "case_checkerboard.png").exists()
+
+
+class Marking:
+    """Code in a file of weights."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("method", ["dmfnet", "smfusion"])
+def test_weights_are_tensors_alone(tmp_path, method):
+    import torch
+
+    weights, mark = tmp_path / "model.pt", tmp_path / "mark"
+    torch.save({"a": Marking(mark)}, weights)
+    sources = pictures(tmp_path / "in", 40)
+    with pytest.raises(ValueError, match=r"model\.pt: not weights"):
+        fuse_pair(*sources, tmp_path / "out", method, weights=str(weights))
+    with pytest.raises(UnpicklingError):
+        load_checkpoint(weights)
+    assert not mark.exists()
+    assert not list((tmp_path / "out").glob("*.png"))
+
+
+def load_checkpoint(path):
+    """As training does."""
+    import torch
+    from ignite.engine import Engine
+    from monai.handlers import CheckpointLoader
+
+    CheckpointLoader(str(path), {"network": torch.nn.Identity()})(Engine(lambda *_: None))
