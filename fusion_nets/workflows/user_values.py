@@ -76,14 +76,21 @@ def check_values(values: Mapping[str, Any]) -> None:
     """
     for name in ("register", "overlay_palette", "describe_per"):
         if not isinstance(values.get(name, ""), str):
-            raise ValueError(f"{name} is {values[name]!r}; a text is accepted")
+            raise ValueError(f"{name} is {_shown(values[name])}; a text is accepted")
     for name in ("anatomy_window", "overlay_window"):
         window = values.get(name, "")
         if not isinstance(window, (str, type(None))) and not _is_matrix(window, (2,)):
-            raise ValueError(f"{name} is {window!r}; two finite numbers, low and high, or a name are accepted")
+            raise ValueError(f"{name} is {_shown(window)}; two finite numbers, low and high, or a name are accepted")
     transform = values.get("transform", "")
     if not isinstance(transform, (str, os.PathLike, type(None))) and not _is_matrix(transform, (4, 4)):
-        raise ValueError(f"transform is {transform!r}; a .tfm file or a (4, 4) matrix of finite numbers is accepted")
+        raise ValueError(
+            f"transform is {_shown(transform)}; a .tfm file or a (4, 4) matrix of finite numbers is accepted"
+        )
+
+
+def _shown(value: Any) -> str:
+    """In one line, of no endless length."""
+    return " ".join(repr(value).split())[:200]
 
 
 def _is_matrix(value: Any, shape: tuple[int, ...]) -> bool:
