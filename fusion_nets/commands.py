@@ -137,9 +137,14 @@ def montage(arguments: argparse.Namespace) -> None:
         images[1].affine = torch.linalg.inv(torch.from_numpy(read_transform(arguments.transform))) @ images[1].affine
     notes = []
     if arguments.description:
-        description = json.loads(Path(arguments.description).read_text(encoding="utf-8"))
         titles = {"anatomy": arguments.titles[0], "overlay": arguments.titles[1], "fused": arguments.titles[-1]}
-        notes = [f"{title}: {description[f'{image}_text']}" for image, title in titles.items()]
+        try:
+            description = json.loads(Path(arguments.description).read_text(encoding="utf-8"))
+            notes = [f"{title}: {description[f'{image}_text']}" for image, title in titles.items()]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(
+                f"{arguments.description}: no description ({error}); what a run with --evaluate writes is accepted"
+            ) from error
     written = write_montage(
         arguments.output,
         anatomy=images[0],

@@ -492,6 +492,13 @@ def test_a_montage_is_not_written_over_what_it_shows(tmp_path, capsys, read):
     assert (tmp_path / f"{read}.png").read_bytes() == before
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"anatomy_text": "a"}', 5000 * "["])
+def test_a_description_that_is_none(tmp_path, capsys, content):
+    (tmp_path / "a.json").write_text(content)
+    assert cli.main([*montage_arguments(tmp_path), "--description", str(tmp_path / "a.json")]) == 2
+    assert_one_line(capsys, "a.json: no description")
+
+
 def test_weights_are_not_written_over_what_they_are_made_of(released, capsys):
     stage1, stage2 = released
     before = stage2.read_bytes()

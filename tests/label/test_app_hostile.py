@@ -66,8 +66,8 @@ def test_names_and_values_of_other_kinds(app_server, mark, text):
 
 def test_a_text_for_each_slice_is_data(app_server, mark):
     text = TEXTS[0].format(mark=mark)
-    answer = infer(app_server, "head_mri", {"anatomy_text": [text, "@device"], "overlay_text": text}, "smfusion")
-    assert answer.status_code == 422  # of more slices
+    answer = infer(app_server, "head_mri", {"anatomy_text": [text, "@", "%"], "overlay_text": text}, "smfusion")
+    assert answer.status_code == 422  # of two slices
     assert "text" in answer.json()["detail"]
 
 
