@@ -116,13 +116,10 @@ def fuse_pair(
             failures = workflow.parser.get_parsed_content("dataset").failures
             workflow.run()
             workflow.finalize()
-        except UnpicklingError as error:
-            weights = workflow.parser.get_parsed_content("weights")
-            raise ValueError(f"{weights}: not weights ({error}); a file of tensors alone is accepted") from error
         except (SystemExit, RuntimeError, ValueError) as error:
             if failures:
                 raise failures[0] from failures[0].__cause__  # what it came of, not that the run ended
-            raise _for_the_user(error) from error
+            raise _for_the_user(error, chosen.get("weights", root)) from error
     return sorted(path for path in Path(output_dir).glob("*") if is_result(pair["name"], path.name))
 
 
@@ -200,9 +197,11 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _for_the_user(error: BaseException) -> BaseException:
+def _for_the_user(error: BaseException, weights: object) -> BaseException:
     """The first cause that a user can mend, or the error itself."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, (ValueError, OSError, ModuleNotFoundError)):
+    while cause is not None and not isinstance(cause, (ValueError, OSError, ModuleNotFoundError, UnpicklingError)):
         cause = cause.__cause__
+    if isinstance(cause, UnpicklingError):
+        return ValueError(f"{weights}: its weights hold more than tensors; a state dict of tensors alone is accepted")
     return cause or error

@@ -277,13 +277,14 @@ HOSTILE = ("$__import__('pathlib').Path('mark').touch()", "@network_def", "%outp
 def test_every_string_is_data(described, tmp_path, monkeypatch, hostile):
     """Names, folders of sources and results, texts: what comes out is what comes of harmless ones."""
     monkeypatch.chdir(tmp_path)
-    plain = fuse_pair(*pictures(tmp_path / "in"), tmp_path / "out", anatomy_text="A mass.", **described)
+    texts = {"anatomy_text": "A dark mass.", "overlay_text": "A bright one."}
+    plain = fuse_pair(*pictures(tmp_path / "in"), tmp_path / "out", **texts, **described)
     folder = Path(hostile.replace("/", ""))
     sources = pictures(folder)
-    written = fuse_pair(*sources, folder / "out", name=folder.name, anatomy_text="A mass.", **described)
+    written = fuse_pair(*sources, folder / "out", name=folder.name, **texts, **described)
     assert [path.name for path in written] == [f"{folder.name}_fused.png"]
     assert written[0].read_bytes() == plain[0].read_bytes()
-    texts = {"anatomy_text": hostile, "overlay_text": [hostile]}
+    texts = {"anatomy_text": hostile, "overlay_text": hostile}
     fuse_pair(*sources, folder / "out", name="text", anatomy_series_uid=hostile, **texts, **described)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["in", "out", folder.name])
 
@@ -373,7 +374,7 @@ def test_weights_are_tensors_alone(tmp_path, method):
     weights, mark = tmp_path / "model.pt", tmp_path / "mark"
     torch.save({"a": Marking(mark)}, weights)
     sources = pictures(tmp_path / "in", 40)
-    with pytest.raises(ValueError, match=r"model\.pt: not weights"):
+    with pytest.raises(ValueError, match=r"model\.pt: its weights hold more than tensors"):
         fuse_pair(*sources, tmp_path / "out", method, weights=str(weights))
     with pytest.raises(UnpicklingError):
         load_checkpoint(weights)
