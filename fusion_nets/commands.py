@@ -57,7 +57,10 @@ def fuse(arguments: argparse.Namespace) -> None:
         raise ValueError("--describe belongs to --method smfusion")
     chosen = {
         name: getattr(arguments, name)
-        for name in ("register", "transform", "overlay_palette", "name", "regions", "settings", "bundle_root")
+        for name in (
+            *("register", "register_limits", "least_overlap", "transform", "overlay_palette"),
+            *("name", "regions", "settings", "bundle_root"),
+        )
     }
     for key in ("anatomy", "overlay"):
         for detail in ("modality", "series_uid"):

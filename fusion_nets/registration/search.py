@@ -174,7 +174,7 @@ def _registered(anatomy: MetaTensor, overlay: MetaTensor, asked: Registration, l
         )
     if why := why_implausible(matrix, start, points, limits):
         raise RegistrationError(
-            Reason.REGISTRATION, f"{pair} cannot be right: it {why}; a larger --register_limits, {_way_out()}"
+            Reason.REGISTRATION, f"{pair} cannot be right: it {why}; for a fusion larger register_limits, {_way_out()}"
         )
     reason = asked.reason
     if _share_frame(anatomy, overlay):

@@ -117,7 +117,7 @@ def test_limits_of_turning_and_stretching(study, matrix, words, enough, monkeypa
     if words is None:
         assert register(mri, overlay, "affine").mode == "affine"
         return
-    with refused(Reason.REGISTRATION, "b.nii", words, "--register_limits", error=RegistrationError):
+    with refused(Reason.REGISTRATION, "b.nii", words, "register_limits", error=RegistrationError):
         register(mri, overlay, "affine")
     if enough is None:
         with refused(Reason.REGISTRATION, words, error=RegistrationError):
@@ -209,7 +209,7 @@ def test_no_overlap_is_refused_and_little_is_told(study, caplog):
             check_overlap(mri, overlay, overlay)
             assert ("field of view" in caplog.text) == (share < 0.5)
             continue
-        with refused(Reason.GRID, "b.nii", "at least 25 %", "--least_overlap", error=RegistrationError):
+        with refused(Reason.GRID, "b.nii", "at least 25 %", "least_overlap", error=RegistrationError):
             check_overlap(mri, overlay, overlay)
         check_overlap(mri, overlay, overlay, least=0)
         assert "b.nii" in caplog.text

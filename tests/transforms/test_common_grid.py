@@ -220,7 +220,7 @@ def test_frames_of_reference(apart):
     assert record["mode"] == "none"
     assert "one frame of reference" in record["reason"]
     overlay.affine = shifted(overlay.affine, 300)  # a frame that puts both in different places shows no pair
-    with refused(Reason.GRID, "b.nii", "0 %", "a.nii", "--register rigid", error=RegistrationError):
+    with refused(Reason.GRID, "b.nii", "0 %", "a.nii", "rigid", error=RegistrationError):
         CommonGrid(register="auto")(overlay, anatomy)
     record = CommonGrid(register="rigid")(overlay, anatomy).meta["registration"]
     assert record["mode"] == "rigid"
@@ -243,7 +243,7 @@ def test_what_shows_another_place_is_refused(apart, register, monkeypatch, caplo
         monkeypatch.setattr("fusion_nets.registration.search.align", lambda *_: np.diag([-1.0, 1, 1, 1]))
         how = {"register": "rigid", "register_fallback": True}
     data = {"anatomy": anatomy, "overlay": overlay, "name": "case"}
-    with refused(Reason.GRID, "b.nii", "a.nii", "--least_overlap", error=RegistrationError):
+    with refused(Reason.GRID, "b.nii", "a.nii", "least_overlap", error=RegistrationError):
         CommonGridd(**how)(data)
     with caplog.at_level(logging.WARNING):
         out = CommonGridd(**how, least_overlap=0)(data)
