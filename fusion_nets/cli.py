@@ -210,6 +210,9 @@ def build_parser() -> argparse.ArgumentParser:
             f"--{name}_window", nargs="+", metavar="VALUE", help="display range under which they were fused, as of fuse"
         )
     command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
+    command.add_argument(
+        "--fused_white", type=float, metavar="VALUE", help="of fused images whose files do not say it, such as 4095"
+    )
     command.add_argument("--metrics", nargs="+", metavar="NAME", help="such as MI SSIM Qabf VIF; default: all")
     command.add_argument(
         "--device", default="auto", metavar="DEVICE", help="of the metrics; as of fuse (default: %(default)s)"

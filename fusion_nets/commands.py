@@ -179,6 +179,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         metrics=arguments.metrics,
         device=arguments.device,
         lesions=arguments.lesions,
+        fused_white=arguments.fused_white,
     ):
         print(path)
 

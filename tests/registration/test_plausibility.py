@@ -29,7 +29,7 @@ def study(tmp_path_factory):
     return images
 
 
-def placed(values, affine, **meta):
+def placed(values, affine, /, **meta):
     values = torch.as_tensor(np.asarray(values, dtype=np.float32))
     return MetaTensor(values, meta={**meta, "affine": torch.as_tensor(np.asarray(affine)).double()})
 

@@ -238,7 +238,7 @@ def test_what_shows_another_place_is_refused(apart, register, monkeypatch, caplo
     if register == "given":
         how["transform"] = away.tolist()
     else:
-        overlay = as_image(overlay[0], shifted(overlay.affine, 300), **overlay.meta)
+        overlay = as_image(overlay[0], shifted(overlay.affine, 300), filename_or_obj="b.nii")
     if register == "fallen":
         monkeypatch.setattr("fusion_nets.registration.search.align", lambda *_: np.diag([-1.0, 1, 1, 1]))
         how = {"register": "rigid", "register_fallback": True}
