@@ -5,6 +5,7 @@ from fusion_nets.moved import tell_moved
 from .converting import UNITS, convert_image
 from .errors import ImageError, Reason
 from .grids import check_same_grid, is_picture
+from .modalities import modality_code
 from .reading import INPUT_SUFFIXES, ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES, read_image
 from .writing import OUTPUT_SUFFIXES, write_image, write_slices
 
@@ -20,6 +21,7 @@ __all__ = [
     "check_same_grid",
     "convert_image",
     "is_picture",
+    "modality_code",
     "read_image",
     "write_image",
     "write_slices",
