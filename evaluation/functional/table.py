@@ -128,7 +128,8 @@ def fusion_metrics(
     check(fused, anatomy, overlay)
     for name in chosen:
         check(fused, smallest=FUSION_METRICS[name].smallest, name=name)
-    check_range(fused, anatomy, overlay, data_range=data_range)
+    if chosen:
+        check_range(fused, anatomy, overlay, data_range=data_range)
     images, chosen_metrics = (fused, anatomy, overlay), [FUSION_METRICS[name] for name in chosen]
     values = measure_each([metric.measure for metric in chosen_metrics], *images, data_range=data_range)
     return {

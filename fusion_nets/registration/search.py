@@ -25,9 +25,6 @@ __all__ = ["RegistrationMode", "register"]
 RegistrationMode = Literal["none", "rigid", "affine", "auto"]
 """How an overlay may be registered, see :func:`register`."""
 
-STANDS_OUT = 2.0
-"""How many times as much as at any other place of a longer body the result must explain, or the body may lack it."""
-
 FEWEST_SLICES = 4
 """Along every axis; rotation cannot be told from fewer."""
 
@@ -67,7 +64,7 @@ def register(
             frame of reference, a warning says how far.
         fallback: where registration fails, warn and go on without it.
         limits: how many times as far as said above a registration may turn and shift; the factor of stretching is
-            taken to this power.
+            taken to this power, and twice what another place explains becomes 1 + 1 / limits times.
 
     Returns:
         The matrix, how good it is, and why.
@@ -156,25 +153,19 @@ def _registered(anatomy: MetaTensor, overlay: MetaTensor, asked: Registration, l
         raise RegistrationError(Reason.REGISTRATION, f"{pair}: elastix could not do it; {_way_out()}") from error
     after = similarity(thin, moving, content, matrix)
     measured = f"normalised mutual information {before:.4f} before, {after:.4f} after"
-    if after < before:
-        raise RegistrationError(Reason.REGISTRATION, f"{pair} made it worse ({measured}); {_way_out()}")
-    if after - 1 < LEAST_KEPT * (best - 1):
-        raise RegistrationError(
-            Reason.REGISTRATION,
-            f"{pair} explains less than where it started ({measured}, {best:.4f} at the start); {_way_out()}",
-        )
     there = apply_affine(matrix, centre)
     elsewhere = [fit for fit, one in zip(fits[1:], starts[1:], strict=True)
                  if np.linalg.norm(apply_affine(one, centre) - there) > LONGER]  # fmt: skip
-    if elsewhere and after - 1 < STANDS_OUT * (max(elsewhere) - 1):
+    if after < before or after - 1 < LEAST_KEPT * (best - 1):
+        why = "made it worse" if after < before else f"explains less than where it started, {best:.4f}"
+        raise RegistrationError(Reason.REGISTRATION, f"{pair} {why} ({measured}); {_way_out()}")
+    why = why_implausible(matrix, start, points, limits)
+    if elsewhere and after - 1 < (1 + 1 / limits) * (max(elsewhere) - 1):
+        why = f"hardly explains more than another place does, {max(elsewhere):.4f}"
+    if why:
         raise RegistrationError(
             Reason.REGISTRATION,
-            f"{pair}: no place in the longer one stands out ({measured}, {max(elsewhere):.4f} at another place); "
-            f"{_way_out()}",
-        )
-    if why := why_implausible(matrix, start, points, limits):
-        raise RegistrationError(
-            Reason.REGISTRATION, f"{pair} cannot be right: it {why}; for a fusion larger register_limits, {_way_out()}"
+            f"{pair} cannot be right: it {why} ({measured}); for a fusion larger register_limits, {_way_out()}",
         )
     reason = asked.reason
     if _share_frame(anatomy, overlay):

@@ -86,7 +86,26 @@ def test_a_body_without_the_head_is_refused(study):
     body = whole_body(study["pet"], moved(shift=(35, -60, -900)), has_head=False)
     with refused(Reason.REGISTRATION, "body.nii", "register", error=RegistrationError):
         register(study["mri"], body, "rigid")
-    assert register(study["mri"], body, "rigid", fallback=True).mode == "none"
+
+
+def test_a_place_that_does_not_stand_out_is_refused(study, monkeypatch):
+    """Twice as much as any other place must be explained, which the option lowers."""
+    mri, world = study["mri"], moved(shift=(35, -60, -900))
+    body = whole_body(study["pet"], world)
+    monkeypatch.setattr(
+        "fusion_nets.registration.search.along_the_body", lambda *_: [world, moved(shift=(35, -60, -700))]
+    )
+    monkeypatch.setattr("fusion_nets.registration.search.align", lambda *_: world)
+    fits = {-900: 1.1, -700: 1.06}
+    monkeypatch.setattr(
+        "fusion_nets.registration.search.similarity", lambda *a: fits.get(round(a[3][2, 3]), 1.0) if len(a) > 3 else 1.0
+    )
+    with refused(Reason.REGISTRATION, "body.nii", "another place does, 1.0600", "register_limits"):
+        register(mri, body, "rigid")
+    assert register(mri, body, "rigid", limits=2).after == 1.1
+    fallen = register(mri, body, "rigid", fallback=True)
+    assert fallen.mode == "none"
+    assert "hardly explains more" in fallen.reason
 
 
 def about(image, matrix):
