@@ -155,13 +155,15 @@ def pick_series(path: str | os.PathLike[str], series_uid: str | None = None, mod
     """
     available = find_series(path)
     with parsing(path):
+        known = {one.modality for one in available}
+    # what is there can be asked for, even where it is no acquisition
+    wanted = modality_code(modality) if modality and modality.upper() not in known else (modality or "").upper()
+    with parsing(path):
         chosen = available
         if series_uid:
             chosen = [one for one in chosen if series_uid in (one.uid, fingerprint(one.uid))]
         if modality:
-            there = modality.upper() in {one.modality for one in available}  # of what is no acquisition, too
-            code = modality.upper() if there else modality_code(modality)
-            chosen = [one for one in chosen if one.modality == code]
+            chosen = [one for one in chosen if one.modality == wanted]
         if not series_uid:
             chosen = [one for one in chosen if not one.is_localizer] or chosen
         if len(chosen) == 1:
