@@ -70,7 +70,7 @@ def errors(found, true, image):
     return np.linalg.norm(nib.affines.apply_affine(found, points) - nib.affines.apply_affine(true, points), axis=1)
 
 
-def test_a_head_is_found_in_a_whole_body(study):
+def test_a_head_is_found_in_a_whole_body(study, monkeypatch):
     """Which the middle of what both show, or the headers, would lay on the liver."""
     world = moved((12, -8, 6), (35, -60, -900))
     body = whole_body(study["pet"], world)
@@ -78,8 +78,15 @@ def test_a_head_is_found_in_a_whole_body(study):
     assert found.mode == "rigid"
     assert errors(found.matrix, world, study["mri"]).mean() < 2
     assert found.after > found.before + 0.1
-    back = register(body, study["mri"], "rigid")  # the other way round the body is the anatomy
+    # where the body is the anatomy, the head is looked for in it all the same
+    asked = []
+    monkeypatch.setattr("fusion_nets.registration.search.align", lambda *how: asked.append(how) or found.matrix)
+    back = register(body, study["mri"], "rigid")
     np.testing.assert_allclose(back.matrix @ found.matrix, np.eye(4), atol=1e-6)
+    (how,) = asked
+    assert how[0] is study["mri"]
+    assert how[1] is body
+    assert (back.before, back.after) == (found.before, found.after)
 
 
 def test_a_body_without_the_head_is_refused(study):
