@@ -157,8 +157,8 @@ def _registered(anatomy: MetaTensor, overlay: MetaTensor, asked: Registration, l
     elsewhere = [fit for fit, one in zip(fits[1:], starts[1:], strict=True)
                  if np.linalg.norm(apply_affine(one, centre) - there) > LONGER]  # fmt: skip
     if after < before or after - 1 < LEAST_KEPT * (best - 1):
-        why = "made it worse" if after < before else f"explains less than where it started, {best:.4f}"
-        raise RegistrationError(Reason.REGISTRATION, f"{pair} {why} ({measured}); {_way_out()}")
+        worse = "made it worse" if after < before else f"explains less than where it started, {best:.4f}"
+        raise RegistrationError(Reason.REGISTRATION, f"{pair} {worse} ({measured}); {_way_out()}")
     why = why_implausible(matrix, start, points, limits)
     if elsewhere and after - 1 < (1 + 1 / limits) * (max(elsewhere) - 1):
         why = f"hardly explains more than another place does, {max(elsewhere):.4f}"

@@ -285,37 +285,6 @@ def test_data_range_is_only_a_scale(name):
 
 
 @every_metric
-def test_images_of_another_range_are_refused(name):
-    """By which every value would be wrong: 8 bit or 12 bit where white is 1, and what comes from networks' -1 to 1."""
-    images, metric = images_of(name, batch=1), FUNCTIONS[name]
-    kinds = (
-        [(image * 255).to(torch.uint8) for image in images],
-        [image * 255 for image in images],
-        [image * 2 - 1 for image in images],
-        [(image > 0.5).to(torch.uint8) for image in images],
-    )
-    for wrong in kinds:
-        for place in range(len(images)):
-            mixed = [*images[:place], wrong[place], *images[place + 1 :]]
-            with pytest.raises(ValueError, match="data_range"):
-                metric(*mixed)
-    with pytest.raises(ValueError, match=r"to [34]\d\d\d.*data_range, white, is 255"):
-        metric(*(image * 4095 for image in images), data_range=255)
-
-
-def test_a_table_of_another_range_is_refused():
-    images = triple(batch=2)
-    with pytest.raises(ValueError, match=r"torch\.uint8, and data_range, white, is 1; .* data_range=255"):
-        fusion_metrics(*((image * 255).to(torch.uint8) for image in images), names=["EN"])
-    with pytest.raises(ValueError, match=r"data_range, white, is 1; .*data_range=255 for 8 bit"):
-        fusion_metrics(*(image * 255 for image in images), names=["EN"])
-    with pytest.raises(ValueError, match="data_range"):
-        quantise(images[0] * 255)
-    overshoot = [images[0] * 1.3 - 0.15, *images[1:]]  # which fusion and interpolation make
-    assert fusion_metrics(*overshoot, names=["EN"])["EN"].isfinite().all()
-
-
-@every_metric
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_is_computed_in_float32(name, dtype):
     images, metric = [image.to(dtype) for image in images_of(name, batch=2)], FUNCTIONS[name]
