@@ -152,7 +152,7 @@ Args:
     get_not_nans: let `aggregate` also return the number of images that have a value.
 
 Raises:
-    ValueError: on a call whose shapes are not as above{small}.
+    ValueError: on a call whose shapes are not as above{small}, or whose values have another range than `data_range`.
 """
 
 

@@ -149,6 +149,12 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--method", choices=("dmfnet", "smfusion"), default="dmfnet", help="default: %(default)s")
     command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), help="default: auto")
     command.add_argument("--register_fallback", action="store_true", help="go on where registration fails")
+    command.add_argument(
+        "--register_limits", type=float, metavar="TIMES", help="how far registration may go; default: 1, 45 degrees"
+    )
+    command.add_argument(
+        "--least_overlap", type=float, metavar="SHARE", help="of the sources, or they are refused; default: 0.25"
+    )
     command.add_argument("--transform", metavar="TFM", help="a registration that was made before")
     command.add_argument("--overlay_palette", metavar="NAME", help="colours of a grey overlay, or none; default: auto")
     command.add_argument("--format", help="one or more of dicom, nifti, nrrd, mha, png, parted by commas")
@@ -232,6 +238,9 @@ def build_parser() -> argparse.ArgumentParser:
             f"--{name}_window", nargs="+", metavar="VALUE", help="display range under which they were fused, as of fuse"
         )
     command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
+    command.add_argument(
+        "--fused_white", type=float, metavar="VALUE", help="of fused images whose files do not say it, such as 4095"
+    )
     command.add_argument("--metrics", nargs="+", metavar="NAME", help="such as MI SSIM Qabf VIF; default: all")
     command.add_argument(
         "--device", default="auto", metavar="DEVICE", help="of the metrics; as of fuse (default: %(default)s)"

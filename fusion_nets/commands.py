@@ -57,7 +57,10 @@ def fuse(arguments: argparse.Namespace) -> None:
         raise ValueError("--describe belongs to --method smfusion")
     chosen = {
         name: getattr(arguments, name)
-        for name in ("register", "transform", "overlay_palette", "name", "regions", "settings", "bundle_root")
+        for name in (
+            *("register", "register_limits", "least_overlap", "transform", "overlay_palette"),
+            *("name", "regions", "settings", "bundle_root"),
+        )
     }
     for key in ("anatomy", "overlay"):
         for detail in ("modality", "series_uid"):
@@ -186,6 +189,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         metrics=arguments.metrics,
         device=arguments.device,
         lesions=arguments.lesions,
+        fused_white=arguments.fused_white,
     ):
         print(path)
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusion_nets.clinical import INPUT_SUFFIXES
+from fusion_nets.clinical import INPUT_SUFFIXES, modality_code
+from fusion_nets.clinical.modalities import MODALITY_NAMES
 from fusion_nets.names import perhaps
 
 __all__ = [
@@ -28,8 +29,6 @@ __all__ = [
 
 AANLIB_PAIRS = ("CT-MRI", "PET-MRI", "SPECT-MRI")
 """The kinds of pair of the Whole Brain Atlas, overlay first."""
-MODALITY_NAMES = {"MR": "MRI", "CT": "CT", "PT": "PET", "NM": "SPECT"}
-"""What people call the modalities, by DICOM's code."""
 # the atlas's, case and slice; and what `slice_pairs` writes
 _OF_SUBJECT = re.compile(r"(?P<case>\d{1,2})\d{3}|(?P<name>.+)_\d{3}")
 _CODES = {name: code for code, name in MODALITY_NAMES.items()}
@@ -175,9 +174,9 @@ def load_pairs(
             "anatomy_modality"?, "overlay_modality"?, "anatomy_series_uid"?, "overlay_series_uid"?, "anatomy_text"?,
             "overlay_text"?, "regions"?}, or an object that has this list under "pairs", as ``fusion-nets describe``
             writes it. "regions" is a label image, see :class:`fusion_nets.transforms.LoadRegions`.
-            Modalities are DICOM codes ("MR", "CT", "PT", "NM"), and pick among several series in a folder, as a series
-            UID or its fingerprint does; a text may be a list of texts, one per slice. Relative paths in a file start
-            from its folder.
+            Modalities are DICOM codes ("MR", "CT", "PT", "NM") or what people call them ("MRI", "PET", "SPECT"); they
+            pick among several series in a folder, as a series UID or its fingerprint does. A text may be a list of
+            texts, one per slice. Relative paths in a file start from its folder.
         anatomy: the anatomical image of a single pair, instead of a datalist.
         overlay: its overlay.
         details: what else is known of the single pair, such as ``overlay_modality="PT"``; None counts as unknown.
@@ -246,8 +245,13 @@ def _checked(entry: object, where: str, folder: Path, number: int) -> dict[str, 
         if key not in _PATH_KEYS and not all(map(_is_unicode, [value] if isinstance(value, str) else value)):
             raise ValueError(f"{where}: {key!r} has half a character (a lone surrogate); a text in Unicode is accepted")
     name = entry.get("name") or _default_name(folder / entry["anatomy"], number)
+    codes = {
+        key: modality_code(entry[key], f"{where}: {key!r}")
+        for key in ("anatomy_modality", "overlay_modality")
+        if entry.get(key)
+    }
     files = {key: str(folder / entry[key]) for key in _PATH_KEYS if entry.get(key)}
-    return {**{key: value for key, value in entry.items() if key != "regions"}, **files, "name": name}
+    return {**{key: value for key, value in entry.items() if key != "regions"}, **codes, **files, "name": name}
 
 
 def _is_unicode(text: str) -> bool:

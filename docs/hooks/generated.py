@@ -46,6 +46,8 @@ MEANINGS = {
     "fresh_pairs": "pairs loaded at each step; the rest of a batch comes from the pool",
     "images_at_once": "images given to the describer together",
     "learning_rate": "at the start, or after `warmup_iterations`; it falls to 0 along a cosine",
+    "least_overlap": "share of what one of two volumes shows that must lie in the field of view of the other; below it "
+    "the pair is refused, below half it is warned of; 0 takes any",
     "lesions_in_a_pair": "the most lesions put into a pair",
     "makes": "of lesions: `discs`, `small`, `large`, `faint`, `strong`, `rings`, `ragged`; as `\"['discs', 'faint']\"`",
     "max_epochs": "epochs in all",
@@ -70,6 +72,8 @@ MEANINGS = {
     "what is kept of their contrast goes into the record and `NAME_regions.csv`, a loss is warned of",
     "register": "`auto` (rigid, unless both lie on one grid or share a frame of reference), `none`, `rigid`, `affine`",
     "register_fallback": "where registration fails, warn and go on without it, instead of refusing the pair",
+    "register_limits": "how many times as far as usual a registration may go: a turn by 45 degrees, a shift from where "
+    "it started by half the longest side of what is shown; a stretch by 1.25 is taken to this power",
     "resume": "pass over cases whose results are there, made by the same settings, weights and version from the same "
     "files; `False` does all again",
     "section": "which part of `dataset_dir`, one or a list: `train`, `val`, `test` or another of its `splits.json`",

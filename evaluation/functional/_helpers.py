@@ -18,6 +18,9 @@ LEVELS = 256
 _CHUNK_CPU = 2**16
 _CHUNK = 2**20
 
+# Of the range, below black and from it: what fusion and interpolation overshoot stays within, other ranges do not.
+_BELOW, _ABOVE = -0.25, 2.0
+
 T = TypeVar("T")
 
 
@@ -58,10 +61,11 @@ def measure(
 
     Raises:
         TypeError: if an image is no tensor.
-        ValueError: if shapes differ or are not (B, 1, H, W), if a side is shorter than `smallest`, or if
-            `data_range` is not a positive number.
+        ValueError: if shapes differ or are not (B, 1, H, W), if a side is shorter than `smallest`, if
+            `data_range` is not a positive number, or if it is not that of the images.
     """
     check(fused, *sources, smallest=smallest)
+    check_range(fused, *sources, data_range=data_range)
     return of_finite(measure_each([metric], fused, *sources, data_range=data_range)[0], fused, *sources)
 
 
@@ -77,6 +81,37 @@ def check(*images: torch.Tensor, smallest: int = 1, name: str = "this metric") -
         raise ValueError(f"expected images of shape (B, 1, H, W), got {shape}")
     if min(shape[2:]) < smallest:
         raise ValueError(f"{name} needs images of at least {smallest} x {smallest} pixels, got {shape[2]} x {shape[3]}")
+
+
+def check_range(*images: torch.Tensor, data_range: float) -> None:
+    """Raise where images have another range than they are said to have, by which every value would be wrong.
+
+    Refused are whole numbers that would be all black or all white, and what lies further below black than a quarter of
+    the range, or as far above white as the range is wide; what lies less beyond is taken as overshoot. Values that are
+    not finite do not count, and what has no values, as when torch traces, is not looked at.
+
+    Raises:
+        ValueError: if `data_range` is not a positive number, or not that of the images.
+    """
+    _scale(data_range)
+    for image in images:
+        if not image.numel():
+            continue
+        if not image.is_floating_point() and image.dtype != torch.bool and data_range <= 1:
+            raise ValueError(
+                f"images are {image.dtype}, and data_range, white, is {data_range:g}; whole numbers need another, "
+                "such as data_range=255"
+            )
+        try:
+            finite = _plain(image.detach()).nan_to_num(0, 0, 0)
+            low, high = (end.item() for end in finite.aminmax())
+        except RuntimeError:  # of tensors without values
+            return
+        if low < _BELOW * data_range or high > _ABOVE * data_range:
+            raise ValueError(
+                f"images have values from {low:g} to {high:g}, and data_range, white, is {data_range:g}; values from "
+                "0 to data_range are accepted, such as data_range=255 for 8 bit"
+            )
 
 
 def measure_each(metrics: Sequence[Measure], *images: torch.Tensor, data_range: float) -> list[torch.Tensor]:
@@ -123,12 +158,14 @@ def quantise(images: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
     types and half precision become float32; NaN and infinity, which no image shows, become NaN.
 
     Raises:
-        ValueError: if `data_range` is not a positive number.
+        ValueError: if `data_range` is not a positive number, or if values lie so far beyond it (below minus a quarter,
+            above twice) that it is not theirs.
 
     Examples:
         >>> quantise(torch.tensor([0.0, 0.2, 0.999, 1.2, torch.nan]))
         tensor([  0.,  51., 255., 255.,  nan])
     """
+    check_range(images, data_range=data_range)
     levels = (_plain(images) * _scale(data_range)).round()
     # what is not finite times 0 is NaN
     return levels.clamp(0, LEVELS - 1) + levels * 0

@@ -28,7 +28,7 @@ def mean_squared_error(
 
     Raises:
         TypeError: if an image is no tensor.
-        ValueError: if shapes differ or are not (B, 1, H, W), or if `data_range` is not positive.
+        ValueError: if shapes differ or are not (B, 1, H, W), or if `data_range` is not positive or not theirs.
 
     Source: P. Jagalingam, A. V. Hegde, A review of quality metrics for fused image, Aquatic Procedia 4, 2015.
 

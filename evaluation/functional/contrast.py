@@ -19,7 +19,7 @@ def standard_deviation(fused: torch.Tensor, data_range: float = 1.0) -> torch.Te
 
     Raises:
         TypeError: if the image is no tensor.
-        ValueError: if its shape is not (B, 1, H, W), or if `data_range` is not positive.
+        ValueError: if its shape is not (B, 1, H, W), or if `data_range` is not positive or not its own.
 
     Source: Y.-J. Rao, In-fibre Bragg grating sensors, Measurement Science and Technology 8(4), 1997, as papers of the
     field cite it.

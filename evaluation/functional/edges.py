@@ -34,7 +34,7 @@ def qabf(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data
 
     Raises:
         TypeError: if an image is no tensor.
-        ValueError: if shapes differ or are not (B, 1, H, W), or if `data_range` is not positive.
+        ValueError: if shapes differ or are not (B, 1, H, W), or if `data_range` is not positive or not theirs.
 
     Source: C. S. Xydeas, V. Petrovic, Objective image fusion performance measure, Electronics Letters 36(4), 2000.
 

@@ -37,7 +37,7 @@ def fmi(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_
     Raises:
         TypeError: if an image is no tensor.
         ValueError: if shapes differ or are not (B, 1, H, W), if the images are smaller than the window, or if
-            `data_range` is not positive.
+            `data_range` is not positive or not theirs.
 
     Source: M. B. A. Haghighat, A. Aghagolzadeh, H. Seyedarabi, A non-reference image fusion metric based on mutual
     information of image features, Computers and Electrical Engineering 37(5), 2011, by windows as in M. Haghighat,

@@ -26,7 +26,7 @@ def mutual_information(
 
     Raises:
         TypeError: if an image is no tensor.
-        ValueError: if shapes differ or are not (B, 1, H, W), or if `data_range` is not positive.
+        ValueError: if shapes differ or are not (B, 1, H, W), or if `data_range` is not positive or not theirs.
 
     Source: G. Qu, D. Zhang, P. Yan, Information measure for performance of image fusion, Electronics Letters 38(7),
     2002; natural logarithm.
@@ -95,7 +95,8 @@ def parzen_mutual_information(
 
     Raises:
         TypeError: if an image is no tensor.
-        ValueError: if shapes differ or are not (B, 1, H, W), if `data_range` is not positive, or for too few bins.
+        ValueError: if shapes differ or are not (B, 1, H, W), if `data_range` is not positive or not theirs, or for too
+            few bins.
 
     Source: P. Thevenaz, M. Unser, Optimization of mutual information for multiresolution image registration, IEEE
     Transactions on Image Processing 9(12), 2000, with both windows cubic.

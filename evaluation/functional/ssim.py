@@ -32,7 +32,7 @@ def ssim(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data
     Raises:
         TypeError: if an image is no tensor.
         ValueError: if shapes differ or are not (B, 1, H, W), if the images are smaller than the window, or if
-            `data_range` is not positive.
+            `data_range` is not positive or not theirs.
 
     Source: Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, Image quality assessment: from error visibility to
     structural similarity, IEEE Transactions on Image Processing 13(4), 2004, equations 13 and 17.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from evaluation.functional._helpers import Measure, check, measure_each, of_finite
+from evaluation.functional._helpers import Measure, check, check_range, measure_each, of_finite
 from evaluation.functional.agreement import (
     correlation,
     likeness,
@@ -112,7 +112,8 @@ def fusion_metrics(
     Raises:
         TypeError: if an image is no tensor.
         ValueError: for an unknown name, if shapes differ or are not (B, 1, H, W), if the images are too small for one
-            of the metrics, or if `data_range` is not positive.
+            of the metrics, if `data_range` is not positive, or if it is not the images' own: whole numbers or values
+            of 0 to 255, say, where white is 1.
 
     Examples:
         >>> generator = torch.Generator().manual_seed(0)
@@ -127,6 +128,8 @@ def fusion_metrics(
     check(fused, anatomy, overlay)
     for name in chosen:
         check(fused, smallest=FUSION_METRICS[name].smallest, name=name)
+    if chosen:
+        check_range(fused, anatomy, overlay, data_range=data_range)
     images, chosen_metrics = (fused, anatomy, overlay), [FUSION_METRICS[name] for name in chosen]
     values = measure_each([metric.measure for metric in chosen_metrics], *images, data_range=data_range)
     return {

@@ -32,7 +32,7 @@ def vif(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_
     Raises:
         TypeError: if an image is no tensor.
         ValueError: if shapes differ or are not (B, 1, H, W), if the images are too small for four scales, or if
-            `data_range` is not positive.
+            `data_range` is not positive or not theirs.
 
     Source: H. R. Sheikh, A. C. Bovik, Image information and visual quality, IEEE Transactions on Image Processing
     15(2), 2006, in the multi-scale pixel-domain form of the authors' later release.

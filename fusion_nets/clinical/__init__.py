@@ -6,6 +6,7 @@ from .converting import UNITS, convert_image
 from .digest import source_sha256
 from .errors import ImageError, Reason
 from .grids import check_same_grid, is_picture
+from .modalities import modality_code
 from .reading import INPUT_SUFFIXES, ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES, read_image
 from .writing import OUTPUT_SUFFIXES, write_image, write_slices
 
@@ -21,6 +22,7 @@ __all__ = [
     "check_same_grid",
     "convert_image",
     "is_picture",
+    "modality_code",
     "read_image",
     "source_sha256",
     "write_image",

@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 
 from fusion_nets.names import check_destination
 
+from .errors import check_window
 from .reading import INPUT_SUFFIXES, read_image
 from .volume_files import VOLUME_SUFFIXES, save_volume
 from .writing import PICTURE_SUFFIXES, write_image, write_slices
@@ -69,8 +70,9 @@ def convert_image(
 
     Raises:
         ImageError: if the source or the reference cannot be used.
-        ValueError: for another ending, an unknown modality or units that DICOM must tell, an image that does not lie
-            where the reference does, or a destination that is the source.
+        ValueError: for another ending, a window out of order, a modality that is none, an unknown modality or units
+            that DICOM must tell, an image that does not lie where the reference does, or a destination that is the
+            source.
     """
     path = Path(destination)
     check_destination(path, (source, reference))
@@ -139,9 +141,7 @@ def _in_window(image: MetaTensor, window: tuple[float, float] | None) -> MetaTen
         white = image.meta.get("white")
         all_values = float(image.min()), float(image.max())
         window = (0.0, float(white)) if white else image.meta.get("window", all_values)
-    low, high = window
-    if not low < high:
-        raise ValueError(f"window is {low:g} to {high:g}; the second must be higher")
+    low, high = check_window(window)
     return (image - low) / (high - low)  # type: ignore[return-value]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-__all__ = ["ImageError", "MOST_VOXELS", "Reason", "check_affine", "check_voxels", "unreadable"]
+__all__ = ["ImageError", "MOST_VOXELS", "Reason", "check_affine", "check_voxels", "check_window", "unreadable"]
 
 MOST_VOXELS = 240 * 2**20
 """As float32 they take just under 1 GiB; a header that claims more is damaged, or more than memory holds."""
@@ -109,6 +110,25 @@ def check_affine(where: object, affine: np.ndarray) -> np.ndarray:
     raise ImageError(
         Reason.GEOMETRY, f"{where}: its affine does not say where the voxels lie; one that can be inverted is accepted"
     )
+
+
+def check_window(window: Sequence[float], where: str = "window") -> tuple[float, float]:
+    """The values that become black and white, if they are two numbers in order.
+
+    Args:
+        window: (low, high).
+        where: what the message starts with.
+
+    Raises:
+        ValueError: for others, NaN or infinity, and a low that is not below high.
+    """
+    try:
+        low, high = (float(value) for value in window)
+    except (TypeError, ValueError):
+        low = high = float("nan")
+    if low < high and np.isfinite([low, high]).all():
+        return low, high
+    raise ValueError(f"{where} is {window}; (low, high), two finite numbers with low < high, is accepted")
 
 
 def unreadable(where: object, kind: str, accepted: str, error: Exception) -> ImageError:

@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 
 from .errors import ImageError, Reason
 from .itk_files import ITK_SUFFIXES, read_itk
+from .modalities import modality_code
 from .nifti import NIFTI_SUFFIXES, read_nifti
 from .raster import RASTER_AFFINE, RASTER_SUFFIXES, read_picture
 from .volume_files import read_note
@@ -36,7 +37,8 @@ def read_image(path: str | os.PathLike[str], series_uid: str | None = None, moda
             or MetaImage (two or three dimensions, scalar or RGB); PNG, JPEG, TIFF or BMP (grey of 8 or 16 bit, or
             colour).
         series_uid: which series is meant among several of DICOM, or the fingerprint of its UID.
-        modality: likewise, its modality; of a file that does not say its own, this is it.
+        modality: likewise, its modality, as :func:`fusion_nets.clinical.modality_code` takes it; of a file that does
+            not say its own, this is it.
 
     Returns:
         (1, H, W[, D]) for a grey image, (3, H, W[, D]) for a coloured one, float32, in the units of
@@ -48,7 +50,8 @@ def read_image(path: str | os.PathLike[str], series_uid: str | None = None, moda
         none. ``meta["modality"]`` is there where the modality is known.
 
     Raises:
-        ImageError: if the file is missing, unreadable, of another kind, or holds no usable image.
+        ImageError: if the file is missing, unreadable, of another kind or modality, or holds no usable image.
+        ValueError: for a modality that is none.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -60,6 +63,7 @@ def read_image(path: str | os.PathLike[str], series_uid: str | None = None, moda
         ((1, 8, 9, 3), 'stored')
     """
     path = Path(path)
+    modality = modality_code(modality) if modality else None
     name = path.name.lower()
     is_file = os.path.isfile(path)  # unlike Path.is_file it takes any name
     if not is_file and not os.path.isdir(path):
@@ -82,8 +86,10 @@ def read_image(path: str | os.PathLike[str], series_uid: str | None = None, moda
         raise ImageError(
             Reason.EMPTY, f"{path}: every pixel has the value {low.item():g}; an image with content is accepted"
         )
-    if modality:
-        image.meta.setdefault("modality", modality)
+    if modality and image.meta.setdefault("modality", modality) != modality:
+        raise ImageError(
+            Reason.KIND, f"{path}: says that it is {image.meta['modality']}, not {modality}; what it says is accepted"
+        )
     return image
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
+from fusion_nets.clinical.errors import check_window
 from fusion_nets.files import whole_file
 
 if TYPE_CHECKING:
@@ -200,9 +201,7 @@ def _display_range(values: np.ndarray, window: Window | None, name: str) -> np.n
         else:
             above = values[values > low]
             window = (low, float(np.percentile(above, 99.9)) if above.size else low + 1)
-    low, high = window
-    if not low < high:
-        raise ValueError(f"the window of {name} is ({low:g}, {high:g}); its first value must be below the second")
+    low, high = check_window(window, f"the window of {name}")
     return np.clip((values.astype(np.float32) - low) / (high - low), 0, 1)
 
 

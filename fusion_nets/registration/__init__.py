@@ -1,26 +1,24 @@
 """Registering one image to another, and bringing it onto the other's grid."""
 
 from .foreground import foreground
+from .mutual_information import similarity
+from .plausibility import LEAST_OVERLAP, check_overlap, shared_content
 from .resampling import resample_labels, resample_onto
-from .search import (
-    Registration,
-    RegistrationError,
-    RegistrationMode,
-    read_transform,
-    register,
-    similarity,
-    write_transform,
-)
+from .search import RegistrationMode, register
+from .transform_files import Registration, RegistrationError, read_transform, write_transform
 
 __all__ = [
+    "LEAST_OVERLAP",
     "Registration",
     "RegistrationError",
     "RegistrationMode",
+    "check_overlap",
     "foreground",
     "read_transform",
     "register",
     "resample_labels",
     "resample_onto",
+    "shared_content",
     "similarity",
     "write_transform",
 ]

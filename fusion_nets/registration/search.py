@@ -3,120 +3,82 @@
 from __future__ import annotations
 
 import logging
-import os
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, get_args
+from dataclasses import replace
+from typing import Literal, get_args
 
 import numpy as np
 from monai.data import MetaTensor
-from scipy import ndimage
+from nibabel.affines import apply_affine
 
-from fusion_nets.clinical import ImageError, Reason
-from fusion_nets.clinical.grids import affine_of, as_volume, is_one_grid, is_picture, overlap, thinned, voxels_between
-from fusion_nets.files import whole_file
+from fusion_nets.clinical import Reason
+from fusion_nets.clinical.grids import affine_of, is_one_grid, is_picture, thinned
 
 from .elastix import align
 from .foreground import foreground
-from .resampling import air
+from .mutual_information import similarity
+from .plausibility import ENOUGH, shared_content, why_implausible
+from .starts import LONGER, along_the_body, height, shift_by
+from .transform_files import Registration, RegistrationError
 
-__all__ = [
-    "Registration",
-    "RegistrationError",
-    "RegistrationMode",
-    "read_transform",
-    "register",
-    "similarity",
-    "write_transform",
-]
+__all__ = ["RegistrationMode", "register"]
 
 RegistrationMode = Literal["none", "rigid", "affine", "auto"]
 """How an overlay may be registered, see :func:`register`."""
 
-OVERLAPS_WELL = 0.5
-"""Share of the smaller content that a common frame of reference must bring together to be believed."""
-
 FEWEST_SLICES = 4
 """Along every axis; rotation cannot be told from fewer."""
 
-ENOUGH = 2.0
-"""Distance in mm of the voxels by which the patient is found and the similarity is measured."""
-
-MOST_POINTS = 200_000
-"""At which the similarity is measured."""
-
-BINS = 32
-
-TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""ITK's world to that of MONAI and nibabel, and back."""
-
-
-class RegistrationError(ImageError):
-    """A registration that cannot be made, or that made things worse."""
-
-
-@dataclass(frozen=True, eq=False)
-class Registration:
-    """Where the points of the anatomy lie in the overlay.
-
-    Attributes:
-        matrix: (4, 4) float64, from the anatomy's world to the overlay's, RAS in mm.
-        asked: the mode that was asked for.
-        mode: what was done: "none", "rigid", "affine", or "given" for a transform that was made before.
-        before: :func:`similarity` of the images as they came; None where nothing was registered.
-        after: the same under the matrix.
-        reason: why this mode was taken.
-    """
-
-    matrix: np.ndarray
-    asked: str
-    mode: str
-    before: float | None
-    after: float | None
-    reason: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """All of it as JSON knows it; similarities only where they were measured."""
-        measured = {"measure": "normalised mutual information", "before": self.before, "after": self.after}
-        return {
-            "asked": self.asked,
-            "mode": self.mode,
-            "reason": self.reason,
-            "matrix_ras_mm": self.matrix.tolist(),
-            **({} if self.before is None else measured),
-        }
+LEAST_KEPT = 0.9
+"""Of what the best start explains (similarity above 1): so much the result must, as interpolation and noise decide."""
 
 
 def register(
-    anatomy: MetaTensor, overlay: MetaTensor, mode: RegistrationMode = "auto", fallback: bool = False
+    anatomy: MetaTensor,
+    overlay: MetaTensor,
+    mode: RegistrationMode = "auto",
+    fallback: bool = False,
+    limits: float = 1.0,
 ) -> Registration:
     """Find where the overlay has to be looked up so that it fits the anatomy.
 
     Mattes mutual information on a pyramid of three resolutions, sampled at random points with a fixed seed, by elastix
     (Klein et al., IEEE Trans Med Imaging 29:196, 2010); it starts from where the headers put the images, or from
-    their centres laid on each other where that fits better. The same images give the same matrix, bit for bit, on one
-    machine. How good the images fit is measured independently, by :func:`similarity` before and after.
+    their centres laid on each other where that fits better. Where one field of view is longer from feet to head by
+    more than 80 mm, such as of a whole-body PET, places all along it are tried too, head on head among them, and what
+    is looked for is the shorter image in the longer one. The same images give the same matrix, bit for bit, on one
+    machine. How good the images fit is measured independently, by :func:`similarity` before and after, over what the
+    anatomy shows (or the overlay, where that is the shorter one).
+
+    A result that cannot be right is refused: one that fits worse than the headers had it, that explains less than nine
+    tenths of what the best start does, or, along a longer body, less than twice what another place does
+    (a body without its head, say); that turns by more than 45 degrees, shifts what is shown by more than half its
+    longest side from where it started, or stretches it by more than a factor of 1.25 along any direction. What is
+    explained is similarity above 1.
 
     Args:
         anatomy: (1, H, W[, D]); the luminance of a coloured image.
         overlay: likewise.
         mode: "rigid" (three rotations, three shifts), "affine" (with scaling and shear), "none", or "auto": none for
             images of one grid, for pictures and single slices, and where both have the same
-            ``meta["frame_of_reference"]`` and most of the smaller one's content lies in the other's field of view;
-            rigid otherwise.
+            ``meta["frame_of_reference"]``, which is believed; rigid otherwise. Where another mode moves images of one
+            frame of reference, a warning says how far.
         fallback: where registration fails, warn and go on without it.
+        limits: how many times as far as said above a registration may turn and shift; the factor of stretching is
+            taken to this power, and twice what another place explains becomes 1 + 1 / limits times.
 
     Returns:
         The matrix, how good it is, and why.
 
     Raises:
-        RegistrationError: if the images cannot be registered, or fit worse afterwards.
-        ValueError: for another mode or number of channels.
+        RegistrationError: if the images cannot be registered, or the result cannot be right.
+        ValueError: for another mode or number of channels, or limits that are not above 0.
     """
     if anatomy.shape[0] != 1 or overlay.shape[0] != 1:
         raise ValueError(f"images of {anatomy.shape[0]} and {overlay.shape[0]} channels; grey images are accepted")
     if mode not in get_args(RegistrationMode):
         raise ValueError(f"register is {mode!r}; accepted are {', '.join(get_args(RegistrationMode))}")
+    if not 0 < limits < float("inf"):
+        raise ValueError(f"register_limits is {limits}; a number above 0 is accepted, 1 for the usual limits")
     none = Registration(np.eye(4), mode, "none", None, None, "not asked for")
     if mode == "none":
         return none
@@ -124,44 +86,14 @@ def register(
         reason = _why_not(anatomy, overlay)
         if reason:
             return replace(none, reason=reason)
-        none = replace(none, reason="different or unknown frames of reference")
+    reason = "different or unknown frames of reference" if mode == "auto" else "asked for"
     try:
-        return _registered(anatomy, overlay, "affine" if mode == "affine" else "rigid", none)
+        return _registered(anatomy, overlay, replace(none, reason=reason), limits)
     except RegistrationError as error:
         if not fallback:
             raise
         logging.getLogger(__name__).warning("%s; going on without registration", error)
         return replace(none, reason=f"registration failed: {str(error).removeprefix(f'{_name(overlay)}: ')}")
-
-
-def similarity(
-    anatomy: MetaTensor, overlay: MetaTensor, content: np.ndarray, transform: np.ndarray | None = None
-) -> float:
-    """Normalised mutual information of two images over the content of the first, from 1 (none) to 2 (all).
-
-    (H(A) + H(B)) / H(A, B) (Studholme et al., Pattern Recognition 32:71, 1999), of 32 by 32 levels each between the
-    0.5th and 99.5th percentile, at no more than 200,000 evenly spread voxels of the content; the overlay interpolated
-    linearly, air where it ends.
-
-    Args:
-        anatomy: (1, H, W[, D]).
-        overlay: likewise.
-        content: (H, W[, D]) bool, as :func:`fusion_nets.registration.foreground` gives it.
-        transform: anatomy's world to overlay's world, (4, 4), RAS in mm.
-    """
-    fixed, moving = as_volume(anatomy), as_volume(overlay)
-    index = np.argwhere(content.reshape(fixed.shape[1:]))
-    if not len(index):
-        return 1.0
-    index = index[:: -(-len(index) // MOST_POINTS)]
-    between = voxels_between(moving, fixed, transform)
-    there = between[:3, :3] @ index.T + between[:3, 3:]
-    here = fixed[0].numpy()[tuple(index.T)]
-    found = ndimage.map_coordinates(moving[0].numpy(), there, order=1, mode="constant", cval=air(overlay))
-    counts, _, _ = np.histogram2d(_levels(here), _levels(found), BINS, ((0, BINS), (0, BINS)))
-    joint = counts / counts.sum()
-    both = _entropy(joint.ravel())
-    return (_entropy(joint.sum(0)) + _entropy(joint.sum(1))) / both if both else 1.0
 
 
 def _why_not(anatomy: MetaTensor, overlay: MetaTensor) -> str | None:
@@ -172,15 +104,17 @@ def _why_not(anatomy: MetaTensor, overlay: MetaTensor) -> str | None:
         return "both lie on one grid"
     if _is_flat(anatomy) or _is_flat(overlay):
         return "too few slices to register"
-    frames = [image.meta.get("frame_of_reference") for image in (anatomy, overlay)]
-    if frames[0] is None or frames[0] != frames[1]:
+    if not _share_frame(anatomy, overlay):
         return None
-    thin, thin_overlay = thinned(anatomy, ENOUGH), thinned(overlay, ENOUGH)
-    shared = max(overlap(thin, overlay, foreground(thin)), overlap(thin_overlay, anatomy, foreground(thin_overlay)))
-    return f"one frame of reference, {100 * shared:.0f} % overlap" if shared >= OVERLAPS_WELL else None
+    return f"one frame of reference, {100 * shared_content(anatomy, overlay):.0f} % overlap"
 
 
-def _registered(anatomy: MetaTensor, overlay: MetaTensor, mode: str, none: Registration) -> Registration:
+def _share_frame(anatomy: MetaTensor, overlay: MetaTensor) -> bool:
+    frames = [image.meta.get("frame_of_reference") for image in (anatomy, overlay)]
+    return frames[0] is not None and frames[0] == frames[1]
+
+
+def _registered(anatomy: MetaTensor, overlay: MetaTensor, asked: Registration, limits: float) -> Registration:
     for image in (anatomy, overlay):
         if is_picture(image):
             raise RegistrationError(
@@ -192,32 +126,58 @@ def _registered(anatomy: MetaTensor, overlay: MetaTensor, mode: str, none: Regis
                 f"{_name(image)}: size {tuple(image.shape[1:])} is too flat to register; volumes of {FEWEST_SLICES} or "
                 "more slices are accepted, or register=none",
             )
-    thin, thin_overlay = thinned(anatomy, ENOUGH), thinned(overlay, ENOUGH)
-    head, hot = foreground(thin), foreground(thin_overlay)
-    for image, content in ((anatomy, head), (overlay, hot)):
-        if not content.any():
+    mode = "affine" if asked.asked == "affine" else "rigid"
+    is_swapped = height(anatomy) > height(overlay) + LONGER
+    fixed, moving = (overlay, anatomy) if is_swapped else (anatomy, overlay)
+    thin, thin_moving = thinned(fixed, ENOUGH), thinned(moving, ENOUGH)
+    content, other = foreground(thin), foreground(thin_moving)
+    for image, shown in ((fixed, content), (moving, other)):
+        if not shown.any():
             raise RegistrationError(
                 Reason.EMPTY, f"{_name(image)}: shows nothing to register by; register=none is accepted for it"
             )
-    centre, other = (_centre(image, content) for image, content in ((thin, head), (thin_overlay, hot)))
-    shifted = np.eye(4)
-    shifted[:3, 3] = other - centre
-    before = similarity(thin, overlay, head)
-    start = shifted if similarity(thin, overlay, head, shifted) > before else np.eye(4)
+    points = apply_affine(affine_of(thin), np.argwhere(content))
+    centre = points.mean(axis=0)
+    starts = [shift_by(apply_affine(affine_of(thin_moving), np.argwhere(other).mean(axis=0)) - centre)]
+    if height(moving) > height(fixed) + LONGER:
+        starts += along_the_body(thin, thin_moving)
+    before = similarity(thin, moving, content)
+    fits = [similarity(thin, moving, content, one) for one in starts]
+    best, start = before, np.eye(4)
+    for fit, one in zip(fits, starts, strict=True):
+        best, start = (fit, one) if fit > best else (best, start)
+    pair = f"{_name(overlay)}: {mode} registration to {_name(anatomy)}"
     try:
-        matrix = align(anatomy, overlay, head, affine_of(thin), start, centre, mode == "affine")
+        matrix = align(fixed, moving, content, affine_of(thin), start, centre, mode == "affine")
     except RuntimeError as error:
-        raise RegistrationError(
-            Reason.REGISTRATION, f"{_name(overlay)}: elastix could not register it to {_name(anatomy)}; {_way_out()}"
-        ) from error
-    after = similarity(thin, overlay, head, matrix)
-    if after < before:
+        raise RegistrationError(Reason.REGISTRATION, f"{pair}: elastix could not do it; {_way_out()}") from error
+    after = similarity(thin, moving, content, matrix)
+    measured = f"normalised mutual information {before:.4f} before, {after:.4f} after"
+    there = apply_affine(matrix, centre)
+    elsewhere = [fit for fit, one in zip(fits[1:], starts[1:], strict=True)
+                 if np.linalg.norm(apply_affine(one, centre) - there) > LONGER]  # fmt: skip
+    if after < before or after - 1 < LEAST_KEPT * (best - 1):
+        worse = "made it worse" if after < before else f"explains less than where it started, {best:.4f}"
+        raise RegistrationError(Reason.REGISTRATION, f"{pair} {worse} ({measured}); {_way_out()}")
+    why = why_implausible(matrix, start, points, limits)
+    if elsewhere and after - 1 < (1 + 1 / limits) * (max(elsewhere) - 1):
+        why = f"hardly explains more than another place does, {max(elsewhere):.4f}"
+    if why:
         raise RegistrationError(
             Reason.REGISTRATION,
-            f"{_name(overlay)}: {mode} registration to {_name(anatomy)} made it worse (normalised mutual information "
-            f"{before:.4f} before, {after:.4f} after); {_way_out()}",
+            f"{pair} cannot be right: it {why} ({measured}); for a fusion larger register_limits, {_way_out()}",
         )
-    return replace(none, matrix=matrix, mode=mode, before=before, after=after)
+    reason = asked.reason
+    if _share_frame(anatomy, overlay):
+        moved = np.linalg.norm(apply_affine(matrix, points) - points, axis=1)
+        far = f"moves it by {moved.mean():.1f} mm (up to {moved.max():.1f})"
+        logging.getLogger(__name__).warning(
+            "%s %s, though both share a frame of reference, which says where they lie (%s); --register auto or none "
+            "believes it", pair, far, measured,
+        )  # fmt: skip
+        reason = f"{reason}, though both share a frame of reference; {far}"
+    matrix = np.linalg.inv(matrix) if is_swapped else matrix
+    return replace(asked, matrix=matrix, mode=mode, before=before, after=after, reason=reason)
 
 
 def _way_out() -> str:
@@ -230,87 +190,3 @@ def _is_flat(image: MetaTensor) -> bool:
 
 def _name(image: MetaTensor) -> str:
     return str(image.meta.get("filename_or_obj", "image"))
-
-
-def _centre(image: MetaTensor, content: np.ndarray) -> np.ndarray:
-    """Of a content, in world mm."""
-    affine = affine_of(image)
-    return affine[:3, :3] @ np.argwhere(content).mean(axis=0) + affine[:3, 3]
-
-
-def _levels(values: np.ndarray) -> np.ndarray:
-    low, high = np.percentile(values, (0.5, 99.5))
-    if not low < high:
-        low, high = float(values.min()), float(values.max())
-    return (values.clip(low, high) - low) / max(high - low, np.finfo(np.float32).tiny) * (BINS - 1e-3)
-
-
-def _entropy(shares: np.ndarray) -> float:
-    filled = shares[shares > 0]
-    return float(-(filled * np.log(filled)).sum())
-
-
-def write_transform(path: str | os.PathLike[str], registration: Registration) -> Path:
-    """Save a registration as an ITK transform that resamples the overlay onto the anatomy.
-
-    An ``AffineTransform_double_3_3``. As is usual in ITK, it maps points of the fixed image (the anatomy) to those of
-    the moving one (the overlay), and its world is LPS: x and y have the other sign than in ``registration.matrix``.
-    3D Slicer, ITK-SNAP and SimpleITK read it.
-
-    Args:
-        path: ends in .tfm.
-        registration: what to save.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: for another ending.
-    """
-    import itk
-
-    path = Path(path)
-    if path.suffix.lower() != ".tfm":
-        raise ValueError(f"{path}: unknown ending; .tfm is accepted")
-    lps = TO_LPS @ registration.matrix @ TO_LPS
-    transform = itk.AffineTransform[itk.D, 3].New()
-    transform.SetMatrix(itk.matrix_from_array(np.ascontiguousarray(lps[:3, :3])))
-    transform.SetOffset(lps[:3, 3].tolist())
-    with whole_file(path) as partial:
-        itk.transformwrite([transform], str(partial))
-    return path
-
-
-def read_transform(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read a linear ITK transform, such as :func:`write_transform` or 3D Slicer saves it.
-
-    Args:
-        path: an ITK transform file (.tfm or .txt) with a single three-dimensional transform of translation, rotation,
-            similarity or affine kind, from points of the anatomy to points of the overlay.
-
-    Returns:
-        (4, 4) float64, anatomy's world to overlay's, RAS in mm.
-
-    Raises:
-        RegistrationError: if there is no such file, or no such transform in it.
-    """
-    import itk
-
-    path = Path(path)
-    accepted = "an ITK transform file (.tfm) with one linear transform in three dimensions is accepted"
-    if not path.is_file():
-        raise RegistrationError(Reason.MISSING, f"{path}: no such file; {accepted}")
-    try:
-        transforms = itk.transformread(str(path))
-        (transform,) = transforms
-        corner = np.vstack([np.zeros(3), np.eye(3)])
-        there = np.array([transform.TransformPoint(point) for point in corner.tolist()], dtype=np.float64)
-        linear = bool(transform.IsLinear())
-    except Exception as error:
-        raise RegistrationError(Reason.DAMAGED, f"{path}: not a transform that can be read; {accepted}") from error
-    matrix = np.eye(4)
-    matrix[:3, 3] = there[0]
-    matrix[:3, :3] = (there[1:] - there[0]).T
-    if not linear or there.shape != (4, 3) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-6:
-        raise RegistrationError(Reason.KIND, f"{path}: {accepted}")
-    return TO_LPS @ matrix @ TO_LPS

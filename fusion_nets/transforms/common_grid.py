@@ -17,8 +17,10 @@ from monai.utils import TransformBackends
 from fusion_nets.clinical import check_same_grid, is_picture
 from fusion_nets.drawing import write_checkerboard
 from fusion_nets.registration import (
+    LEAST_OVERLAP,
     Registration,
     RegistrationMode,
+    check_overlap,
     foreground,
     read_transform,
     register,
@@ -44,6 +46,10 @@ class CommonGrid(Transform):
         register_fallback: where registration fails, warn and go on without it.
         transform: a registration made before, to use instead: an ITK transform file, or the (4, 4) matrix from the
             reference's world to the image's, RAS in mm, that ``meta["registration"]`` has.
+        register_limits: how many times as far as usual a registration may turn and shift, see
+            :func:`fusion_nets.registration.register`.
+        least_overlap: share of what one of two volumes shows that must lie in the field of view of the other, 0 to 1,
+            see :func:`fusion_nets.registration.check_overlap`.
 
     Raises:
         ValueError: for another mode, or a matrix that is none.
@@ -64,11 +70,19 @@ class CommonGrid(Transform):
         register: RegistrationMode = "none",
         register_fallback: bool = False,
         transform: str | os.PathLike[str] | Sequence[Sequence[float]] | None = None,
+        register_limits: float = 1.0,
+        least_overlap: float = LEAST_OVERLAP,
     ) -> None:
         if register not in get_args(RegistrationMode):
             raise ValueError(f"register is {register!r}; accepted are {', '.join(get_args(RegistrationMode))}")
+        if not 0 < register_limits < float("inf"):
+            raise ValueError(f"register_limits is {register_limits}; a number above 0 is accepted")
+        if not 0 <= least_overlap <= 1:
+            raise ValueError(f"least_overlap is {least_overlap}; a share from 0 to 1 is accepted")
         self.register = register
         self.register_fallback = register_fallback
+        self.register_limits = register_limits
+        self.least_overlap = least_overlap
         self.given = None if transform is None or (isinstance(transform, str) and not transform) else _matrix(transform)
 
     def __call__(self, img: MetaTensor, ref: MetaTensor) -> MetaTensor:  # type: ignore[override]
@@ -84,7 +98,8 @@ class CommonGrid(Transform):
 
         Raises:
             ImageError: for a picture of another size or place than the reference, or the other way round.
-            RegistrationError: if the images cannot be registered, or fit worse afterwards.
+            RegistrationError: if the images cannot be registered, if the result cannot be right, or if they do not show
+                one place.
         """
         return self.registered(img, ref)[0]
 
@@ -92,14 +107,16 @@ class CommonGrid(Transform):
         """The image on the grid of the reference, and how it came there."""
         if is_picture(img) or is_picture(ref):
             check_same_grid(img, ref)
-        registration = self._registration(_grey(img), _grey(ref))
+        grey, grey_ref = _grey(img), _grey(ref)
+        registration = self._registration(grey, grey_ref)
         moved = resample_onto(img, ref, registration.matrix)
+        check_overlap(grey_ref, grey, moved, registration.matrix, self.least_overlap)
         moved.meta["registration"] = registration.as_dict()
         return moved, registration
 
     def _registration(self, img: MetaTensor, ref: MetaTensor) -> Registration:
         if self.given is None:
-            return register(ref, img, self.register, self.register_fallback)
+            return register(ref, img, self.register, self.register_fallback, self.register_limits)
         if np.array_equal(self.given, np.eye(4)):
             return Registration(self.given, self.register, "none", None, None, "a transform that moves nothing")
         content = foreground(ref)
@@ -124,6 +141,10 @@ class CommonGridd(MapTransform):
         output_dir: the folder; by default nothing is written.
         name_key: whose value names the files.
         allow_missing_keys: pass over keys that are not there.
+        register_limits: how many times as far as usual a registration may turn and shift, see
+            :func:`fusion_nets.registration.register`.
+        least_overlap: share of what one of two volumes shows that must lie in the field of view of the other, 0 to 1,
+            see :func:`fusion_nets.registration.check_overlap`.
     """
 
     backend = CommonGrid.backend
@@ -138,10 +159,12 @@ class CommonGridd(MapTransform):
         output_dir: str | os.PathLike[str] | None = None,
         name_key: str = "name",
         allow_missing_keys: bool = False,
+        register_limits: float = 1.0,
+        least_overlap: float = LEAST_OVERLAP,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.ref_key = ref_key
-        self.common_grid = CommonGrid(register, register_fallback, transform)
+        self.common_grid = CommonGrid(register, register_fallback, transform, register_limits, least_overlap)
         self.read = [os.path.realpath(transform)] if isinstance(transform, (str, os.PathLike)) and transform else []
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.name_key = name_key

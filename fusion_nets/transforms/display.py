@@ -12,6 +12,7 @@ from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple
 from scipy import ndimage
 
 from fusion_nets.clinical import ImageError, Reason
+from fusion_nets.clinical.errors import check_window
 from fusion_nets.registration import foreground
 
 __all__ = [
@@ -66,7 +67,7 @@ class ScaleToDisplayRange(Transform):
         percentiles: (lower, upper), in percent.
 
     Raises:
-        ValueError: for a window or percentiles out of order, or an unknown name.
+        ValueError: for a window or percentiles out of order or not finite, or an unknown name.
 
     Examples:
         >>> ScaleToDisplayRange("brain")(torch.tensor([[[-1000.0, 0, 40, 80, 1000]]])).tolist()
@@ -80,8 +81,8 @@ class ScaleToDisplayRange(Transform):
         if isinstance(self.window, str):
             if self.window not in _NAMES:
                 raise ValueError(f"window is {window!r}; accepted are (low, high) and {', '.join(_NAMES)}")
-        elif self.window is not None and not (len(self.window) == 2 and self.window[0] < self.window[1]):
-            raise ValueError(f"window must be (low, high) with low < high, got {window}")
+        elif self.window is not None:
+            check_window(self.window)
         if not 0 <= percentiles[0] < percentiles[1] <= 100:
             raise ValueError(f"percentiles must be (lower, upper) within 0 to 100, got {percentiles}")
         self.percentiles = percentiles

@@ -14,7 +14,7 @@ from .batches import (
 )
 from .captions import BestDescriber, CaptionBatch, GeneratingInferer, TextScore, warmup_cosine
 from .cases import CaseMetrics, CaseRecords
-from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint, load_weights
+from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint, load_weights, stopping_score
 from .describing import describe_pairs
 from .evaluating import evaluate_methods
 from .fusing import find_bundle, fuse_pair, kept_network
@@ -67,6 +67,7 @@ __all__ = [
     "read_lesion_pairs",
     "slice_pairs",
     "sources_apart",
+    "stopping_score",
     "training_pairs",
     "warmup_cosine",
     "write_lesion_pairs",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from fusion_nets.files import whole_file
 
 from .cases import is_first_process
 
-__all__ = ["BestCheckpoint", "EpochSeed", "RunningCheckpoint", "load_weights"]
+__all__ = ["BestCheckpoint", "EpochSeed", "RunningCheckpoint", "load_weights", "stopping_score"]
 
 
 class RunningCheckpoint:
@@ -69,6 +70,8 @@ class RunningCheckpoint:
 class BestCheckpoint:
     """Save a network's weights whenever a validation metric is better than ever before, also across restarts.
 
+    A value that is not finite is named in a warning, and is never the best.
+
     Attach it to the evaluator, and name it among the objects of the trainer's :class:`RunningCheckpoint`.
 
     Args:
@@ -94,6 +97,12 @@ class BestCheckpoint:
     def __call__(self, engine: Engine) -> None:
         """Compare, and save if better."""
         value = float(engine.state.metrics[self.metric])
+        if not math.isfinite(value):
+            others = [name for name, of in engine.state.metrics.items() if name != self.metric and _is_strange(of)]
+            which = f" ({', '.join(others)} too)" if others else ""
+            best = "unknown" if self.best is None else f"{self.best:.4f}"
+            engine.logger.warning(f"{self.metric} is {value}{which}: no weights are saved of it; the best stays {best}")
+            return
         if self.best is not None and not self.sign * value > self.sign * self.best:
             return
         self.best = value
@@ -111,8 +120,33 @@ class BestCheckpoint:
         return {"best": self.best}
 
     def load_state_dict(self, state: Mapping[str, float | None]) -> None:
-        """Restore the best value."""
-        self.best = state["best"]
+        """Restore the best value; one that is not finite, as earlier versions kept it, counts as none."""
+        best = state["best"]
+        self.best = best if best is not None and math.isfinite(best) else None
+
+
+def stopping_score(metric: str) -> Callable[[Engine], float]:
+    """By what MONAI's ``EarlyStopHandler`` stops: a metric that counts as no improvement where it is not finite.
+
+    As it is, NaN would be better than any value, and any value better than NaN: training would never stop.
+
+    Args:
+        metric: its name in the evaluator's metrics; higher is better.
+    """
+
+    def score(engine: Engine) -> float:
+        value = float(engine.state.metrics[metric])
+        return value if math.isfinite(value) else -math.inf
+
+    return score
+
+
+def _is_strange(value: object) -> bool:
+    """Whether it is a single number that is not finite."""
+    try:
+        return not math.isfinite(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError):  # no number, or several
+        return False
 
 
 class EpochSeed:

@@ -40,6 +40,7 @@ _WEIGHTS = (9798 / 2**15, 19235 / 2**15, 3735 / 2**15)
 """BT.601 luminance in 15 bits, as OpenCV has it, by which the published numbers of this field are made: one pixel in
 thousands differs from the exact weights, which their fourth decimal shows."""
 
+_WHITE_BY = {"asked": "as asked for", "file": "by their files", "inferred": "as the least that no value exceeds"}
 _TYPICAL = "Qabf"
 _MOST_EXAMPLES = 4
 
@@ -54,6 +55,7 @@ def evaluate_methods(
     device: str = "cpu",
     progress: bool = True,
     lesions: str | os.PathLike[str] | None = None,
+    fused_white: float | None = None,
 ) -> list[Path]:
     """Measure the fused images of any number of methods over the same pairs, and write the comparison.
 
@@ -78,6 +80,8 @@ def evaluate_methods(
         progress: show a progress bar.
         lesions: folder that :func:`write_lesion_pairs` wrote, whose pairs the methods fused, too: what became of the
             lesions is judged.
+        fused_white: what means white in the fused images, such as 4095 of 12 bit; by default what their files say, or
+            else the least that fits, which the report tells, see :func:`read_fused`.
 
     Returns:
         The files.
@@ -98,7 +102,7 @@ def evaluate_methods(
     unknown = [name for name in chosen if name not in FUSION_METRICS]
     if unknown or not chosen:
         raise ValueError(f"metrics {unknown} are unknown; accepted are {', '.join(FUSION_METRICS)}")
-    study = StudyImages(pairs, methods, windows or {}, register)
+    study = StudyImages(pairs, methods, windows or {}, register, fused_white)
     _check_sources(Path(output_dir), study)
     scores, failures = [], []
     with ExitStack() as stack:
@@ -135,7 +139,7 @@ def evaluate_methods(
     )
     judged = None
     if lesions is not None:
-        judged = judge_lesions(lesions, methods, progress)
+        judged = judge_lesions(lesions, methods, progress, fused_white)
         known = {failure[:2] for failure in failures}
         failures += [
             _failed(pair, method, error, study.methods[method])
@@ -143,7 +147,9 @@ def evaluate_methods(
             if (pair["name"], method) not in known
         ]
     left_out = [name for name in chosen if name not in measured]
-    written = _write(Path(output_dir), comparison, study, _notes(windows or {}, left_out, bool(judged)), judged)
+    written = _write(
+        Path(output_dir), comparison, study, _notes(windows or {}, left_out, study.whites, bool(judged)), judged
+    )
     if failures:
         raise ImageError(
             Reason.SEVERAL,
@@ -214,7 +220,12 @@ def _failed(
     return report.Failure(pair["name"], method, reason)
 
 
-def _notes(windows: Mapping[str, Window | None], left_out: Sequence[str], judged: bool = False) -> list[str]:
+def _notes(
+    windows: Mapping[str, Window | None],
+    left_out: Sequence[str],
+    whites: Mapping[str, Mapping[tuple[float, str], int]],
+    judged: bool = False,
+) -> list[str]:
     asked = [f"{key} {_told(window)}" for key in ("anatomy", "overlay") if (window := windows.get(key))]
     notes = [
         "Everything is measured on luminance (BT.601) in 8-bit grey levels, as published numbers are. Overlays lie on "
@@ -223,6 +234,12 @@ def _notes(windows: Mapping[str, Window | None], left_out: Sequence[str], judged
         f"{'; asked for here: ' + ', '.join(asked) if asked else ''}. Volumes are measured slice by slice, and their "
         "value is the mean over the slices in which a source is not constant."
     ]
+    told = {
+        method: ", ".join(f"{white:g} {_WHITE_BY[by]} ({count})" for (white, by), count in sorted(counts.items()))
+        for method, counts in whites.items()
+        if counts
+    }
+    notes.append(f"White of the fused images: {'; '.join(f'{name}: {which}' for name, which in told.items())}.")
     if judged:
         notes.append(
             "Lesions were inserted where both sources show tissue, blurred like the source, and each pair was fused "

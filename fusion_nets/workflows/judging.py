@@ -85,7 +85,10 @@ def _scores(
 
 
 def judge_lesions(
-    folder: str | os.PathLike[str], methods: Mapping[str, str | os.PathLike[str]], progress: bool = True
+    folder: str | os.PathLike[str],
+    methods: Mapping[str, str | os.PathLike[str]],
+    progress: bool = True,
+    fused_white: float | None = None,
 ) -> JudgedLesions:
     """Measure what methods keep of the lesions that :func:`write_lesion_pairs` inserted.
 
@@ -93,6 +96,7 @@ def judge_lesions(
         folder: what it wrote.
         methods: folder of each method's fused images of all its pairs, found as :class:`FusedImages` says.
         progress: show a progress bar.
+        fused_white: what means white in the fused images, see :func:`read_fused`.
 
     Returns:
         The figures, what could not be read, and the ten worst.
@@ -101,7 +105,7 @@ def judge_lesions(
         ValueError: if the folder is none of lesions, or a method's folder is missing.
     """
     pairs, cases = read_lesion_pairs(folder)
-    study = StudyImages(pairs, methods, {}, "none")
+    study = StudyImages(pairs, methods, {}, "none", fused_white)
     scores: list[report.LesionScore] = []
     failures: list[tuple[Mapping[str, Any], str, ImageError]] = []
     of_clean: dict[str, list[KnownCase]] = {}

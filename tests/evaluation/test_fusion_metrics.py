@@ -183,6 +183,10 @@ def test_wrong_input_is_refused(metric, function):
         meter(y_pred=pred)
     with pytest.raises(ValueError, match="data_range"):
         metric(data_range=0)(y_pred=pred, y=image)
+    for quantise in (True, False):
+        for y_pred, y in ((pred * 255, image), (pred, image * 255), (pred * 255, image * 255)):
+            with pytest.raises(ValueError, match=r"data_range, white, is 1; .*data_range=255"):
+                metric(quantise=quantise)(y_pred=y_pred, y=y)
     assert meter.get_buffer() is None
 
 

@@ -219,10 +219,36 @@ def test_frames_of_reference(apart):
     record = CommonGrid(register="auto")(overlay, anatomy).meta["registration"]
     assert record["mode"] == "none"
     assert "one frame of reference" in record["reason"]
-    overlay.affine = shifted(overlay.affine, 300)
-    record = CommonGrid(register="auto")(overlay, anatomy).meta["registration"]
-    assert record["mode"] == "rigid"  # what does not meet cannot be believed
+    overlay.affine = shifted(overlay.affine, 300)  # a frame that puts both in different places shows no pair
+    with refused(Reason.GRID, "b.nii", "0 %", "a.nii", "rigid", error=RegistrationError):
+        CommonGrid(register="auto")(overlay, anatomy)
+    record = CommonGrid(register="rigid")(overlay, anatomy).meta["registration"]
+    assert record["mode"] == "rigid"
+    assert "share a frame of reference" in record["reason"]
     np.testing.assert_allclose(np.array(record["matrix_ras_mm"])[:3, 3], [312, -4, 0], atol=1)
+
+
+@pytest.mark.parametrize("register", ["none", "given", "fallen"])
+def test_what_shows_another_place_is_refused(apart, register, monkeypatch, caplog):
+    """However the overlay came to where it is: as its headers say, by a transform, after a registration that failed."""
+    anatomy, overlay = apart
+    away = np.eye(4)
+    away[0, 3] = 300
+    how = {"register": "none"}
+    if register == "given":
+        how["transform"] = away.tolist()
+    else:
+        overlay = as_image(overlay[0], shifted(overlay.affine, 300), filename_or_obj="b.nii")
+    if register == "fallen":
+        monkeypatch.setattr("fusion_nets.registration.search.align", lambda *_: np.diag([-1.0, 1, 1, 1]))
+        how = {"register": "rigid", "register_fallback": True}
+    data = {"anatomy": anatomy, "overlay": overlay, "name": "case"}
+    with refused(Reason.GRID, "b.nii", "a.nii", "least_overlap", error=RegistrationError):
+        CommonGridd(**how)(data)
+    with caplog.at_level(logging.WARNING):
+        out = CommonGridd(**how, least_overlap=0)(data)
+    assert "0 % of what it or a.nii shows" in caplog.text
+    assert out["overlay"].min() == out["overlay"].max()
 
 
 def test_a_transform_that_moves_nothing(tmp_path):
@@ -240,6 +266,9 @@ def test_arguments(tmp_path):
     for matrix in (np.eye(3).tolist(), np.zeros((4, 4)).tolist(), np.diag([1, 1, 0, 1]).tolist()):
         with pytest.raises(ValueError, match="transform is"):
             CommonGrid(transform=matrix)
+    for wrong in ({"least_overlap": 1.5}, {"least_overlap": float("nan")}, {"register_limits": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            CommonGridd(**wrong)
     with pytest.raises(KeyError):
         CommonGridd()({"anatomy": read_image(nifti(tmp_path / "a.nii"))})
     assert CommonGridd(allow_missing_keys=True)({"name": "a"}) == {"name": "a"}

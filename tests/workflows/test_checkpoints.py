@@ -5,10 +5,10 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import CacheDataset, DataLoader
 from monai.engines import SupervisedTrainer
-from monai.handlers import LrScheduleHandler
+from monai.handlers import EarlyStopHandler, LrScheduleHandler
 from monai.transforms import Compose, RandGaussianNoised
 
-from fusion_nets.workflows import BestCheckpoint, EpochSeed, RunningCheckpoint
+from fusion_nets.workflows import BestCheckpoint, EpochSeed, RunningCheckpoint, stopping_score
 
 
 def make_run(folder, epochs, stop_after=None):
@@ -113,6 +113,38 @@ def test_best_checkpoint_keeps_the_best_also_across_restarts(tmp_path, lower_is_
     second.load_state_dict(first.state_dict())
     validate(second, [2.0, 2.5])
     assert torch.load(tmp_path / "model.pt", weights_only=True)["weight"].item() == kept
+
+
+@pytest.mark.parametrize("strange", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_named_and_ends_nothing(tmp_path, strange, caplog):
+    """Neither as the first value nor later; what an earlier version restores as the best does not, either."""
+    network = torch.nn.Linear(1, 1, bias=False)
+    best = BestCheckpoint(tmp_path / "model.pt", network, "score")
+    best.load_state_dict({"best": strange})
+    engine = Engine(lambda engine, batch: None)
+    best.attach(engine)
+    for value, kept in ((strange, None), (1.0, 1.0), (strange, 1.0), (0.5, 1.0), (2.0, 2.0)):
+        caplog.clear()
+        network.weight.data.fill_(value)
+        engine.state.metrics |= {"score": torch.tensor(value), "VIF": value, "Qabf": 0.5, "several": torch.ones(2)}
+        engine.fire_event(Events.EPOCH_COMPLETED)
+        assert ("score is" in caplog.text) == (value == strange or value != value)
+        assert ("VIF too" in caplog.text) == (value == strange or value != value)
+        assert "Qabf" not in caplog.text
+        assert best.best == kept
+        if kept is None:
+            assert not (tmp_path / "model.pt").exists()
+        else:
+            assert torch.load(tmp_path / "model.pt", weights_only=True)["weight"].item() == kept
+
+
+def test_training_stops_early_after_values_that_are_not_finite():
+    trainer, evaluator = Engine(lambda engine, batch: None), Engine(lambda engine, batch: None)
+    EarlyStopHandler(3, stopping_score("score"), trainer).attach(evaluator)
+    for value, stopped in ((float("nan"), False), (1.0, False), (float("nan"), False), (0.5, False), (0.9, True)):
+        evaluator.state.metrics["score"] = value
+        evaluator.fire_event(Events.EPOCH_COMPLETED)
+        assert trainer.should_terminate == stopped
 
 
 def test_epoch_seed_differs_from_epoch_to_epoch_and_repeats():

@@ -211,6 +211,78 @@ def test_white_of_a_grey_volume_is_the_least_that_fits(tmp_path, highest, white)
     assert image.max().item() == pytest.approx(min(highest / white, 1), rel=1e-4)
 
 
+def saved_volume(path, highest, dtype=np.uint16, cal_max=0):
+    import nibabel as nib
+
+    image = nib.Nifti1Image(np.linspace(0, highest, 4096).astype(dtype).reshape(16, 16, 16), np.eye(4))
+    image.header["cal_max"] = cal_max
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("highest", "said", "asked", "white", "by", "warned"),
+    [
+        (4095, 0, None, 4095, "inferred", True),
+        (3000, 0, None, 4095, "inferred", True),
+        (3000, 65535, None, 65535, "file", False),
+        (3000, 2048, None, 4095, "inferred", True),  # a display maximum that not all values keep to
+        (3000, 0, 16383, 16383, "asked", False),
+        (3000, 65535, 4095, 4095, "asked", False),
+        (5000, 0, None, 65535, "inferred", True),
+        (200, 0, None, 255, "inferred", False),
+    ],
+)
+def test_white_of_volumes_of_12_and_16_bit(tmp_path, caplog, highest, said, asked, white, by, warned):
+    image = read_fused(saved_volume(tmp_path / "a.nii", highest, cal_max=said), asked)
+    assert image.max().item() == pytest.approx(highest / white, rel=1e-6)
+    assert image.meta["white_by"] == by
+    assert ("a.nii: does not say what means white" in caplog.text) == warned
+    assert (f"{white} is taken" in caplog.text) == warned
+
+
+@pytest.mark.parametrize(("highest", "white"), [(255, 255), (4095, 4095), (50000, 65535)])
+def test_a_picture_of_16_bit_may_hold_12(tmp_path, caplog, highest, white):
+    save(tmp_path / "a.png", np.linspace(0, highest, 2112).astype(np.uint16).reshape(48, 44))
+    assert read_fused(tmp_path / "a.png").max().item() == pytest.approx(highest / white, rel=1e-6)
+    assert ("does not say what means white" in caplog.text) == (white != 65535)
+    save(tmp_path / "b.png", picture(0) // 4)  # of 8 bit it is sure, however dark
+    assert read_fused(tmp_path / "b.png").meta["white_by"] == "file"
+
+
+def test_values_above_the_white_asked_for_are_refused(tmp_path):
+    with refused(Reason.VALUES, "a.nii", "3000", "0 to 1023"):
+        read_fused(saved_volume(tmp_path / "a.nii", 3000), 1023)
+
+
+def test_twelve_bit_is_measured_as_eight_bit_is(study, tmp_path, capsys):
+    """Which was 16 times too dark; the report tells what was taken for white, and the option says it."""
+    pairs, folders = study
+    for pair in pairs:
+        grey = np.asarray(Image.open(folders["half"] / f"{pair['name']}_fused.png")).astype(np.uint16)
+        grey[0, 0] = 255
+        save(folders["half"] / f"{pair['name']}_fused.png", grey.astype(np.uint8))
+        save(tmp_path / "twelve" / f"{pair['name']}_fused.png", (grey * 4095 // 255).astype(np.uint16))
+    methods = {"eight": folders["half"], "twelve": tmp_path / "twelve"}
+    evaluate_methods(pairs, methods, tmp_path / "out", metrics=["SD", "MSE"], progress=False)
+    rows = rows_of(tmp_path / "out")
+    of = {name: [row for row in rows if row["method"] == name] for name in methods}
+    for eight, twelve in zip(*of.values(), strict=True):
+        for metric in ("SD", "MSE"):
+            assert float(twelve[metric]) == pytest.approx(float(eight[metric]), rel=0.01)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "eight: 255 by their files (3); twelve: 4095 as the least that no value exceeds (3)" in page
+    datalist = tmp_path / "pairs.json"
+    datalist.write_text(json.dumps(pairs))
+    told = ["evaluate", "--datalist", str(datalist), "--method", f"twelve={tmp_path / 'twelve'}", "--metrics", "SD"]
+    assert main([*told, "--output_dir", str(tmp_path / "asked"), "--fused_white", "8190"]) == 0
+    darker = rows_of(tmp_path / "asked")
+    assert float(darker[0]["SD"]) == pytest.approx(float(of["twelve"][0]["SD"]) / 2, rel=0.02)
+    capsys.readouterr()
+    assert main([*told, "--output_dir", str(tmp_path / "wrong"), "--fused_white", "nan"]) == 2
+    assert "fused_white is nan" in capsys.readouterr().err
+
+
 def test_values_that_are_no_grey_levels_are_refused(tmp_path):
     import nibabel as nib
 

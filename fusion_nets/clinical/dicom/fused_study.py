@@ -21,6 +21,9 @@ __all__ = ["FUSED_BY", "fused_study"]
 FUSED_BY = "Fused by "
 """What the description of a fused series starts with, by which it is told from its sources."""
 
+FOUND_BY = {"rigid": "ImageContentBasedAlignment", "affine": "ImageContentBasedAlignment", "given": None}
+"""What a registration was found by, of the modes that are one, see :class:`fusion_nets.registration.Registration`."""
+
 PALETTE = "hot_iron"
 """Of a presentation state, where the overlay was fused in grey or in colours that DICOM has no name for."""
 
@@ -35,9 +38,11 @@ def fused_study(image: MetaTensor, anatomy: Series, overlay: Series | None, reco
         record: how it was made, as :class:`fusion_nets.transforms.RecordChoicesd` writes it.
 
     Returns:
-        The fused series, see :func:`derived_series`. Where both sources are series, a presentation state follows that
-        shows the overlay on the anatomy from the originals, see :func:`presentation_state`, and before it the
-        registration it needs where the overlay does not lie where its coordinates say.
+        The fused series, see :func:`derived_series`. Where both sources are series that were registered, the
+        registration follows, and says by what it was found, see :func:`spatial_registration`. Where they were, or share
+        a frame of reference, a presentation state follows that shows the overlay on the anatomy from the originals, see
+        :func:`presentation_state`. Sources that were not registered and share no frame of reference get neither: that
+        their coordinates agree was believed, and is known to nobody.
 
     Raises:
         ValueError: see these functions.
@@ -57,10 +62,12 @@ def fused_study(image: MetaTensor, anatomy: Series, overlay: Series | None, reco
     if overlay is None or not overlay.frame_of_reference_uid or not anatomy.frame_of_reference_uid:
         return objects
     one_frame = anatomy.frame_of_reference_uid == overlay.frame_of_reference_uid
-    moved = None
-    if not one_frame or not np.allclose(matrix, np.eye(4)):
-        moved = spatial_registration(anatomy.datasets, overlays, matrix)
+    mode, moved = told.get("registration", {}).get("mode"), None
+    if mode in FOUND_BY:
+        moved = spatial_registration(anatomy.datasets, overlays, matrix, how=FOUND_BY[mode])
         objects.append(moved)
+    elif not one_frame:
+        return objects
     palette = record.get("overlay_palette")
     state = presentation_state(
         anatomy.datasets,

@@ -10,6 +10,7 @@ import numpy as np
 
 from fusion_nets import __version__
 
+from ..errors import check_window
 from .derived import this_equipment
 from .frames import frames_of
 from .identity import derived_uid
@@ -156,11 +157,10 @@ def _stand_in(image: Dataset, first: Dataset) -> Dataset:
 
 def _rescaled_window(images: Sequence[Dataset], window: tuple[float, float] | None) -> tuple[float, float]:
     """A window in the units of the image as one in the values that slope and intercept give, which DICOM means."""
-    if window is None or not window[0] < window[1]:
-        raise ValueError(f"window is {window}; a grey series needs (low, high)")
+    low, high = check_window(window or ())
     frames = frames_of([(f"image {number}", image) for number, image in enumerate(images, start=1)])
     factor = measure_of(frames, str(images[0].get("Modality") or ""), "presentation state").factor
-    return float(window[0]) / factor, float(window[1]) / factor
+    return low / factor, high / factor
 
 
 def _palette(name: str | None) -> Any:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["spatial_registration"]
 
+IMPORTED = "Imported from a file; by what it was found is not known"
+
 SPATIAL_REGISTRATION = "1.2.840.10008.5.1.4.1.1.66.1"
 
 
@@ -26,6 +28,7 @@ def spatial_registration(
     overlay: Sequence[Dataset],
     anatomy_to_overlay: np.ndarray,
     *,
+    how: str | None = "ImageContentBasedAlignment",
     description: str = "Registration",
     number: int | None = None,
 ) -> Dataset:
@@ -38,6 +41,8 @@ def spatial_registration(
         anatomy: the instances of the series that stayed where it was; pixels are not needed.
         overlay: the instances of the series that was brought onto it.
         anatomy_to_overlay: (4, 4), RAS in mm: where a point of the anatomy was found in the overlay.
+        how: what it was found by, DICOM's keyword of one of PS3.16 CID 7100, such as "VisualAlignment" for one made by
+            hand; None where that is not known, as of one from a file, which a comment says.
         description: of the series.
         number: of the series; by default made of the anatomy's, 303 of 3.
 
@@ -45,19 +50,27 @@ def spatial_registration(
         The instance, for :func:`write_instances`. The same registration is the same object.
 
     Raises:
-        ValueError: if a series has no frame of reference, or the matrix cannot be inverted.
+        ValueError: if a series has no frame of reference, the matrix cannot be inverted, or for another keyword.
     """
     from pydicom import Dataset
+    from pydicom.sr.codedict import codes
     from pydicom.valuerep import format_number_as_ds
 
     matrix = np.asarray(anatomy_to_overlay, dtype=np.float64)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-6:
         raise ValueError("anatomy_to_overlay must be a (4, 4) matrix that can be inverted")
+    if how is not None and how not in (known := codes.cid7100.dir()):
+        raise ValueError(f"how is {how!r}; accepted are None and {', '.join(sorted(known))}")
     first = anatomy[0]
     if not (first.get("FrameOfReferenceUID") and overlay[0].get("FrameOfReferenceUID")):
         raise ValueError("a registration needs series with a Frame of Reference UID")
     instance_uid = derived_uid(
-        "registration", *(image.SOPInstanceUID for image in (*anatomy, *overlay)), matrix.tolist(), description, number
+        "registration",
+        *(image.SOPInstanceUID for image in (*anatomy, *overlay)),
+        matrix.tolist(),
+        how,
+        description,
+        number,
     )
     instance = new_instance(SPATIAL_REGISTRATION, instance_uid)
     instance.update(common_study(first))
@@ -70,12 +83,15 @@ def spatial_registration(
     instance.ContentDate, instance.ContentTime = own_moment(first)
     instance.ContentLabel, instance.ContentDescription = "REGISTRATION", description
     registrations = []
-    for series, to_anatomy in ((anatomy, np.eye(4)), (overlay, np.linalg.inv(_to_lps(matrix)))):
+    ways = ((anatomy, np.eye(4), "FrameOfReferenceIdentity"), (overlay, np.linalg.inv(_to_lps(matrix)), how))
+    for series, to_anatomy, way in ways:
         transformed, step, item = Dataset(), Dataset(), Dataset()
         transformed.FrameOfReferenceTransformationMatrix = [format_number_as_ds(x + 0.0) for x in to_anatomy.ravel()]
         transformed.FrameOfReferenceTransformationMatrixType = _kind(to_anatomy)
         step.MatrixSequence = [transformed]
-        step.RegistrationTypeCodeSequence = [code("ImageContentBasedAlignment")]
+        step.RegistrationTypeCodeSequence = [code(way)] if way else []
+        if not way:
+            step.FrameOfReferenceTransformationComment = IMPORTED
         item.FrameOfReferenceUID, item.MatrixRegistrationSequence = series[0].FrameOfReferenceUID, [step]
         item.ReferencedImageSequence = [_reference(image) for image in series]
         registrations.append(item)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import ImageError, Reason
+from ..modalities import modality_code
 from .frames import Frame, frames_of, normal_of
 from .identity import fingerprint
 from .parsing import parse, parsing, tells_patient, where_in
@@ -150,14 +151,19 @@ def pick_series(path: str | os.PathLike[str], series_uid: str | None = None, mod
 
     Raises:
         ImageError: if no series or more than one is meant; the message lists what is there.
+        ValueError: for a modality that is none.
     """
     available = find_series(path)
+    with parsing(path):
+        known = {one.modality for one in available}
+    # what is there can be asked for, even where it is no acquisition
+    wanted = modality_code(modality) if modality and modality.upper() not in known else (modality or "").upper()
     with parsing(path):
         chosen = available
         if series_uid:
             chosen = [one for one in chosen if series_uid in (one.uid, fingerprint(one.uid))]
         if modality:
-            chosen = [one for one in chosen if one.modality == modality.upper()]
+            chosen = [one for one in chosen if one.modality == wanted]
         if not series_uid:
             chosen = [one for one in chosen if not one.is_localizer] or chosen
         if len(chosen) == 1:

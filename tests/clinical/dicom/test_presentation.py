@@ -163,8 +163,9 @@ def test_refuses_what_cannot_be_shown():
         presentation_state(anatomy, anatomy, **WINDOWS, palette="jet")
     with pytest.raises(ValueError, match="opacity is 2"):
         presentation_state(anatomy, anatomy, **WINDOWS, opacity=2)
-    with pytest.raises(ValueError, match="window is"):
-        presentation_state(anatomy, anatomy, anatomy_window=(3, 3), overlay_window=(0, 1))
+    for window in ((3, 3), (3, 2), (0, np.inf), (np.nan, 1), None):
+        with pytest.raises(ValueError, match="window is"):
+            presentation_state(anatomy, anatomy, anatomy_window=window, overlay_window=(0, 1))
     with pytest.raises(ValueError, match="anatomy_to_overlay"):
         spatial_registration(anatomy, overlay, np.zeros((4, 4)))
     del overlay[0].FrameOfReferenceUID
