@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from monai.data import MetaTensor
 
+from .measured import MEASURED, SUV_TYPES
 from .reading import INPUT_SUFFIXES, read_image
 from .volume_files import VOLUME_SUFFIXES, save_volume
 from .writing import PICTURE_SUFFIXES, write_image, write_slices
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UNITS", "convert_image"]
 
-UNITS = ("HU", "SUV", "Bq/ml", "stored")
+UNITS = ("HU", *SUV_TYPES, "Bq/ml", "stored")
 """That a user can tell of values whose file does not."""
 
 
@@ -111,7 +112,10 @@ def _read(
     source: str | os.PathLike[str], series_uid: str | None, modality: str | None, units: str | None
 ) -> MetaTensor:
     image = read_image(source, series_uid, modality)
-    if units and image.meta.get("units", "stored") == "stored":
+    said = image.meta.get("units", "stored")
+    if units and said in MEASURED and said != units:
+        raise ValueError(f"{source}: is in {said} by what it says of itself, not in {units}; no units are accepted")
+    if units and said == "stored":
         image.meta["units"] = units
     return image
 
@@ -166,7 +170,7 @@ def _as_series(path: Path, image: MetaTensor, reference: Series | None) -> list[
     modality = modality or ("OT" if image.meta.get("white") else None)
     if not modality:
         raise ValueError(f"{path}: DICOM needs a modality, which the source does not tell; give it, such as MR")
-    if modality == "PT" and image.shape[0] == 1 and units not in ("SUV", "Bq/ml"):
+    if modality == "PT" and image.shape[0] == 1 and units not in (*SUV_TYPES, "Bq/ml"):
         raise ValueError(f"{path}: PET needs units, which the source does not tell; SUV and Bq/ml are accepted")
     details = _details(image, modality)
     if reference is None:

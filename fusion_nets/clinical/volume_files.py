@@ -14,6 +14,7 @@ import numpy as np
 from fusion_nets.files import whole_file
 
 from .grids import RAS_TO_LPS
+from .measured import MEASURED
 from .metaimage import metaimage_fields
 from .nifti import NIFTI_SUFFIXES
 
@@ -22,7 +23,11 @@ __all__ = ["NOTED", "VOLUME_SUFFIXES", "note", "noted", "read_note", "save_volum
 WRITTEN_BY_ITK = (".nrrd", ".mha")
 """Their forms with a second file for the pixels (.nhdr, .mhd) are only read: two files cannot appear at once."""
 VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *WRITTEN_BY_ITK)
-NOTED = {"modality": r"[A-Z]{2}", "units": r"HU|SUV|Bq/ml|counts|stored|grey|colour", "white": r"1|255|65535"}
+NOTED = {
+    "modality": r"[A-Z]{2}",
+    "units": "|".join(map(re.escape, (*MEASURED, "stored", "grey", "colour"))),
+    "white": r"1|255|65535",
+}
 """What a volume's file says of its values beside them, and how that looks."""
 
 

@@ -66,6 +66,15 @@ class Frame:
         values = self.numbers(keyword)
         return None if values is None else float(values[0])
 
+    def private(self, tag: tuple[int, int], creator: str) -> Any:
+        """Value of a private attribute (PS3.5 section 7.8), in whichever block its creator has reserved; else None."""
+        for dataset in (self.groups, self.header):
+            try:
+                return dataset.private_block(tag[0], creator)[tag[1] & 0xFF].value
+            except KeyError:
+                continue
+        return None
+
     @property
     def position(self) -> np.ndarray | None:
         """Of the centre of the first pixel (LPS, mm)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from monai.data import MetaTensor
 
 from ..errors import ImageError, Reason, check_affine, check_voxels
+from ..measured import MEASURED
 from .frames import Frame
 from .identity import fingerprint
 from .parsing import parsing
@@ -19,7 +21,7 @@ from .units import Measure, measure_of
 
 __all__ = ["read_series"]
 
-MEASURED = ("HU", "SUV", "Bq/ml", "counts")
+logger = logging.getLogger(__name__)
 
 
 def read_series(series: Series) -> MetaTensor:
@@ -50,7 +52,7 @@ def _read(series: Series) -> MetaTensor:
     stack = place(frames, where)
     size = int(frames[0].header.Columns), int(frames[0].header.Rows), len(frames)
     check_voxels(where, (channels, *size))
-    _check_complete(series)
+    _tell_part(series)
     measure = measure_of(frames, series.modality, where)
     picture = measure.units == "stored" and _is_picture(frames, measure)
     volume = np.empty((channels, *size), dtype=np.float32)
@@ -97,14 +99,15 @@ def _alike(frames: Sequence[Frame], where: str) -> tuple[int, int]:
     return check_photometric(first.header, first.where), white_of(first.header)
 
 
-def _check_complete(series: Series) -> None:
-    """Of PET, the header says how many slices there are (PS3.3 C.8.9.1)."""
+def _tell_part(series: Series) -> None:
+    """Of PET, the header says how many slices there are (PS3.3 C.8.9.1); of a part, such as the head, fewer."""
     number = series.datasets[0].get("NumberOfSlices")
     if number and series.path.is_dir() and series.images < int(number):
-        raise ImageError(
-            Reason.INCOMPLETE,
-            f"{series.path}: NumberOfSlices is {number}, but {series.images} are there; "
-            "a series without gaps is accepted",
+        logger.warning(
+            "%s: NumberOfSlices is %s, but %d are there, side by side: a part of the series",
+            series.path,
+            number,
+            series.images,
         )
 
 

@@ -100,9 +100,16 @@ def test_missing_slices(tmp_path, gone, count):
     assert_refused(folder, Reason.INCOMPLETE, f": {count} ", "ImagePositionPatient", "IM0005.dcm", "IM0006.dcm")
 
 
-def test_missing_last_slice_of_pet(tmp_path):
-    folder = save(tmp_path / "pt", instances("PT")[:-1])
-    assert_refused(folder, Reason.INCOMPLETE, "NumberOfSlices", "12", "11")
+def test_part_of_a_pet_without_gaps(tmp_path, caplog):
+    """The head of a whole body, as it is often given: its NumberOfSlices is that of the whole."""
+    whole = read(save(tmp_path / "whole", instances("PT")))
+    part = read(save(tmp_path / "part", instances("PT")[7:]))
+    np.testing.assert_array_equal(part, whole[..., 7:])
+    corner = nib.affines.apply_affine(whole.affine.numpy(), (0, 0, 7))
+    np.testing.assert_allclose(part.affine[:3, 3], corner, atol=1e-4)
+    assert all(told in caplog.text for told in ("NumberOfSlices is 12", "5 are there"))
+    gap = save(tmp_path / "gap", [one for k, one in enumerate(instances("PT")) if k not in (0, 6)])
+    assert_refused(gap, Reason.INCOMPLETE, ": 1 ", "ImagePositionPatient")
 
 
 def test_slice_that_is_there_twice(tmp_path):
