@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from monai.data import MetaTensor
 
+from .choosing import Wanted
 from .measured import MEASURED, SUV_TYPES
 from .reading import INPUT_SUFFIXES, read_image
 from .volume_files import VOLUME_SUFFIXES, save_volume
@@ -37,6 +38,7 @@ def convert_image(
     reference: str | os.PathLike[str] | None = None,
     reference_series_uid: str | None = None,
     window: tuple[float, float] | None = None,
+    volume: Wanted = None,
     deidentify: bool = False,
     key: str | bytes | None = None,
 ) -> list[Path]:
@@ -60,6 +62,7 @@ def convert_image(
         reference_series_uid: which series of that folder.
         window: values that become black and white in pictures; by default the image's own white, its header's window,
             or all values.
+        volume: which of several volumes or pictures is meant, see :func:`read_image`.
         deidentify: write DICOM by the basic profile, see :func:`fusion_nets.clinical.dicom.deidentify`.
         key: secret of the new UIDs.
 
@@ -83,7 +86,7 @@ def convert_image(
             raise ValueError(
                 f"{path}: deidentify and reference belong to DICOM, which a name without an ending asks for"
             )
-        image = _read(source, series_uid, modality, units)
+        image = _read(source, series_uid, modality, units, volume)
         if name.endswith(VOLUME_SUFFIXES):
             affine = image.affine.cpu().numpy()
             white = float(image.meta.get("white", 0))
@@ -102,16 +105,16 @@ def convert_image(
     if reference is None and _is_dicom(source):
         instances = _copied(pick_series(source, series_uid, modality))
     else:
-        image = _read(source, series_uid, modality, units)
+        image = _read(source, series_uid, modality, units, volume)
         joined = None if reference is None else pick_series(reference, reference_series_uid)
         instances = _as_series(path, image, joined)
     return write_instances(path, without_patient(instances, key) if deidentify else instances)
 
 
 def _read(
-    source: str | os.PathLike[str], series_uid: str | None, modality: str | None, units: str | None
+    source: str | os.PathLike[str], series_uid: str | None, modality: str | None, units: str | None, volume: Wanted
 ) -> MetaTensor:
-    image = read_image(source, series_uid, modality)
+    image = read_image(source, series_uid, modality, volume)
     said = image.meta.get("units", "stored")
     if units and said in MEASURED and said != units:
         raise ValueError(f"{source}: is in {said} by what it says of itself, not in {units}; no units are accepted")

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-__all__ = ["ImageError", "MOST_VOXELS", "Reason", "check_affine", "check_voxels", "unreadable"]
+__all__ = ["ImageError", "MOST_VOXELS", "Pixels", "Reason", "check_affine", "check_voxels", "unreadable"]
 
 MOST_VOXELS = 240 * 2**20
 """As float32 they take just under 1 GiB; a header that claims more is damaged, or more than memory holds."""
 
 MOST_BYTES = MOST_VOXELS * 4
 """For the image and what it is made from, where both are in memory as a whole."""
+
+
+class Pixels(NamedTuple):
+    """What a reader of one form makes of a file.
+
+    Attributes:
+        array: (1 | 3, H, W[, D]).
+        affine: voxels to RAS in mm, (4, 4).
+        white: the value that means white; None of values that are measured.
+        is_placed: whether the file says where the image lies, so that the affine is more than a guess.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+    white: int | None = None
+    is_placed: bool = True
 
 
 class Reason(Enum):

@@ -56,8 +56,12 @@ def measure_of(frames: Sequence[Frame], modality: str, where: str) -> Measure:
     """
     rescaled = _rescaled(frames, modality)
     if modality == "CT":
-        kinds = {str(frame.get("RescaleType") or "HU") for frame in frames}
-        if kinds == {"HU"} and frames[0].get("RescaleSlope") is not None:
+        tables = [frame.get("ModalityLUTSequence") for frame in frames]
+        kinds = {
+            str((table[0].get("ModalityLUTType") if table else frame.get("RescaleType")) or "HU")
+            for frame, table in zip(frames, tables, strict=True)
+        }
+        if kinds == {"HU"} and (frames[0].get("RescaleSlope") is not None or tables[0]):
             return replace(rescaled, units="HU")
         logger.warning("%s: CT not in HU by RescaleType and RescaleSlope; its values are taken as stored", where)
     if modality == "PT":
@@ -71,6 +75,8 @@ def _rescaled(frames: Sequence[Frame], modality: str) -> Measure:
         slope, intercept = frame.number("RescaleSlope"), frame.number("RescaleIntercept")
         if modality == "PT" and frame.get("Units") is None and frame.get("RealWorldValueSlope") is not None:
             slope, intercept = frame.number("RealWorldValueSlope"), frame.number("RealWorldValueIntercept")
+        if frame.get("ModalityLUTSequence"):  # in place of a slope, PS3.3 C.11.1
+            slope = intercept = None
         slopes.append(1.0 if slope is None else slope)
         intercepts.append(0.0 if intercept is None else intercept)
     return Measure("stored", slopes, intercepts)
