@@ -102,8 +102,9 @@ def convert_image(
     from .dicom import deidentify as without_patient
     from .dicom import pick_series, write_instances
 
-    if reference is None and _is_dicom(source):
-        instances = _copied(pick_series(source, series_uid, modality))
+    whole = _whole_instances(pick_series(source, series_uid, modality), volume) if _is_dicom(source) else None
+    if reference is None and whole is not None:
+        instances = _copied(whole)
     else:
         image = _read(source, series_uid, modality, units, volume)
         joined = None if reference is None else pick_series(reference, reference_series_uid)
@@ -125,6 +126,15 @@ def _read(
 
 def _is_dicom(source: str | os.PathLike[str]) -> bool:
     return os.path.isdir(source) or not str(source).lower().endswith(INPUT_SUFFIXES)
+
+
+def _whole_instances(series: Series, volume: Wanted) -> Series | None:
+    """The series, or the instances of the volume that is meant; None where these are a mean, or parts of instances."""
+    from .dicom import pick_volumes
+    from .dicom.frames import CHOSEN
+
+    volumes = [series] if volume is None else pick_volumes(series, volume)
+    return None if len(volumes) > 1 or any(hasattr(one, CHOSEN) for one in volumes[0].datasets) else volumes[0]
 
 
 def _as_stored(image: MetaTensor) -> np.ndarray:

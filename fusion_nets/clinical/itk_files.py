@@ -14,7 +14,7 @@ from .errors import ImageError, Pixels, Reason, check_affine, check_voxels, unre
 from .metaimage import LONGEST_HEADER, Stored, beside, read_metaimage
 from .nifti import least_white
 
-__all__ = ["ITK_SUFFIXES", "read_itk"]
+__all__ = ["ITK_SUFFIXES", "nrrd_fields", "nrrd_header", "read_itk"]
 
 logger = logging.getLogger(__name__)
 
@@ -74,11 +74,10 @@ def _read_nrrd(path: Path) -> Stored:
     """By ITK."""
     import itk
 
-    with open(path, "rb") as header:
-        text = re.split(rb"\r?\n\r?\n", header.read(LONGEST_HEADER), maxsplit=1)[0]
+    text = nrrd_header(path)
     for name in DATA_FILE.findall(text):
         beside(path, name.decode("utf-8", "replace"))
-    fields = _fields(text)
+    fields = nrrd_fields(text)
     try:
         with TemporaryDirectory() as folder:
             source = _with_list(path, text, fields, Path(folder))
@@ -114,7 +113,13 @@ def _read_nrrd(path: Path) -> Stored:
     return Stored(values, affine, kind, is_colour, is_placed, _weightings(fields, channels))
 
 
-def _fields(text: bytes) -> dict[str, str]:
+def nrrd_header(path: Path) -> bytes:
+    """The header of an NRRD file, damaged or not."""
+    with open(path, "rb") as file:
+        return re.split(rb"\r?\n\r?\n", file.read(LONGEST_HEADER), maxsplit=1)[0]
+
+
+def nrrd_fields(text: bytes) -> dict[str, str]:
     """Fields ("name: value") and what others have put beside them ("name:=value") of an NRRD's header."""
     lines = (line for line in text.decode("utf-8", "replace").splitlines()[1:] if not line.startswith("#"))
     parts = (re.split(r":=|:", line, maxsplit=1) for line in lines if ":" in line)

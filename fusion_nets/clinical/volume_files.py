@@ -14,6 +14,7 @@ import numpy as np
 from fusion_nets.files import whole_file
 
 from .grids import RAS_TO_LPS
+from .itk_files import nrrd_fields, nrrd_header
 from .measured import MEASURED
 from .metaimage import metaimage_fields
 from .nifti import NIFTI_SUFFIXES
@@ -80,13 +81,8 @@ def read_note(path: Path) -> dict[str, str]:
     if path.suffix.lower().startswith(".m"):
         fields = metaimage_fields(path)
         return noted(note({key: fields[key] for key in NOTED if key in fields}))
-    import itk
-
-    file = itk.NrrdImageIO.New(FileName=str(path))
-    file.ReadImageInformation()
-    dictionary = file.GetMetaDataDictionary()
-    said = {key: dictionary[key] for key in NOTED if dictionary.HasKey(key)}
-    return noted(note({key: value for key, value in said.items() if isinstance(value, str)}))
+    fields = nrrd_fields(nrrd_header(path))
+    return noted(note({key: fields[key] for key in NOTED if key in fields}))
 
 
 def _nifti(array: np.ndarray, affine: np.ndarray, description: str, white: float) -> nib.Nifti1Image:

@@ -16,7 +16,7 @@ from fusion_nets import __version__
 
 __all__ = ["RecordChoices", "RecordChoicesD", "RecordChoicesDict", "RecordChoicesd"]
 
-_SAID = ("modality", "units", "series", "display", "palette")
+_SAID = ("modality", "units", "series", "volume", "display", "palette")
 
 
 class RecordChoices(Transform):

@@ -7,7 +7,7 @@ from dicom_phantoms import axial, head, head_on, instances, sagittal, save, tilt
 from pydicom import Dataset, config
 from refusals import refused
 
-from fusion_nets.clinical import Reason
+from fusion_nets.clinical import ImageError, Reason, read_image
 from fusion_nets.clinical.dicom import fingerprint, pick_series, read_series
 from fusion_nets.clinical.dicom import volume as volume_module
 
@@ -295,3 +295,55 @@ def test_head_phantom_is_not_symmetric():
     points = np.random.default_rng(0).uniform(-40, 40, (500, 3))
     for axis in np.eye(3):
         assert np.abs(head(points) - head(points * (1 - 2 * axis))).max() > 50
+
+
+def spaced(gaps, modality="CT"):
+    """Slices of the head at these distances, as thick as they are far apart."""
+    heights = np.concatenate([[0], np.cumsum(gaps)])
+    shape = (40, 44, len(heights))
+    affine = axial((40, 44, 1))
+    affine[2, 3] = -heights[-1] / 2
+    grid = np.stack(np.meshgrid(np.arange(40), np.arange(44), [0], indexing="ij"), axis=-1)[:, :, 0]
+    places = nib.affines.apply_affine(affine, grid)[:, :, None] + np.array([0, 0, 1]) * heights[:, None]
+    series = instances(modality, axial(shape), shape, values=np.rint(head(places)))
+    corner = nib.affines.apply_affine(affine, (0, 0, 0))
+    for height, instance in zip(heights, series, strict=True):
+        instance.ImagePositionPatient = [f"{value:.8g}" for value in (*(-corner[:2]), corner[2] + height)]
+    return series
+
+
+@pytest.mark.parametrize("gaps", [[2.5] * 6 + [5] * 8, [5] * 4 + [3.75] + [2.5] * 8, [3] * 5 + [4.2] * 5 + [3] * 5])
+def test_slices_at_varying_distances(tmp_path, caplog, gaps):
+    image = read(save(tmp_path / "ct", spaced(gaps)))
+    assert f"{max(gaps):g} mm apart" in caplog.text
+    np.testing.assert_allclose(image.pixdim, (3.0, 2.8, min(gaps)), atol=1e-3)
+    assert image.shape[3] == int(sum(gaps) / min(gaps) + 1e-3) + 1
+    apart = np.abs(image[0] - head_on(image.affine.numpy(), image.shape[1:]))
+    assert apart.mean() < 3
+    assert apart.max() < 60
+
+
+@pytest.mark.parametrize("gaps", [[3, 3, 3, 6, 3, 3, 3], [3, 3, 3, 6, 6, 3, 3, 3], [3, 4, 5, 3, 4, 5, 3]])
+def test_holes_are_no_varying_distances(tmp_path, gaps):
+    with pytest.raises(ImageError, match="ImagePositionPatient"):
+        read(save(tmp_path / "ct", spaced(gaps)))
+
+
+def test_links_are_followed(tmp_path):
+    """As git-annex has them, and to folders, which may lead to themselves."""
+    store = save(tmp_path / "annex", instances("CT"))
+    expected = read(store)
+    folder = tmp_path / "study"
+    folder.mkdir()
+    for file in store.iterdir():
+        (folder / file.name).symlink_to(file)
+    (folder / "again").symlink_to(folder)
+    np.testing.assert_array_equal(read(folder), expected)
+    (tmp_path / "link").symlink_to(store)
+    np.testing.assert_array_equal(read(tmp_path / "link"), expected)
+    (store / "IM0003.dcm").unlink()
+    with refused(Reason.MISSING, "IM0003.dcm", "git annex get"):
+        read(folder)
+    (tmp_path / "a.nii.gz").symlink_to(tmp_path / "nothing")
+    with refused(Reason.MISSING, "a.nii.gz", "git annex get"):
+        read_image(tmp_path / "a.nii.gz")
