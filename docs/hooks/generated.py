@@ -28,7 +28,7 @@ MEANINGS = {
     "anatomy_series_uid": "SeriesInstanceUID, or its fingerprint as messages give it: picks among several DICOM series",
     "anatomy_text": "what is said of the anatomy of a single pair; patients' texts belong in a datalist, because MONAI "
     "prints the arguments of a command",
-    "anatomy_volume": "which of several volumes: a number from 1, `echo=30`, `b=1000`, `mean`, or what else the message "
+    "anatomy_volume": "which of several volumes: a number from 1, `echo=30`, `b=1000`, `mean`, or what the message "
     "lists; several of them parted by commas",
     "anatomy_window": '`"[low, high]"` in HU, SUV or as stored, or `brain`, `subdural`, `bone`, `soft_tissue` (CT), '
     "`header`, `percentiles`; by default by modality",
