@@ -12,7 +12,7 @@ import numpy as np
 from monai.data import MetaTensor
 
 from .choosing import Wanted
-from .measured import MEASURED, SUV_TYPES
+from .quantities import MEASURED, SUV_TYPES
 from .reading import INPUT_SUFFIXES, read_image
 from .volume_files import VOLUME_SUFFIXES, save_volume
 from .writing import PICTURE_SUFFIXES, write_image, write_slices

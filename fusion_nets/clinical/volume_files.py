@@ -15,7 +15,7 @@ from fusion_nets.files import whole_file
 
 from .grids import RAS_TO_LPS
 from .itk_files import nrrd_fields, nrrd_header
-from .measured import MEASURED
+from .quantities import MEASURED
 from .metaimage import metaimage_fields
 from .nifti import NIFTI_SUFFIXES
 

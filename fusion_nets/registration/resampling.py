@@ -9,7 +9,7 @@ from monai.networks.layers import AffineTransform
 from scipy.fft import next_fast_len
 
 from fusion_nets.clinical.grids import affine_of, as_volume, is_one_grid, voxels_between
-from fusion_nets.clinical.measured import UPTAKE
+from fusion_nets.clinical.quantities import UPTAKE
 
 __all__ = ["air", "resample_labels", "resample_onto"]
 

@@ -5,7 +5,7 @@ from fusion_nets.moved import tell_moved
 from .findings import Finding, parse_findings, write_findings
 from .generated import GeneratedText
 from .given import GivenText
-from .measured import MeasuredText
+from .quantities import MeasuredText
 from .pretrained_critic import PretrainedCritic
 from .protocol import Describer
 from .screen import displayed

@@ -13,7 +13,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
 from fusion_nets.clinical.dicom import PALETTES
-from fusion_nets.clinical.measured import UPTAKE
+from fusion_nets.clinical.quantities import UPTAKE
 
 __all__ = [
     "MergeChroma",

@@ -12,7 +12,7 @@ from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple
 from scipy import ndimage
 
 from fusion_nets.clinical import ImageError, Reason
-from fusion_nets.clinical.measured import UPTAKE
+from fusion_nets.clinical.quantities import UPTAKE
 from fusion_nets.registration import foreground
 
 __all__ = [

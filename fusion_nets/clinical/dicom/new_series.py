@@ -23,7 +23,7 @@ from nibabel.orientations import (
 from fusion_nets.files import SIGNATURE, whole_folder
 
 from ..grids import RAS_TO_LPS, radiological_view
-from ..measured import SUV_TYPES
+from ..quantities import SUV_TYPES
 from .identity import derived_uid
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def new_series(
 
     Args:
         image: (1 | 3, H, W[, D]) with its affine (RAS, mm), in HU for CT; for PET in SUV by body weight, or in what
-            ``meta["units"]`` says: Bq/ml, or one of :data:`~fusion_nets.clinical.measured.SUV_TYPES`; colours from 0
+            ``meta["units"]`` says: Bq/ml, or one of :data:`~fusion_nets.clinical.quantities.SUV_TYPES`; colours from 0
             to ``meta["white"]``, by default 1. Slices lie along the last axis; rows and columns are turned to the view
             of a radiologist.
         modality: "MR", "CT" or "PT" give that modality's image object (PS3.3 A.4, A.3, A.21), any other and colours a

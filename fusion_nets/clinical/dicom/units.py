@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..measured import SUV_TYPES
+from ..quantities import SUV_TYPES
 from .frames import Frame
 from .uptake import NoSuv, suv_factor
 
@@ -27,7 +27,7 @@ class Measure:
     """Value = slope * stored + intercept of each frame.
 
     Attributes:
-        units: one of :data:`~fusion_nets.clinical.measured.MEASURED`, or "stored".
+        units: one of :data:`~fusion_nets.clinical.quantities.MEASURED`, or "stored".
         slopes: per frame.
         intercepts: per frame.
         factor: what rescaled values, and so the header's windows, were multiplied by (SUV).

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from ..absent import fill_absent
 from ..choosing import Wanted
 from ..errors import ImageError, Reason, check_affine, check_voxels
-from ..measured import MEASURED
+from ..quantities import MEASURED
 from .frames import Frame
 from .identity import fingerprint
 from .mosaic import tile_of

@@ -262,7 +262,7 @@ def test_frames_of_one_instance_without_functional_groups(tmp_path):
     assert_refused(save(tmp_path / "ct", series), Reason.KIND, "3 frames", "PerFrameFunctionalGroupsSequence")
 
 
-def test_reconstructed_nuclear_medicine(tmp_path):
+def test_reconstructed_nuclear_medicine(tmp_path, caplog):
     """Slices lie along the normal in steps of SpacingBetweenSlices, which may lead backwards (PS3.3 C.8.4.15)."""
     affine = axial((40, 44, 6))
     for spacing, flip in ((6.0, 1), (-6.0, -1)):
@@ -286,6 +286,14 @@ def test_reconstructed_nuclear_medicine(tmp_path):
         assert image.meta["modality"] == "NM"
         np.testing.assert_allclose(image.affine, axial((40, 44, 6)), atol=1e-4)
         np.testing.assert_array_equal(image[0], np.moveaxis(pixels[::flip], 0, -1).swapaxes(0, 1))
+        if flip > 0:
+            del volume.SpacingBetweenSlices  # the distance is then that of slices that touch
+            np.testing.assert_allclose(read(save(tmp_path / "touching", [volume])).affine, image.affine, atol=1e-4)
+            assert "SpacingBetweenSlices is missing; SliceThickness, 6 mm" in caplog.text
+            thickness = volume.SliceThickness
+            del volume.SliceThickness
+            assert_refused(save(tmp_path / "unknown", [volume]), Reason.INCOMPLETE, "SpacingBetweenSlices")
+            volume.SpacingBetweenSlices, volume.SliceThickness = spacing, thickness
         volume.ImageType[2] = "TOMO"
         assert_refused(save(tmp_path / f"tomo {spacing}", [volume]), Reason.KIND, "ImageType", "RECON TOMO")
 
