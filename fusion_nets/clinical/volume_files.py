@@ -15,9 +15,9 @@ from fusion_nets.files import whole_file
 
 from .grids import RAS_TO_LPS
 from .itk_files import nrrd_fields, nrrd_header
-from .quantities import MEASURED
 from .metaimage import metaimage_fields
 from .nifti import NIFTI_SUFFIXES
+from .quantities import MEASURED
 
 __all__ = ["NOTED", "VOLUME_SUFFIXES", "note", "noted", "read_note", "save_volume"]
 
