@@ -49,6 +49,7 @@ def read_nifti(path: Path, volume: Wanted = None) -> Pixels:
         channels = _check_kind(image, path)
         chosen = _chosen(image, channels, path, volume)
         array, kind = _values(image, channels, chosen)
+        affine, is_placed = _affine(image, path)
     except ImageError:
         raise
     except Exception as error:  # a damaged file makes header, gzip or zlib stumble in any way
@@ -61,7 +62,6 @@ def read_nifti(path: Path, volume: Wanted = None) -> Pixels:
             Reason.TOO_SMALL, f"{path}: size {array.shape[1:]}; at least 2 pixels along each axis are accepted"
         )
     white = 255 if has_fields else least_white(array, kind, path) if channels == 3 else None
-    affine, is_placed = _affine(image, path)
     return Pixels(array, affine, white, is_placed)
 
 

@@ -97,6 +97,8 @@ def read_image(
         )
     if modality:
         image.meta.setdefault("modality", modality)
+    if volume is not None:
+        image.meta["volume"] = str(volume)
     return image
 
 

@@ -92,7 +92,7 @@ def new_series(
 
     Args:
         image: (1 | 3, H, W[, D]) with its affine (RAS, mm), in HU for CT; for PET in SUV by body weight, or in what
-            ``meta["units"]`` says: Bq/ml, or one of :data:`~fusion_nets.clinical.quantities.SUV_TYPES`; colours from 0
+            ``meta["units"]`` says: Bq/ml, SUVlbm, SUVibw, SUVbsa ...; colours from 0
             to ``meta["white"]``, by default 1. Slices lie along the last axis; rows and columns are turned to the view
             of a radiologist.
         modality: "MR", "CT" or "PT" give that modality's image object (PS3.3 A.4, A.3, A.21), any other and colours a
@@ -323,6 +323,8 @@ def _positron_emission(instance: Dataset, image: MetaTensor, slices: int) -> Non
 def _secondary_capture(instance: Dataset, image: MetaTensor, slices: int) -> None:
     captured(instance)
     instance.RescaleType = "US"
+    if (white := int(image.meta.get("white") or 0)) > 255:  # which 8 bit say themselves
+        instance.WindowCenter, instance.WindowWidth = (white + 1) // 2, white + 1
 
 
 _MODULES = {"MR": _magnetic_resonance, "CT": _computed_tomography, "PT": _positron_emission}

@@ -144,19 +144,20 @@ def _decoded_by_pydicom_2(dataset: Dataset) -> Iterator[np.ndarray]:
     yield from array.reshape(count, dataset.Rows, dataset.Columns, -1)
 
 
-def exact(stored: np.ndarray, header: Dataset, where: str) -> np.ndarray:
+def exact(stored: np.ndarray, header: Dataset, where: str, padded: np.ndarray | None = None) -> np.ndarray:
     """The stored values without what else is in their words: overlays and others beyond BitsStored, below HighBit.
 
     Args:
         stored: (rows, columns, C) as they were decoded.
         header: of the instance.
         where: what messages start with.
+        padded: which of them are padding, whose value may have more bits.
 
     Raises:
         ImageError: if HighBit cannot be.
     """
-    if stored.dtype.kind not in "iu":
-        return stored
+    if stored.dtype.kind not in "iu" or header.get("PhotometricInterpretation") == "PALETTE COLOR":
+        return stored  # looked up already
     word, bits = 8 * stored.dtype.itemsize, int(header.get("BitsStored") or 8 * stored.dtype.itemsize)
     high = header.get("HighBit")
     syntax = header.file_meta.get("TransferSyntaxUID") if hasattr(header, "file_meta") else None
@@ -170,7 +171,8 @@ def exact(stored: np.ndarray, header: Dataset, where: str) -> np.ndarray:
         return stored
     left = word - bits - shift
     values = (stored << left) >> (word - bits)  # of signed ones the sign is kept
-    if not shift and not _has_embedded_overlay(header) and (lost := int((values != stored).sum())):
+    changed = values != stored if padded is None else (values != stored) & ~padded
+    if not shift and not _has_embedded_overlay(header) and (lost := int(changed.sum())):
         logger.warning("%s: %d values need more bits than BitsStored, %d; the others are cut off", where, lost, bits)
     return values
 

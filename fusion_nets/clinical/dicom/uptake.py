@@ -149,8 +149,9 @@ def _scan_start(frames: Sequence[Frame], half_life: float) -> datetime:
 
 def _first_acquired(frames: Sequence[Frame], earliest: datetime) -> datetime:
     number = frames[0].number("NumberOfSlices")
-    if number and number > len(frames):
-        raise NoSuv("SeriesTime is later than AcquisitionTime, and the slices acquired first may be missing")
+    kind = frames[0].get("SeriesType") or ""
+    if (number and number > len(frames)) or "DYNAMIC" in kind or (frames[0].number("NumberOfTimeSlices") or 1) > 1:
+        raise NoSuv("SeriesTime is later than AcquisitionTime, and what was acquired first may be missing")
     return earliest
 
 

@@ -37,8 +37,8 @@ def read_series(series: Series, volume: Wanted = None) -> MetaTensor:
 
     Args:
         series: as :func:`pick_series` gives it.
-        volume: which of several volumes at the same places is meant, see
-            :func:`~fusion_nets.clinical.choosing.choose_volumes`: by number, "echo=30", "b=1000", "mean" ...
+        volume: which of several volumes at the same places is meant, as :func:`fusion_nets.clinical.read_image` takes
+            it.
 
     Returns:
         (1 | 3, columns, rows[, slices]), float32, the slices in the order of ``series.datasets``; a single slice is
@@ -46,7 +46,7 @@ def read_series(series: Series, volume: Wanted = None) -> MetaTensor:
         says enough, or Bq/ml, others as their slope and intercept say. Slices of a tilted gantry are brought onto a
         grid with right angles, those at varying distances onto the finest; padding, and NaN around the image, has the
         lowest value of what is no padding. ``meta`` holds "units", "modality", "series" and "frame_of_reference"
-        (fingerprints), "volume" where one was chosen, "window" and "white" where they are known.
+        (fingerprints), "window" and "white" where they are known.
 
     Raises:
         ImageError: naming the file and the attribute, for slices that do not make one volume, sizes beyond memory, and
@@ -64,8 +64,6 @@ def read_series(series: Series, volume: Wanted = None) -> MetaTensor:
             image.add_(other.as_tensor())
         if len(parts) > 1:
             image.div_(len(parts))
-        if volume is not None:
-            image.meta["volume"] = str(volume)
         return image
 
 
@@ -168,7 +166,7 @@ def _fill(
                 f"{frame.where}: PixelData has {pixels.shape[2]} channels; {volume.shape[0]} are accepted here",
             )
         padded = padding(pixels, frame.header)
-        values = _values(exact(pixels, frame.header, frame.where), frame, measure.units in MEASURED, picture)
+        values = _values(exact(pixels, frame.header, frame.where, padded), frame, measure.units in MEASURED, picture)
         padded = None if padded is None else np.moveaxis(padded, -1, 0).swapaxes(1, 2)
         values = np.moveaxis(values, -1, 0).swapaxes(1, 2)
         volume[:, :, :, k] = values * measure.slopes[index] + measure.intercepts[index]

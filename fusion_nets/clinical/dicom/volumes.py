@@ -53,7 +53,7 @@ def pick_volumes(series: Series, wanted: Wanted = None) -> list[Series]:
 
     Args:
         series: as it was found.
-        wanted: see :func:`fusion_nets.clinical.choosing.choose_volumes`; None where there is only one.
+        wanted: as :func:`fusion_nets.clinical.read_image` takes it; None where there is only one.
 
     Raises:
         ImageError: if no volume or more than one is meant; the message lists what there is.
@@ -76,7 +76,7 @@ def _volumes(frames: Sequence[Frame]) -> list[tuple[Labels, list[int]]]:
     if len(frames) < 2 or any(value is None for value in (*orientations, *positions)):
         return whole
     parts: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    planes = [_plane(orientation) for orientation in orientations if orientation is not None]
+    planes = _planes([orientation for orientation in orientations if orientation is not None])
     for index, frame in enumerate(frames):
         parts[str(frame.get("StackID") or ""), planes[index]].append(index)
     stacks, several = len({stack for stack, _ in parts}) > 1, len(set(planes)) > 1
@@ -90,8 +90,17 @@ def _volumes(frames: Sequence[Frame]) -> list[tuple[Labels, list[int]]]:
     return result
 
 
-def _plane(orientation: np.ndarray) -> str:
-    return ("sagittal", "coronal", "axial")[int(np.abs(normal_of(orientation)).argmax())]
+def _planes(orientations: Sequence[np.ndarray]) -> list[str]:
+    """The nearest plane of each; nearly one orientation is one plane, though it lie between two."""
+    known: list[tuple[np.ndarray, str]] = []
+    planes = []
+    for orientation in orientations:
+        plane = next((name for other, name in known if np.abs(other - orientation).max() < 0.01), None)
+        if plane is None:
+            plane = ("sagittal", "coronal", "axial")[int(np.abs(normal_of(orientation)).argmax())]
+            known.append((orientation, plane))
+        planes.append(plane)
+    return planes
 
 
 def _ranks(heights: np.ndarray) -> np.ndarray:
