@@ -8,7 +8,16 @@ from typing import NamedTuple
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-__all__ = ["ImageError", "MOST_VOXELS", "Pixels", "Reason", "check_affine", "check_voxels", "unreadable"]
+__all__ = [
+    "ImageError",
+    "MOST_VOXELS",
+    "Pixels",
+    "Reason",
+    "check_affine",
+    "check_pointer",
+    "check_voxels",
+    "unreadable",
+]
 
 MOST_VOXELS = 240 * 2**20
 """As float32 they take just under 1 GiB; a header that claims more is damaged, or more than memory holds."""
@@ -126,6 +135,20 @@ def check_affine(where: object, affine: np.ndarray) -> np.ndarray:
     raise ImageError(
         Reason.GEOMETRY, f"{where}: its affine does not say where the voxels lie; one that can be inverted is accepted"
     )
+
+
+def check_pointer(where: object, start: bytes) -> None:
+    """Refuse a file that only says where its content is.
+
+    Raises:
+        ImageError: for a pointer of git-annex or Git LFS.
+    """
+    if start.startswith((b"/annex/objects/", b"version https://git-lfs.")):
+        raise ImageError(
+            Reason.MISSING,
+            f"{where}: is a pointer of git-annex or Git LFS; its content is accepted, which `git annex get` or "
+            "`git lfs pull` fetches",
+        )
 
 
 def unreadable(where: object, kind: str, accepted: str, error: Exception) -> ImageError:

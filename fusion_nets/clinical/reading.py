@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from monai.data import MetaTensor
 
 from .absent import fill_absent
 from .choosing import Wanted
-from .errors import ImageError, Reason
+from .errors import ImageError, Reason, check_pointer
 from .itk_files import ITK_SUFFIXES, read_itk
 from .nifti import NIFTI_SUFFIXES, read_nifti
 from .raster import RASTER_AFFINE, RASTER_SUFFIXES, read_picture
@@ -105,6 +106,8 @@ def read_image(
 def _read_file(path: Path, volume: Wanted) -> MetaTensor:
     name = path.name.lower()
     read = next(read for suffixes, read in READERS.items() if name.endswith(suffixes))
+    with suppress(OSError), open(path, "rb") as file:  # what cannot be opened is refused by what reads it
+        check_pointer(path, file.read(40))
     array, affine, white, is_placed = read(path, volume)
     units = "stored" if white is None else "grey" if array.shape[0] == 1 else "colour"
     meta: dict[str, object] = {"filename_or_obj": str(path), "units": units}

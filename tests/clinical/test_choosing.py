@@ -1,15 +1,20 @@
 """One volume of several, in the forms that hold more than one; those of DICOM are in dicom/test_dicom_volumes.py."""
 
 import gzip
+import json
 
 import nibabel as nib
 import numpy as np
 import pytest
 from refusals import refused
 
+from fusion_nets import cli
 from fusion_nets.clinical import Reason, convert_image, read_image
 from fusion_nets.clinical.choosing import choose_volumes
+from fusion_nets.datalists import load_pairs
+from fusion_nets.transforms import LoadStudyImaged, RecordChoices
 
+FUSE = "fuse --anatomy a --overlay b --output_dir c --anatomy_volume echo=30 --overlay_volume mean".split()
 RNG = np.random.default_rng(0)
 SERIES = RNG.integers(-500, 500, (4, 5, 6, 3)).astype(np.int16)
 ECHOES = [{"EchoTime": 4.92}, {"EchoTime": 7.38}, {"EchoTime": 30.0, "ImageType": "ORIGINAL\\PRIMARY\\M"}]
@@ -130,6 +135,26 @@ def test_moments(tmp_path, unit, step):
 def test_through_convert(tmp_path):
     convert_image(nifti(tmp_path / "a.nii"), tmp_path / "b.nii", volume="2")
     np.testing.assert_array_equal(nib.load(tmp_path / "b.nii").dataobj, SERIES[..., 1])
+
+
+def test_through_the_command_line(tmp_path):
+    assert cli.main(["convert", str(nifti(tmp_path / "a.nii")), str(tmp_path / "b.nii"), "--volume", "2"]) == 0
+    np.testing.assert_array_equal(nib.load(tmp_path / "b.nii").dataobj, SERIES[..., 1])
+    (options,) = [vars(cli.build_parser().parse_args(FUSE))]
+    assert (options["anatomy_volume"], options["overlay_volume"]) == ("echo=30", "mean")
+
+
+@pytest.mark.parametrize("wanted", [2, "2"])
+def test_through_a_datalist(tmp_path, wanted):
+    path = str(nifti(tmp_path / "a.nii"))
+    (pair,) = load_pairs([{"anatomy": path, "overlay": path, "anatomy_volume": wanted, "overlay_volume": "mean"}])
+    loaded = LoadStudyImaged(smallest=2)(pair)
+    np.testing.assert_array_equal(loaded["anatomy"][0], SERIES[..., 1])
+    np.testing.assert_allclose(loaded["overlay"][0], SERIES.mean(-1), atol=1e-3)
+    record = json.loads(RecordChoices()({"anatomy": loaded["anatomy"]}))
+    assert record["record"]["anatomy"]["volume"] == "2"
+    with pytest.raises(ValueError, match="anatomy_volume"):
+        load_pairs([{"anatomy": path, "overlay": path, "anatomy_volume": 1.5}])
 
 
 @pytest.mark.parametrize(

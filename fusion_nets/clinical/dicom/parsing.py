@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ImageError, Reason
+from ..errors import ImageError, Reason, check_pointer
 from .identity import fingerprint
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def parse(path: Path, where: object, pixels: bool = False) -> Dataset | None:
         raise ImageError(
             Reason.MISSING, f"{where}: cannot be opened ({error.strerror}); a readable file is accepted"
         ) from error
+    check_pointer(where, start)
     marked = start[128:] == b"DICM"
     if not marked and start[:2] not in _GROUPS_A_FILE_STARTS_WITH:
         return None

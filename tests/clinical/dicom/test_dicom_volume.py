@@ -355,3 +355,15 @@ def test_links_are_followed(tmp_path):
     (tmp_path / "a.nii.gz").symlink_to(tmp_path / "nothing")
     with refused(Reason.MISSING, "a.nii.gz", "git annex get"):
         read_image(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize(
+    "content", [b"/annex/objects/MD5E-s12--0.dcm\n", b"version https://git-lfs.github.com/spec/v1\n"]
+)
+def test_pointers_are_no_images(tmp_path, content):
+    folder = save(tmp_path / "ct", instances("CT"))
+    for file in (folder / "IM0003.dcm", tmp_path / "a.nii.gz", tmp_path / "a.png"):
+        file.write_bytes(content)
+    for path, name in ((folder, "IM0003.dcm"), (tmp_path / "a.nii.gz", "a.nii.gz"), (tmp_path / "a.png", "a.png")):
+        with refused(Reason.MISSING, name, "git annex get"):
+            read_image(path)
