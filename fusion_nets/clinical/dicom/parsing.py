@@ -87,8 +87,8 @@ def parse(path: Path, where: object, pixels: bool = False) -> Dataset | None:
             known = "SOPClassUID" in dataset or "MediaStorageSOPClassUID" in dataset.file_meta
             if known and "TransferSyntaxUID" not in dataset.file_meta:
                 dataset.file_meta.TransferSyntaxUID = _found_syntax(dataset, where)
-    except ImageError:
-        if marked:
+    except ImageError as error:
+        if marked or error.reason is Reason.INCOMPLETE:
             raise
         return None
     if not known and marked:

@@ -102,7 +102,8 @@ def _decoded(dataset: Dataset, syntax: str) -> Iterator[np.ndarray]:
         yield from _decoded_by_pydicom_2(dataset)
         return
     is_palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
-    for frame in pixels.iter_pixels(dataset, decoding_plugin=DECODERS.get(syntax, "")):
+    options = {"decoding_plugin": DECODERS.get(syntax, ""), "correct_unused_bits": False}  # without regard to HighBit
+    for frame in pixels.iter_pixels(dataset, **options):
         yield pixels.apply_color_lut(frame, dataset)[..., :3] if is_palette else frame
 
 
