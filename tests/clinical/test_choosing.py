@@ -14,7 +14,8 @@ from fusion_nets.clinical.choosing import choose_volumes
 from fusion_nets.datalists import load_pairs
 from fusion_nets.transforms import LoadStudyImaged, RecordChoices
 
-FUSE = [
+FUSE = ["fuse", "--anatomy", "a", "--overlay", "b", "--output_dir", "c"]
+FUSE += ["--anatomy_volume", "echo=30", "--overlay_volume", "mean"]
     "fuse",
     "--anatomy",
     "a",

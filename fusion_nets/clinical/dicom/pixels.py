@@ -102,8 +102,8 @@ def _decoded(dataset: Dataset, syntax: str) -> Iterator[np.ndarray]:
         yield from _decoded_by_pydicom_2(dataset)
         return
     is_palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
-    options = {"decoding_plugin": DECODERS.get(syntax, ""), "correct_unused_bits": False}  # without regard to HighBit
-    for frame in pixels.iter_pixels(dataset, **options):
+    by = DECODERS.get(syntax, "")
+    for frame in pixels.iter_pixels(dataset, decoding_plugin=by, correct_unused_bits=False):  # which minds no HighBit
         yield pixels.apply_color_lut(frame, dataset)[..., :3] if is_palette else frame
 
 
