@@ -18,7 +18,7 @@ RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 RASTER_AFFINE = np.array([[0.0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 """Of a picture's (row, column), in RAS: rows go to posterior, columns to the patient's left, a pixel is 1 mm."""
 
-BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
+BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC, ORIENTATION, WHITE_IS_ZERO = 258, 259, 262, 274, 0
 """Of TIFF 6.0."""
 MOST_PIXELS = 2**26
 """More is not a picture of a slice, but one that is meant to fill the memory."""
@@ -51,8 +51,14 @@ def read_picture(path: Path, volume: Wanted = None) -> Pixels:
                     Reason.TOO_LARGE,
                     f"{path}: {picture.width} x {picture.height} pixels; up to 8192 x 8192 are accepted",
                 )
-            picture.load()
             tags = dict(getattr(picture, "tag_v2", {}))
+            if tags.get(ORIENTATION) in (5, 6, 7, 8) and tags.get(COMPRESSION, 1) == 1:
+                raise ImageError(
+                    Reason.KIND,
+                    f"{path}: its Orientation is {tags[ORIENTATION]} without compression, which Pillow reads wrong; one "
+                    "that is compressed or upright is accepted",
+                )
+            picture.load()
             turned = ImageOps.exif_transpose(picture)
     except ImageError:
         raise

@@ -5,8 +5,9 @@ import struct
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import refused
 
-from fusion_nets.clinical import read_image
+from fusion_nets.clinical import Reason, read_image
 
 RNG = np.random.default_rng(0)
 WIDE = RNG.integers(0, 2**16, (12, 10)).astype("<u2")
@@ -49,11 +50,19 @@ def test_which_way_is_up(tmp_path, name, orientation, turn):
     smooth = np.add.outer(np.arange(24) * 3, np.arange(16) * 5).astype(np.uint8)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(smooth).save(tmp_path / name, exif=exif)
+    Image.fromarray(smooth).save(tmp_path / name, exif=exif, **({"compression": "tiff_lzw"} if ".tif" in name else {}))
     image = read_image(tmp_path / name)
     expected = np.rot90(smooth, turn).astype(int)
     assert image.shape[1:] == expected.shape
     assert np.abs(image[0].numpy() - expected).max() <= (4 if name == "a.jpg" else 0)
+
+
+def test_turned_tiff_that_pillow_reads_wrong(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(GREY).save(tmp_path / "a.tif", exif=exif)
+    with refused(Reason.KIND, "Orientation"):
+        read_image(tmp_path / "a.tif")
 
 
 def test_value_that_is_seen_through_is_black(tmp_path):

@@ -79,7 +79,9 @@ def _volumes(frames: Sequence[Frame]) -> list[tuple[Labels, list[int]]]:
     planes = _planes([orientation for orientation in orientations if orientation is not None])
     for index, frame in enumerate(frames):
         parts[str(frame.get("StackID") or ""), planes[index]].append(index)
-    stacks, several = len({stack for stack, _ in parts}) > 1, len(set(planes)) > 1
+    if min(map(len, parts.values())) < min(2, max(map(len, parts.values()))):
+        return whole  # a slice that is turned, which is refused when it is placed
+    stacks, several = len({stack for stack, _ in parts}) > 1, len({plane for _, plane in parts}) > 1
     result: list[tuple[Labels, list[int]]] = []
     for (stack, plane), members in sorted(parts.items()):
         of_part = ({"StackID": stack} if stacks else {}) | ({"plane": plane} if several else {})
