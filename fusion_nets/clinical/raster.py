@@ -55,7 +55,7 @@ def read_picture(path: Path, volume: Wanted = None) -> Pixels:
             if tags.get(ORIENTATION) in (5, 6, 7, 8) and tags.get(COMPRESSION, 1) == 1:
                 raise ImageError(
                     Reason.KIND,
-                    f"{path}: its Orientation is {tags[ORIENTATION]} without compression, which Pillow reads wrong; one "
+                    f"{path}: its Orientation is {tags[ORIENTATION]} without compression, which Pillow misreads; one "
                     "that is compressed or upright is accepted",
                 )
             picture.load()

@@ -16,18 +16,6 @@ from fusion_nets.transforms import LoadStudyImaged, RecordChoices
 
 FUSE = ["fuse", "--anatomy", "a", "--overlay", "b", "--output_dir", "c"]
 FUSE += ["--anatomy_volume", "echo=30", "--overlay_volume", "mean"]
-    "fuse",
-    "--anatomy",
-    "a",
-    "--overlay",
-    "b",
-    "--output_dir",
-    "c",
-    "--anatomy_volume",
-    "echo=30",
-    "--overlay_volume",
-    "mean",
-]
 RNG = np.random.default_rng(0)
 SERIES = RNG.integers(-500, 500, (4, 5, 6, 3)).astype(np.int16)
 ECHOES = [{"EchoTime": 4.92}, {"EchoTime": 7.38}, {"EchoTime": 30.0, "ImageType": "ORIGINAL\\PRIMARY\\M"}]
