@@ -159,7 +159,9 @@ def _frames(where: str, instance: int, header: Dataset) -> list[Frame]:
             flat.update(_flat([item]))
             groups.append(flat)
     elif count == 1 and is_mosaic(header):
-        groups = tiles(header, where)
+        one = Frame(where, 0, 0, Dataset(), header)
+        spacing, apart = one.numbers("PixelSpacing", 2), one.number("SpacingBetweenSlices")
+        groups = tiles(header, where, one.position, one.orientation, spacing, apart)
     elif header.get("SOPClassUID") == NUCLEAR_MEDICINE:
         groups = _nuclear_medicine(where, header, count)
     elif count > 1:

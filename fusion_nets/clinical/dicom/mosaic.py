@@ -25,7 +25,14 @@ def is_mosaic(header: Dataset) -> bool:
     return "MOSAIC" in ([values] if isinstance(values, str) else list(values))
 
 
-def tiles(header: Dataset, where: str) -> list[Dataset]:
+def tiles(
+    header: Dataset,
+    where: str,
+    position: np.ndarray | None,
+    orientation: np.ndarray | None,
+    spacing: np.ndarray | None,
+    apart: float | None,
+) -> list[Dataset]:
     """Where each slice lies, as the attributes of a frame: place, rows and columns.
 
     The image position is that of a picture of the mosaic's size around the first slice's centre; the slices follow each
@@ -34,21 +41,20 @@ def tiles(header: Dataset, where: str) -> list[Dataset]:
     Args:
         header: of a mosaic.
         where: what messages start with.
+        position: of the picture (LPS, mm).
+        orientation: (2, 3), along a row and along a column.
+        spacing: of rows and of columns.
+        apart: distance of slices.
 
     Raises:
         ImageError: if it does not say how many tiles there are, how they lie, or how far apart.
     """
     from pydicom import Dataset
 
-    from .frames import Frame
-
     csa = _private_header(header)
     count = _count(header, csa)
     side = math.ceil(math.sqrt(count)) if count else 0
     rows, columns = int(header.Rows), int(header.Columns)
-    frame = Frame(where, 0, 0, Dataset(), header)
-    position, orientation, spacing = frame.position, frame.orientation, frame.numbers("PixelSpacing", 2)
-    apart = frame.number("SpacingBetweenSlices")
     for name, value in (
         ("NumberOfImagesInMosaic", count),
         ("ImagePositionPatient", position),
