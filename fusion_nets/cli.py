@@ -136,6 +136,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument(f"--{name}", required=True, metavar="PATH", help="folder of a DICOM series, or a file")
         command.add_argument(f"--{name}_modality", metavar="CODE", help="MR, CT, PT or NM; picks among several series")
         command.add_argument(f"--{name}_series_uid", metavar="UID", help="of the series, or its fingerprint")
+        command.add_argument(f"--{name}_volume", metavar="WHICH", help="of several: 2, echo=30, b=1000, mean ...")
         command.add_argument(
             f"--{name}_window",
             nargs="+",
@@ -178,6 +179,7 @@ def build_parser() -> argparse.ArgumentParser:
         "or a folder's without an ending for DICOM",
     )
     command.add_argument("--series_uid", metavar="UID", help="of the series, or its fingerprint")
+    command.add_argument("--volume", metavar="WHICH", help="of several: 2, echo=30, b=1000, mean ...")
     command.add_argument("--modality", metavar="CODE", help="MR, CT, PT or NM; picks among several series, or tells it")
     command.add_argument("--units", metavar="UNIT", help="of values whose file does not tell: HU, SUV, Bq/ml or stored")
     command.add_argument("--reference", metavar="FOLDER", help="DICOM series whose study the result joins")

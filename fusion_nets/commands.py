@@ -63,7 +63,7 @@ def fuse(arguments: argparse.Namespace) -> None:
         )
     }
     for key in ("anatomy", "overlay"):
-        for detail in ("modality", "series_uid"):
+        for detail in ("modality", "series_uid", "volume"):
             chosen[f"{key}_{detail}"] = getattr(arguments, f"{key}_{detail}")
         chosen[f"{key}_window"] = _window(getattr(arguments, f"{key}_window"))
     for path in fuse_pair(
@@ -101,7 +101,7 @@ def convert(arguments: argparse.Namespace) -> None:
     from fusion_nets.names import check_destination
 
     check_destination(arguments.destination, [arguments.key_file])
-    names = ("series_uid", "modality", "units", "reference", "reference_series_uid", "deidentify")
+    names = ("series_uid", "volume", "modality", "units", "reference", "reference_series_uid", "deidentify")
     written = convert_image(
         arguments.source,
         arguments.destination,

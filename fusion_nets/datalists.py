@@ -157,7 +157,7 @@ _TEXT_KEYS = ("anatomy_text", "overlay_text")
 _PATH_KEYS = ("anatomy", "overlay", "regions")
 _PAIR_KEYS = {
     *(*_PATH_KEYS, "name", "pair", "subject", "anatomy_modality", "overlay_modality"),
-    *("anatomy_series_uid", "overlay_series_uid", *_TEXT_KEYS),
+    *("anatomy_series_uid", "overlay_series_uid", "anatomy_volume", "overlay_volume", *_TEXT_KEYS),
 }
 
 
@@ -172,8 +172,10 @@ def load_pairs(
     Args:
         datalist: a JSON file, or what is in one: a list of {"anatomy", "overlay", "name"?, "pair"?, "subject"?,
             "anatomy_modality"?, "overlay_modality"?, "anatomy_series_uid"?, "overlay_series_uid"?, "anatomy_text"?,
-            "overlay_text"?, "regions"?}, or an object that has this list under "pairs", as ``fusion-nets describe``
-            writes it. "regions" is a label image, see :class:`fusion_nets.transforms.LoadRegions`.
+            "overlay_text"?, "anatomy_volume"?, "overlay_volume"?, "regions"?}, or an object that has this list under
+            "pairs", as ``fusion-nets describe`` writes it. "regions" is a label image, see
+            :class:`fusion_nets.transforms.LoadRegions`. "anatomy_volume" and "overlay_volume" say which of several
+            volumes of an image is meant, as :func:`fusion_nets.clinical.read_image` takes it.
             Modalities are DICOM codes ("MR", "CT", "PT", "NM") or what people call them ("MRI", "PET", "SPECT"); they
             pick among several series in a folder, as a series UID or its fingerprint does. A text may be a list of
             texts, one per slice. Relative paths in a file start from its folder.
@@ -240,7 +242,7 @@ def _checked(entry: object, where: str, folder: Path, number: int) -> dict[str, 
         if key in _TEXT_KEYS and isinstance(value, list):
             if not value or not all(isinstance(text, str) for text in value):
                 raise ValueError(f"{where}: {key!r} must be a text or a list of texts, one per slice")
-        elif not isinstance(value, str):
+        elif not isinstance(value, str) and not (key.endswith("_volume") and type(value) is int):
             raise ValueError(f"{where}: {key!r} must be a text, got {type(value).__name__}")
         if key not in _PATH_KEYS and not all(map(_is_unicode, [value] if isinstance(value, str) else value)):
             raise ValueError(f"{where}: {key!r} has half a character (a lone surrogate); a text in Unicode is accepted")

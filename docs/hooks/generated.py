@@ -28,6 +28,8 @@ MEANINGS = {
     "anatomy_series_uid": "SeriesInstanceUID, or its fingerprint as messages give it: picks among several DICOM series",
     "anatomy_text": "what is said of the anatomy of a single pair; patients' texts belong in a datalist, because MONAI "
     "prints the arguments of a command",
+    "anatomy_volume": "which of several volumes: a number from 1, `echo=30`, `b=1000`, `mean`, or what the message "
+    "lists; several of them parted by commas",
     "anatomy_window": '`"[low, high]"` in HU, SUV or as stored, or `brain`, `subdural`, `bone`, `soft_tissue` (CT), '
     "`header`, `percentiles`; by default by modality",
     "batch_size": "pairs (of the first stage: images) in a step",
@@ -61,6 +63,7 @@ MEANINGS = {
     "`auto` is `hot` for PET and SPECT",
     "overlay_series_uid": "as of the anatomy",
     "overlay_text": "as of the anatomy",
+    "overlay_volume": "as of the anatomy",
     "overlay_window": "as of the anatomy",
     "overwrite": "describe images that have a text, too",
     "per": "`series` for one text an image, `slice` for one text a slice",

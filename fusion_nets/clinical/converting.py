@@ -13,7 +13,9 @@ from monai.data import MetaTensor
 
 from fusion_nets.names import check_destination
 
+from .choosing import Wanted
 from .errors import check_window
+from .quantities import MEASURED, SUV_TYPES
 from .reading import INPUT_SUFFIXES, read_image
 from .volume_files import VOLUME_SUFFIXES, save_volume
 from .writing import PICTURE_SUFFIXES, write_image, write_slices
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UNITS", "convert_image"]
 
-UNITS = ("HU", "SUV", "Bq/ml", "stored")
+UNITS = ("HU", *SUV_TYPES, "Bq/ml", "stored")
 """That a user can tell of values whose file does not."""
 
 
@@ -39,6 +41,7 @@ def convert_image(
     reference: str | os.PathLike[str] | None = None,
     reference_series_uid: str | None = None,
     window: tuple[float, float] | None = None,
+    volume: Wanted = None,
     deidentify: bool = False,
     key: str | bytes | None = None,
 ) -> list[Path]:
@@ -62,6 +65,7 @@ def convert_image(
         reference_series_uid: which series of that folder.
         window: values that become black and white in pictures; by default the image's own white, its header's window,
             or all values.
+        volume: which of several volumes or pictures is meant, see :func:`read_image`.
         deidentify: write DICOM by the basic profile, see :func:`fusion_nets.clinical.dicom.deidentify`.
         key: secret of the new UIDs.
 
@@ -84,7 +88,7 @@ def convert_image(
             raise ValueError(
                 f"{path}: deidentify and reference belong to DICOM, which a name without an ending asks for"
             )
-        image = _read(source, series_uid, modality, units)
+        image = _read(source, series_uid, modality, units, volume)
         if name.endswith(VOLUME_SUFFIXES):
             affine = image.affine.cpu().numpy()
             white = float(image.meta.get("white", 0))
@@ -101,26 +105,39 @@ def convert_image(
     from .dicom import deidentify as without_patient
     from .dicom import pick_series, write_instances
 
-    if reference is None and _is_dicom(source):
-        instances = _copied(pick_series(source, series_uid, modality))
+    whole = _whole_instances(pick_series(source, series_uid, modality), volume) if _is_dicom(source) else None
+    if reference is None and whole is not None:
+        instances = _copied(whole)
     else:
-        image = _read(source, series_uid, modality, units)
+        image = _read(source, series_uid, modality, units, volume)
         joined = None if reference is None else pick_series(reference, reference_series_uid)
         instances = _as_series(path, image, joined)
     return write_instances(path, without_patient(instances, key) if deidentify else instances)
 
 
 def _read(
-    source: str | os.PathLike[str], series_uid: str | None, modality: str | None, units: str | None
+    source: str | os.PathLike[str], series_uid: str | None, modality: str | None, units: str | None, volume: Wanted
 ) -> MetaTensor:
-    image = read_image(source, series_uid, modality)
-    if units and image.meta.get("units", "stored") == "stored":
+    image = read_image(source, series_uid, modality, volume)
+    said = image.meta.get("units", "stored")
+    if units and said in MEASURED and said != units:
+        raise ValueError(f"{source}: is in {said} by what it says of itself, not in {units}; no units are accepted")
+    if units and said == "stored":
         image.meta["units"] = units
     return image
 
 
 def _is_dicom(source: str | os.PathLike[str]) -> bool:
     return os.path.isdir(source) or not str(source).lower().endswith(INPUT_SUFFIXES)
+
+
+def _whole_instances(series: Series, volume: Wanted) -> Series | None:
+    """The series, or the instances of the volume that is meant; None where these are a mean, or parts of instances."""
+    from .dicom import pick_volumes
+    from .dicom.frames import CHOSEN
+
+    volumes = [series] if volume is None else pick_volumes(series, volume)
+    return None if len(volumes) > 1 or any(hasattr(one, CHOSEN) for one in volumes[0].datasets) else volumes[0]
 
 
 def _as_stored(image: MetaTensor) -> np.ndarray:
@@ -167,7 +184,7 @@ def _as_series(path: Path, image: MetaTensor, reference: Series | None) -> list[
     modality = modality or ("OT" if image.meta.get("white") else None)
     if not modality:
         raise ValueError(f"{path}: DICOM needs a modality, which the source does not tell; give it, such as MR")
-    if modality == "PT" and image.shape[0] == 1 and units not in ("SUV", "Bq/ml"):
+    if modality == "PT" and image.shape[0] == 1 and units not in (*SUV_TYPES, "Bq/ml"):
         raise ValueError(f"{path}: PET needs units, which the source does not tell; SUV and Bq/ml are accepted")
     details = _details(image, modality)
     if reference is None:

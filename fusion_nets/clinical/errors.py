@@ -4,17 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-__all__ = ["ImageError", "MOST_VOXELS", "Reason", "check_affine", "check_voxels", "check_window", "unreadable"]
+__all__ = [
+    "ImageError",
+    "MOST_VOXELS",
+    "Pixels",
+    "Reason",
+    "check_affine",
+    "check_pointer",
+    "check_voxels",
+    "check_window",
+    "unreadable",
+]
 
 MOST_VOXELS = 240 * 2**20
 """As float32 they take just under 1 GiB; a header that claims more is damaged, or more than memory holds."""
 
 MOST_BYTES = MOST_VOXELS * 4
 """For the image and what it is made from, where both are in memory as a whole."""
+
+
+class Pixels(NamedTuple):
+    """What a reader of one form makes of a file.
+
+    Attributes:
+        array: (1 | 3, H, W[, D]).
+        affine: voxels to RAS in mm, (4, 4).
+        white: the value that means white; None of values that are measured.
+        is_placed: whether the file says where the image lies, so that the affine is more than a guess.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+    white: int | None = None
+    is_placed: bool = True
 
 
 class Reason(Enum):
@@ -129,6 +156,20 @@ def check_window(window: Sequence[float], where: str = "window") -> tuple[float,
     if low < high and np.isfinite([low, high]).all():
         return low, high
     raise ValueError(f"{where} is {window}; (low, high), two finite numbers with low < high, is accepted")
+
+
+def check_pointer(where: object, start: bytes) -> None:
+    """Refuse a file that only says where its content is.
+
+    Raises:
+        ImageError: for a pointer of git-annex or Git LFS.
+    """
+    if start.startswith((b"/annex/objects/", b"version https://git-lfs.")):
+        raise ImageError(
+            Reason.MISSING,
+            f"{where}: is a pointer of git-annex or Git LFS; its content is accepted, which `git annex get` or "
+            "`git lfs pull` fetches",
+        )
 
 
 def unreadable(where: object, kind: str, accepted: str, error: Exception) -> ImageError:

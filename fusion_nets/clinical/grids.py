@@ -70,7 +70,9 @@ def grid_distance(image: MetaTensor, reference: MetaTensor) -> float:
 
 
 def is_one_grid(image: MetaTensor, reference: MetaTensor) -> bool:
-    """Whether two images lie on one grid, to a tenth of a voxel."""
+    """Whether two images lie on one grid, to a tenth of a voxel; not where the place of one was a guess."""
+    if not (image.meta.get("placed", True) and reference.meta.get("placed", True)):
+        return False
     return grid_distance(image, reference) <= ALIKE * float(reference.pixdim[: reference.ndim - 1].min())
 
 

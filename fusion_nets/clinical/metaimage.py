@@ -6,16 +6,21 @@ few fields that matter are read here.
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from .choosing import Labels
 from .errors import ImageError, Reason, check_voxels, unreadable
 
-__all__ = ["beside", "metaimage_fields", "read_metaimage"]
+__all__ = ["Stored", "beside", "metaimage_fields", "read_metaimage"]
+
+logger = logging.getLogger(__name__)
 
 TYPES = {
     "MET_CHAR": "i1",
@@ -37,13 +42,34 @@ SYNONYMS = {
     "Position": "Offset",
     "Origin": "Offset",
     "ElementByteOrderMSB": "BinaryDataByteOrderMSB",
-    "ElementSize": "ElementSpacing",
 }
+_INTENSITY = (("Slope", 1), ("Offset", 0))
+MILLIMETRES = {"mm": 1.0, "um": 0.001, "cm": 10.0, "?": 1.0}
 LONGEST_HEADER = 2**16
 
 
-def read_metaimage(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
-    """Read an .mha or .mhd file: (channels, X, Y[, Z]), the affine (LPS), and which kind of numbers they are (numpy's).
+class Stored(NamedTuple):
+    """What a file of the ITK world holds.
+
+    Attributes:
+        values: (channels, X, Y[, Z[, T]]).
+        affine: (4, 4), LPS, mm.
+        kind: which kind of numbers they are, as numpy calls it.
+        is_colour: whether the channels are red, green and blue.
+        is_placed: whether it says where it lies.
+        labels: what tells its volumes apart, if it says so.
+    """
+
+    values: np.ndarray
+    affine: np.ndarray
+    kind: str
+    is_colour: bool
+    is_placed: bool
+    labels: list[Labels]
+
+
+def read_metaimage(path: Path) -> Stored:
+    """Read an .mha or .mhd file.
 
     Raises:
         ImageError: if it is damaged or cut short, is gigantic, or has its voxels in several files or outside of its
@@ -72,15 +98,22 @@ def read_metaimage(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
                     values = _data(data, length - wanted if skip == -1 else skip, wanted, fields)
         array = np.frombuffer(values, kind).reshape(*shape[::-1], channels).T
         affine = np.eye(max(dimensions, 3) + 1)
-        spacing = _numbers(fields, "ElementSpacing", np.ones(dimensions))
+        key = "ElementSpacing" if "ElementSpacing" in fields else "ElementSize"
+        spacing = _numbers(fields, key, np.ones(dimensions))
         directions = _numbers(fields, "TransformMatrix", np.eye(dimensions).ravel()).reshape(dimensions, dimensions)
         affine[:dimensions, :dimensions] = directions.T * spacing  # one direction after the other
         affine[:dimensions, -1] = _numbers(fields, "Offset", np.zeros(dimensions))
+        affine = np.delete(np.delete(affine, range(3, dimensions), 0), range(3, dimensions), 1)
+        affine[:3] *= MILLIMETRES[fields.get("DistanceUnits", "mm").lower()]
+        slope, intercept = (float(fields.get(f"ElementToIntensityFunction{name}", n)) for name, n in _INTENSITY)
     except ImageError:
         raise
     except Exception as error:
         raise unreadable(path, "MetaImage file", "a whole one, binary, of one data file,", error) from error
-    return array, affine, kind.kind
+    if (slope, intercept) != (1, 0):
+        logger.warning("%s: ElementToIntensityFunction is not applied; values are as stored", path)
+    is_colour = channels == 3 and kind.kind == "u" and kind.itemsize <= 2
+    return Stored(array, affine, kind.kind, is_colour, "Offset" in fields, [])
 
 
 def metaimage_fields(path: Path) -> dict[str, str]:
@@ -96,7 +129,10 @@ def beside(path: Path, name: str) -> Path:
         ImageError: if it is none in the header's folder, so that no other file on this machine is read as voxels.
     """
     data = Path(os.path.realpath(path.parent / name.replace("\0", "/")))
-    if data.is_relative_to(path.parent.resolve()) and os.path.isfile(data):
+    inside = data.is_relative_to(path.parent.resolve()) or (
+        Path(name).name == name and "/.git/annex/objects/" in data.as_posix()
+    )
+    if inside and os.path.isfile(data):
         return data
     raise ImageError(Reason.KIND, f"{path}: its voxels are in {name!r}; a single file in the same folder is accepted")
 
@@ -108,7 +144,7 @@ def _header(file: BinaryIO) -> tuple[dict[str, str], int]:
         line = file.readline(LONGEST_HEADER).decode("utf-8", "replace")
         if not line:
             break
-        key, _, value = line.partition("=")
+        key, value = [*re.split("[=:]", line, maxsplit=1), ""][:2]  # MetaIO takes either
         fields[SYNONYMS.get(key.strip(), key.strip())] = value.strip()
     return fields, file.tell()
 

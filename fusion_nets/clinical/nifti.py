@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import apply_affine, voxel_sizes
 
-from .errors import ImageError, Reason, check_affine, check_voxels, unreadable
+from .choosing import Labels, Wanted, choose_volumes
+from .errors import ImageError, Pixels, Reason, check_affine, check_voxels, unreadable
 
 __all__ = ["NIFTI_SUFFIXES", "least_white", "read_nifti"]
+
+logger = logging.getLogger(__name__)
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 """Endings of files that are read as NIfTI."""
 SLICES_OF = 2**22
 """Voxels that are read at once."""
 
+MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+RGB_VECTOR = 2003
+EDGES = (0.001, 50.0)
+"""Of a voxel, in mm: others make one doubt the unit."""
 
-def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, int | None]:
-    """Read a NIfTI image: (1 | 3, X, Y[, Z]), float32, its affine, and what means white in a coloured one.
+
+def read_nifti(path: Path, volume: Wanted = None) -> Pixels:
+    """Read a NIfTI image: (1 | 3, X, Y[, Z]), float32, its affine in mm, and what means white in a coloured one.
+
+    Colours are what says so: RGB24, RGBA32, the intent of an RGB vector, or three unsigned whole numbers on the fifth
+    axis, which holds vectors; three volumes on the fourth axis are a series.
+
+    Args:
+        path: the file.
+        volume: which one of several is meant, see :func:`~fusion_nets.clinical.choosing.choose_volumes`; a ".bval"
+            file beside the image gives them their b-values.
 
     Raises:
         ImageError: if it cannot be read, is gigantic, or is no scalar or coloured image of one moment.
@@ -27,8 +46,10 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, int | None]:
         image = nib.load(path, keep_file_open=True)  # or a compressed one would be unpacked anew for every slice
         if not isinstance(image, nib.Nifti1Image):
             raise TypeError(f"a {type(image).__name__}")
-        channels = _check_shape(image, path)
-        array, kind = _values(image, channels)
+        channels = _check_kind(image, path)
+        chosen = _chosen(image, channels, path, volume)
+        array, kind = _values(image, channels, chosen)
+        affine, is_placed = _affine(image, path)
     except ImageError:
         raise
     except Exception as error:  # a damaged file makes header, gzip or zlib stumble in any way
@@ -41,43 +62,101 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, int | None]:
             Reason.TOO_SMALL, f"{path}: size {array.shape[1:]}; at least 2 pixels along each axis are accepted"
         )
     white = 255 if has_fields else least_white(array, kind, path) if channels == 3 else None
-    return array, check_affine(path, image.affine), white
+    return Pixels(array, affine, white, is_placed)
 
 
-def _values(image: nib.Nifti1Image, channels: int) -> tuple[np.ndarray, str]:
+def _affine(image: nib.Nifti1Image, path: Path) -> tuple[np.ndarray, bool]:
+    """Voxels to mm (RAS), and whether the file says so, or it had to be guessed from the voxels' size."""
+    header = image.header
+    unit = _unit(header, 0)
+    scale = np.diag([*[MILLIMETRES.get(unit, 1.0)] * 3, 1.0])
+    affine = check_affine(path, scale @ image.affine)
+    edges = voxel_sizes(affine)
+    if not EDGES[0] <= edges.min() <= edges.max() <= EDGES[1]:
+        logger.warning("%s: voxels of %.3g to %.3g mm, by xyzt_units (%s)", path, edges.min(), edges.max(), unit)
+    by_quaternion, by_matrix = header.get_qform(coded=True)[0], header.get_sform(coded=True)[0]
+    if by_quaternion is None and by_matrix is None:
+        logger.warning("%s: neither qform_code nor sform_code is set; where it lies in the patient is a guess", path)
+        return affine, False
+    if by_quaternion is not None and by_matrix is not None:
+        ends = np.argwhere(np.ones((2, 2, 2))) * (np.array((*image.shape, 1, 1)[:3]) - 1)
+        apart = apply_affine(scale @ by_quaternion, ends) - apply_affine(scale @ by_matrix, ends)
+        if not (distance := float(np.linalg.norm(apart, axis=1).max())) <= 0.1 * edges.min():
+            logger.warning("%s: qform and sform differ by up to %.3g mm; the sform is taken", path, distance)
+    return affine, True
+
+
+def _unit(header: nib.Nifti1Header, which: int) -> str:
+    """Of space (0) or time (1); codes that the standard does not have count as unknown."""
+    try:
+        return str(header.get_xyzt_units()[which])
+    except KeyError:
+        return "unknown"
+
+
+def _chosen(image: nib.Nifti1Image, channels: int, path: Path, volume: Wanted) -> list[tuple[int, ...]]:
+    """Where on the axes behind the third the volumes lie that are meant."""
+    shape = image.shape[3:] if image.get_data_dtype().fields or channels == 1 else ()
+    places = [index[::-1] for index in np.ndindex(shape[::-1])]
+    if not places:
+        raise ImageError(Reason.SHAPE, f"{path}: shape {image.shape}; a volume with voxels is accepted")
+    return [places[n] for n in choose_volumes(path, _labels(image, places, path), volume)]
+
+
+def _labels(image: nib.Nifti1Image, places: list[tuple[int, ...]], path: Path) -> list[Labels]:
+    labels: list[dict[str, object]] = [{} for _ in places]
+    if len(places) < 2:
+        return list(labels)
+    step, unit = float(image.header["pixdim"][4]), SECONDS.get(_unit(image.header, 1))
+    if unit and len(places) == image.shape[3]:
+        for n, label in enumerate(labels):
+            label["seconds"] = n * step * unit
+    weightings = path.with_name(f"{path.name[: path.name.lower().rindex('.nii')]}.bval")
+    if weightings.is_file():
+        values = weightings.read_text(encoding="ascii", errors="replace").split()
+        if len(values) == len(labels):
+            for label, value in zip(labels, values, strict=True):
+                label["DiffusionBValue"] = value
+    return list(labels)
+
+
+def _values(image: nib.Nifti1Image, channels: int, chosen: list[tuple[int, ...]]) -> tuple[np.ndarray, str]:
     """All values, and of which kind they were; a few slices at a time, because scaled ones would take twice as much."""
-    shape = image.shape
-    values = np.empty((channels, *shape[:3]), dtype=np.float32)
-    names, kind = image.get_data_dtype().names, "f"
+    shape, names, kind = image.shape, image.get_data_dtype().names, "f"
+    values = np.zeros((channels, *shape[:3]), dtype=np.float32)
     at_once = max(1, SLICES_OF // max(1, shape[0] * shape[1]))
     for channel in range(1 if names else channels):
         colour = tuple(channel if length > 1 else 0 for length in shape[3:])
-        for k in range(0, shape[2] if len(shape) > 2 else 1, at_once):
-            slices = (slice(k, k + at_once),) if len(shape) > 2 else ()
-            place = (slice(None), slice(None), *slices, *colour)
-            part = np.asanyarray(image.dataobj[place])
-            kind = part.dtype.kind
-            into = values[..., slices[0]] if slices else values
-            if names:
-                into[:] = np.stack([part[name] for name in "RGB"])
-            else:
-                into[channel] = part
+        for volume in chosen if channels == 1 or names else [colour]:
+            for k in range(0, shape[2] if len(shape) > 2 else 1, at_once):
+                slices = (slice(k, k + at_once),) if len(shape) > 2 else ()
+                place = (slice(None), slice(None), *slices, *volume)
+                part = np.asanyarray(image.dataobj[place])
+                kind = part.dtype.kind
+                into = values[..., slices[0]] if slices else values
+                if names:
+                    into += np.stack([part[name] for name in "RGB"]) / np.float32(len(chosen))
+                elif len(chosen) == 1:
+                    into[channel] = part
+                else:
+                    into[channel] += part / len(chosen)
     return values, kind
 
 
-def _check_shape(image: nib.Nifti1Image, path: Path) -> int:
-    """How many channels there are, 3 of colours; refuse what is no image of one moment."""
-    dtype, shape = image.get_data_dtype(), [n for i, n in enumerate(image.shape) if i < 3 or n != 1]
-    series = image.ndim > 3 and image.shape[3] > 1 and image.header.get_xyzt_units()[1] in ("sec", "msec", "usec")
-    colours = len(shape) == 4 and shape[3] == 3 and not dtype.fields and not series
-    if not (len(shape) in (2, 3) or colours):
-        raise ImageError(
-            Reason.SHAPE, f"{path}: shape {image.shape}; two or three dimensions are accepted, with 3 colours at most"
-        )
-    check_voxels(path, (*shape, 3) if dtype.fields else tuple(shape))
+def _check_kind(image: nib.Nifti1Image, path: Path) -> int:
+    """How many channels there are, 3 of colours; refuse what is no image."""
+    dtype, shape = image.get_data_dtype(), image.shape
+    several = [n for n in shape[3:] if n != 1]
+    vectors = len(shape) > 4 and several == [3] and shape[4] == 3 and not dtype.fields
+    colours = several == [3] and not dtype.fields and int(image.header["intent_code"]) == RGB_VECTOR
+    colours = colours or (vectors and dtype.kind == "u" and int(image.header["intent_code"]) == 0)
+    if len(shape) < 2:
+        raise ImageError(Reason.SHAPE, f"{path}: shape {shape}; two or three dimensions are accepted, of a volume")
+    channels = 3 if colours or dtype.fields else 1
+    check_voxels(path, (*shape[:3], *((3,) if channels == 3 else ())))
     if dtype.kind == "c":
         raise ImageError(Reason.KIND, f"{path}: holds complex numbers; real ones are accepted, such as their magnitude")
-    return 3 if colours or dtype.fields else 1
+    return channels
 
 
 def least_white(colours: np.ndarray, kind: str, path: Path) -> int:

@@ -6,9 +6,10 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from .errors import ImageError, Reason, unreadable
+from .choosing import Wanted, choose_volumes
+from .errors import ImageError, Pixels, Reason, unreadable
 
 __all__ = ["RASTER_AFFINE", "RASTER_SUFFIXES", "read_picture"]
 
@@ -17,12 +18,20 @@ RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 RASTER_AFFINE = np.array([[0.0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 """Of a picture's (row, column), in RAS: rows go to posterior, columns to the patient's left, a pixel is 1 mm."""
 
+BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC, ORIENTATION, WHITE_IS_ZERO = 258, 259, 262, 274, 0
+"""Of TIFF 6.0."""
 MOST_PIXELS = 2**26
 """More is not a picture of a slice, but one that is meant to fill the memory."""
 
 
-def read_picture(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
+def read_picture(path: Path, volume: Wanted = None) -> Pixels:
     """Read a picture: (1 | 3, rows, columns), :data:`RASTER_AFFINE`, and what means white.
+
+    It is turned as its EXIF orientation says, and black is black also where a TIFF stores white as 0.
+
+    Args:
+        path: the file.
+        volume: which of several pictures in it is meant.
 
     Raises:
         ImageError: if it cannot be read, is gigantic, or holds several or something else than grey or colours.
@@ -32,26 +41,42 @@ def read_picture(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
             picture = Image.open(path)
         with picture:
-            count = getattr(picture, "n_frames", 1)
+            chosen = choose_volumes(path, [{} for _ in range(getattr(picture, "n_frames", 1))], volume)
+            if len(chosen) > 1:
+                raise ImageError(Reason.AMBIGUOUS, f"{path}: holds {len(chosen)} pictures; one of them is accepted")
+            if chosen[0]:
+                picture.seek(chosen[0])
             if picture.width * picture.height > MOST_PIXELS:
                 raise ImageError(
                     Reason.TOO_LARGE,
                     f"{path}: {picture.width} x {picture.height} pixels; up to 8192 x 8192 are accepted",
                 )
+            tags = dict(getattr(picture, "tag_v2", {}))
+            if tags.get(ORIENTATION) in (5, 6, 7, 8) and tags.get(COMPRESSION, 1) == 1:
+                raise ImageError(
+                    Reason.KIND,
+                    f"{path}: its Orientation is {tags[ORIENTATION]} without compression, which Pillow misreads; one "
+                    "that is compressed or upright is accepted",
+                )
             picture.load()
+            turned = ImageOps.exif_transpose(picture)
     except ImageError:
         raise
     except Exception as error:  # a damaged file makes its decoder stumble in any way
         raise unreadable(path, "picture", "a whole PNG, JPEG, TIFF or BMP file", error) from error
-    if count > 1:
-        raise ImageError(Reason.AMBIGUOUS, f"{path}: holds {count} pictures; a single one is accepted")
-    array = np.asarray(_as_grey_or_rgb(picture, path))
-    white = 255 if array.dtype == np.uint8 else 65535
-    return np.moveaxis(np.atleast_3d(array), -1, 0), RASTER_AFFINE.copy(), white
+    array = np.asarray(_as_grey_or_rgb(turned, path))
+    white = 255
+    if array.dtype != np.uint8:
+        white = 2 ** int(np.max(tags.get(BITS_PER_SAMPLE, 16))) - 1
+        if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # which Pillow knows of 8 bit alone
+            array = white - array
+    return Pixels(np.moveaxis(np.atleast_3d(array), -1, 0), RASTER_AFFINE.copy(), white)
 
 
 def _as_grey_or_rgb(picture: Image.Image, path: Path) -> Image.Image:
     """As grey (8 or 16 bit) or RGB: colours of a palette looked up, what is transparent as on a black screen."""
+    if "transparency" in picture.info and picture.mode in ("1", "L", "RGB"):
+        picture = picture.convert("RGBA")
     if picture.mode in ("L", "RGB") or picture.mode.startswith("I;16"):
         return picture
     if picture.mode == "I" and picture.format == "PNG":  # 16 bit grey, as Pillow before 11 has it

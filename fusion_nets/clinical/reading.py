@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from .errors import ImageError, Reason
+from .absent import fill_absent
+from .choosing import Wanted
+from .errors import ImageError, Reason, check_pointer
 from .itk_files import ITK_SUFFIXES, read_itk
 from .modalities import modality_code
 from .nifti import NIFTI_SUFFIXES, read_nifti
@@ -23,22 +26,26 @@ READERS = {
     NIFTI_SUFFIXES: read_nifti,
     ITK_SUFFIXES: read_itk,
 }
-"""What reads a file of each form but DICOM: (1 | 3, H, W[, D]), its affine (RAS), and what means white in it."""
+"""What reads a file of each form but DICOM, with the volume that is meant: its pixels, affine (RAS), and white."""
 INPUT_SUFFIXES = tuple(suffix for suffixes in READERS for suffix in suffixes)
 """Endings of files that can be read; DICOM goes by its content."""
 ACCEPTED = f"accepted are DICOM (a file or a folder) and files ending in {', '.join(INPUT_SUFFIXES)}"
 
 
-def read_image(path: str | os.PathLike[str], series_uid: str | None = None, modality: str | None = None) -> MetaTensor:
+def read_image(
+    path: str | os.PathLike[str], series_uid: str | None = None, modality: str | None = None, volume: Wanted = None
+) -> MetaTensor:
     """Read an image in any of the forms that hospitals use.
 
     Args:
         path: a folder of DICOM files or one of them (see :func:`fusion_nets.clinical.dicom.read_series`); NIfTI, NRRD
-            or MetaImage (two or three dimensions, scalar or RGB); PNG, JPEG, TIFF or BMP (grey of 8 or 16 bit, or
-            colour).
+            or MetaImage (a volume or slice of scalars or RGB, or one of several); PNG, JPEG, TIFF or BMP (grey of 8 or
+            16 bit, or colour).
         series_uid: which series is meant among several of DICOM, or the fingerprint of its UID.
         modality: likewise, its modality, as :func:`fusion_nets.clinical.modality_code` takes it; of a file that does
             not say its own, this is it.
+        volume: which of several volumes or pictures is meant: a number from 1, what tells it apart ("echo=30",
+            "b=1000", "EchoTime=30"), "mean", or several of these parted by commas, such as "b=1000,mean".
 
     Returns:
         (1, H, W[, D]) for a grey image, (3, H, W[, D]) for a coloured one, float32, in the units of
@@ -47,7 +54,8 @@ def read_image(path: str | os.PathLike[str], series_uid: str | None = None, moda
         voxel axes and have an affine (RAS, mm), DICOM in the order column, row, slice; a single slice is
         two-dimensional.
         ``meta["white"]`` is the value that means white in a picture or a coloured image; values that are measured have
-        none. ``meta["modality"]`` is there where the modality is known.
+        none. ``meta["modality"]`` is there where the modality is known. ``meta["placed"]`` is False where the file does
+        not say where it lies in the patient, so that its affine is a guess. NaN around the image is background.
 
     Raises:
         ImageError: if the file is missing, unreadable, of another kind or modality, or holds no usable image.
@@ -66,16 +74,22 @@ def read_image(path: str | os.PathLike[str], series_uid: str | None = None, moda
     modality = modality_code(modality) if modality else None
     name = path.name.lower()
     is_file = os.path.isfile(path)  # unlike Path.is_file it takes any name
+    if os.path.islink(path) and not os.path.exists(path):
+        raise ImageError(
+            Reason.MISSING,
+            f"{path}: is a link to a file that is not there, such as of git-annex, which `git annex get` fetches; "
+            f"{ACCEPTED}",
+        )
     if not is_file and not os.path.isdir(path):
         raise ImageError(Reason.MISSING, f"{path}: no such file; {ACCEPTED}")
     if is_file and name.endswith(INPUT_SUFFIXES):
-        image = _read_file(path)
+        image = _read_file(path, volume)
     elif is_file and not _may_be_dicom(path):
         raise ImageError(Reason.KIND, f"{path}: unknown kind of file; {ACCEPTED}")
     else:
         from .dicom import pick_series, read_series
 
-        image = read_series(pick_series(path, series_uid, modality))
+        image = read_series(pick_series(path, series_uid, modality), volume)
     if image.shape[0] == 3 and bool((image[1:] == image[:1]).all()):
         image = image[:1]  # type: ignore[assignment]
         image.meta["units"] = "grey" if image.meta["units"] == "colour" else image.meta["units"]
@@ -90,21 +104,29 @@ def read_image(path: str | os.PathLike[str], series_uid: str | None = None, moda
         raise ImageError(
             Reason.KIND, f"{path}: says that it is {image.meta['modality']}, not {modality}; what it says is accepted"
         )
+    if volume is not None:
+        image.meta["volume"] = str(volume)
     return image
 
 
-def _read_file(path: Path) -> MetaTensor:
+def _read_file(path: Path, volume: Wanted) -> MetaTensor:
     name = path.name.lower()
     read = next(read for suffixes, read in READERS.items() if name.endswith(suffixes))
-    array, affine, white = read(path)
+    with suppress(OSError), open(path, "rb") as file:  # what cannot be opened is refused by what reads it
+        check_pointer(path, file.read(40))
+    array, affine, white, is_placed = read(path, volume)
     units = "stored" if white is None else "grey" if array.shape[0] == 1 else "colour"
     meta: dict[str, object] = {"filename_or_obj": str(path), "units": units}
     if white is not None:
         meta["white"] = white
+    if not is_placed:
+        meta["placed"] = False
     if name.endswith((*NIFTI_SUFFIXES, *ITK_SUFFIXES)):
         said = read_note(path)
         meta |= {key: int(value) if key == "white" else value for key, value in said.items()}
-    tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    array = np.ascontiguousarray(array, dtype=np.float32)
+    fill_absent(array, path)
+    tensor = torch.from_numpy(array)
     return MetaTensor(tensor, affine=torch.from_numpy(affine), meta=meta)
 
 

@@ -14,15 +14,21 @@ import numpy as np
 from fusion_nets.files import whole_file
 
 from .grids import RAS_TO_LPS
+from .itk_files import nrrd_fields, nrrd_header
 from .metaimage import metaimage_fields
 from .nifti import NIFTI_SUFFIXES
+from .quantities import MEASURED
 
 __all__ = ["NOTED", "VOLUME_SUFFIXES", "note", "noted", "read_note", "save_volume"]
 
 WRITTEN_BY_ITK = (".nrrd", ".mha")
 """Their forms with a second file for the pixels (.nhdr, .mhd) are only read: two files cannot appear at once."""
 VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *WRITTEN_BY_ITK)
-NOTED = {"modality": r"[A-Z]{2}", "units": r"HU|SUV|Bq/ml|counts|stored|grey|colour", "white": r"1|255|65535"}
+NOTED = {
+    "modality": r"[A-Z]{2}",
+    "units": "|".join(map(re.escape, (*MEASURED, "stored", "grey", "colour"))),
+    "white": r"1|255|65535",
+}
 """What a volume's file says of its values beside them, and how that looks."""
 
 
@@ -75,13 +81,8 @@ def read_note(path: Path) -> dict[str, str]:
     if path.suffix.lower().startswith(".m"):
         fields = metaimage_fields(path)
         return noted(note({key: fields[key] for key in NOTED if key in fields}))
-    import itk
-
-    file = itk.NrrdImageIO.New(FileName=str(path))
-    file.ReadImageInformation()
-    dictionary = file.GetMetaDataDictionary()
-    said = {key: dictionary[key] for key in NOTED if dictionary.HasKey(key)}
-    return noted(note({key: value for key, value in said.items() if isinstance(value, str)}))
+    fields = nrrd_fields(nrrd_header(path))
+    return noted(note({key: fields[key] for key in NOTED if key in fields}))
 
 
 def _nifti(array: np.ndarray, affine: np.ndarray, description: str, white: float) -> nib.Nifti1Image:

@@ -9,6 +9,7 @@ from monai.networks.layers import AffineTransform
 from scipy.fft import next_fast_len
 
 from fusion_nets.clinical.grids import affine_of, as_volume, is_one_grid, voxels_between
+from fusion_nets.clinical.quantities import UPTAKE
 
 __all__ = ["air", "resample_labels", "resample_onto"]
 
@@ -31,7 +32,7 @@ def air(image: MetaTensor) -> float:
     units, modality = image.meta.get("units"), image.meta.get("modality")
     if units == "HU":
         return -1000.0
-    if units in ("SUV", "Bq/ml", "counts") or modality in ("PT", "NM") or image.meta.get("white") is not None:
+    if units in UPTAKE or modality in ("PT", "NM") or image.meta.get("white") is not None:
         return 0.0
     return float(image.min())
 

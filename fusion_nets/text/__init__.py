@@ -5,9 +5,9 @@ from fusion_nets.moved import tell_moved
 from .findings import Finding, parse_findings, write_findings
 from .generated import GeneratedText
 from .given import GivenText
-from .measured import MeasuredText
 from .pretrained_critic import PretrainedCritic
 from .protocol import Describer
+from .quantities import MeasuredText
 from .screen import displayed
 from .text_encoder import EncodedText, TextEncoder
 from .truths import WriteTruthd, truth_findings, write_truth

@@ -13,6 +13,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
 from fusion_nets.clinical.dicom import PALETTES
+from fusion_nets.clinical.quantities import UPTAKE
 
 __all__ = [
     "MergeChroma",
@@ -92,7 +93,7 @@ class PaletteChroma(Transform):
         """The palette that an image gets."""
         if self.palette == "auto":
             meta = getattr(img, "meta", {})
-            is_uptake = meta.get("modality") in ("PT", "NM") or meta.get("units") in ("SUV", "Bq/ml", "counts")
+            is_uptake = meta.get("modality") in ("PT", "NM") or meta.get("units") in UPTAKE
             return "hot" if is_uptake else None
         return None if self.palette == "none" else self.palette
 

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.clinical.errors import check_window
+from fusion_nets.clinical.quantities import UPTAKE
 from fusion_nets.registration import foreground
 
 __all__ = [
@@ -34,7 +35,6 @@ CT_WINDOWS = {
 }
 """Low and high in HU, of widths and levels in common use: 80 and 40, 200 and 75, 1800 and 400, 400 and 40."""
 
-_UPTAKE = ("SUV", "Bq/ml", "counts")
 _MOST_UPTAKE = 99.99
 
 _RIM = 2
@@ -128,7 +128,7 @@ class ScaleToDisplayRange(Transform):
             return "white", 0.0, float(white)
         if self.window is None and is_ct:
             return "brain", *CT_WINDOWS["brain"]
-        is_uptake = self.window is None and (units in _UPTAKE or modality in ("PT", "NM"))
+        is_uptake = self.window is None and (units in UPTAKE or modality in ("PT", "NM"))
         values = self._inside(img, self.window == "percentiles" or is_uptake or modality == "MR")
         if is_uptake and (most := _percentile(values, _MOST_UPTAKE)) > 0:
             return "uptake", 0.0, most

@@ -40,17 +40,24 @@ class LoadStudyImage(Transform):
 
     backend = [TransformBackends.TORCH]
 
-    def __call__(self, path: PathLike, series_uid: str | None = None, modality: str | None = None) -> MetaTensor:
-        """Load (1 | 3, H, W[, D]); of several series of DICOM, the one that is meant."""
-        return read_image(path, series_uid, modality)
+    def __call__(
+        self,
+        path: PathLike,
+        series_uid: str | None = None,
+        modality: str | None = None,
+        volume: str | int | None = None,
+    ) -> MetaTensor:
+        """Load (1 | 3, H, W[, D]); of several series of DICOM, or several volumes, the one that is meant."""
+        return read_image(path, series_uid, modality, volume)
 
 
 class LoadStudyImaged(MapTransform):
     """Dictionary twin of :class:`LoadStudyImage`, for images that belong together; the grid of the first will count.
 
     ``{key}_series_uid`` and ``{key}_modality`` of the pair say which series of DICOM is meant, and of which modality an
-    image is that does not say it. :class:`~fusion_nets.transforms.CommonGridd` brings the others onto the first one's
-    grid. ``meta["sha256"]`` tells by :func:`fusion_nets.clinical.source_sha256` what was read.
+    image is that does not say it; ``{key}_volume`` says which of several volumes.
+    :class:`~fusion_nets.transforms.CommonGridd` brings the others onto the first one's grid.
+    ``meta["sha256"]`` tells by :func:`fusion_nets.clinical.source_sha256` what was read.
 
     Args:
         keys: what to load, the image whose grid counts first.
@@ -86,7 +93,8 @@ class LoadStudyImaged(MapTransform):
         d = dict(data)
         is_first = True
         for key in self.key_iterator(d):
-            path, image = d[key], self.load(d[key], d.get(f"{key}_series_uid"), d.get(f"{key}_modality"))
+            path, which = d[key], [d.get(f"{key}_{detail}") for detail in ("series_uid", "modality", "volume")]
+            image = self.load(path, *which)
             size = tuple(image.shape[1:])
             if key in self.grey_keys and image.shape[0] != 1:
                 raise ImageError(
@@ -186,8 +194,13 @@ LoadStudyImageD = LoadStudyImageDict = LoadStudyImaged
 
 
 def source_series(image: MetaTensor) -> Any:
-    """The DICOM series that a loaded image came from; None where it came from another kind of file."""
-    from fusion_nets.clinical.dicom import pick_series
+    """The DICOM series that a loaded image came from, of several volumes (the first of) those that are meant.
+
+    None where it came from another kind of file.
+    """
+    from fusion_nets.clinical.dicom import pick_series, pick_volumes
 
     meta = image.meta
-    return pick_series(meta["filename_or_obj"], meta["series"]) if "series" in meta else None
+    if "series" not in meta:
+        return None
+    return pick_volumes(pick_series(meta["filename_or_obj"], meta["series"]), meta.get("volume"))[0]

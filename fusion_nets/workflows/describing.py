@@ -162,7 +162,7 @@ class _Task:
             return [error] if len(images) == 1 else [self.texts([image])[0] for image in images]
 
     def image(self, pair: dict[str, Any], key: str) -> MetaTensor:
-        loaded = self.load(pair[key], pair.get(f"{key}_series_uid"), pair.get(f"{key}_modality"))
+        loaded = self.load(pair[key], *(pair.get(f"{key}_{which}") for which in ("series_uid", "modality", "volume")))
         loaded.meta |= {name: pair[f"{key}_{name}"] for name in ("modality", "text") if pair.get(f"{key}_{name}")}
         return cast(MetaTensor, self.scale[key](loaded))
 
@@ -177,6 +177,8 @@ class _Task:
         }
         if pair.get(f"{key}_series_uid"):
             settings["series"] = pair[f"{key}_series_uid"]
+        if pair.get(f"{key}_volume"):
+            settings["volume"] = str(pair[f"{key}_volume"])
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         try:
             file = _folder_sha256(pair[key]) if os.path.isdir(pair[key]) else file_sha256(pair[key])

@@ -25,7 +25,7 @@ __all__ = ["find_bundle", "fuse_pair", "kept_network"]
 
 DETAILS = (
     *("name", "regions"),
-    *(f"{key}_{detail}" for key in ("anatomy", "overlay") for detail in ("modality", "series_uid", "text")),
+    *(f"{key}_{detail}" for key in ("anatomy", "overlay") for detail in ("modality", "series_uid", "volume", "text")),
 )
 """What an option says of the pair, not of the run."""
 

@@ -232,3 +232,24 @@ def test_command(folder, capsys):
     assert "holds no modality US" in capsys.readouterr().err
     with refused(Reason.MISSING, "absent.nii"):
         convert_image(folder / "absent.nii", nifti)
+
+
+@pytest.mark.parametrize("modality", [MR, CT, "NM"])
+@pytest.mark.parametrize(("low", "high"), [(-7, 4000), (-32768, 32767), (-100, 65435), (-40000, 20000), (40000, 70000)])
+def test_whole_numbers_of_any_sign_become_dicom_exactly(tmp_path, modality, low, high):
+    values = RNG.integers(low, high + 1, (1, 6, 5, 4)).astype(np.float32)
+    values[0, 0, 0, :2] = low, high
+    nib.Nifti1Image(values[0], affine_of((1.5, 2, 3))).to_filename(tmp_path / "a.nii")
+    convert_image(tmp_path / "a.nii", tmp_path / "dicom", modality=modality, units="HU" if modality == CT else None)
+    assert_same(read_image(tmp_path / "a.nii"), read_image(tmp_path / "dicom"), meta=())
+
+
+def test_whole_numbers_beyond_16_bit_are_told(tmp_path, caplog):
+    nib.Nifti1Image(np.float32([[[0, 1], [2, 3]], [[4, 5], [6, 100000]]]), np.eye(4)).to_filename(tmp_path / "a.nii")
+    convert_image(tmp_path / "a.nii", tmp_path / "dicom", modality=MR)
+    assert "100001 levels" in caplog.text
+
+
+def test_units_that_the_source_contradicts(folder, tmp_path):
+    with pytest.raises(ValueError, match="SUV"):
+        convert_image(folder / "CT", tmp_path / "a.nii", units="SUV")

@@ -202,15 +202,24 @@ def test_rgb_slice(tmp_path):
     assert_read(path, np.moveaxis(COLOURS[:, :, 0], -1, 0), white=255)
 
 
+def as_vectors(path, colours, shape=(6, 7, 5, 1, 3)):
+    """Colours on the axis of vectors, with an intent that says so of others than unsigned whole numbers."""
+    image = nib.Nifti1Image(colours.reshape(shape), OBLIQUE)
+    if colours.dtype.kind != "u" or len(shape) < 5:
+        image.header.set_intent(2003)  # nibabel has no name for an RGB vector
+    nib.save(image, path)
+    return path
+
+
 @pytest.mark.parametrize("shape", [(6, 7, 5, 3), (6, 7, 5, 1, 3)])
 def test_colours_on_a_trailing_axis(tmp_path, shape):
-    path = nifti(tmp_path / "a.nii", COLOURS.reshape(shape))
+    path = as_vectors(tmp_path / "a.nii", COLOURS, shape)
     assert_read(path, np.moveaxis(COLOURS, -1, 0), white=255)
 
 
 @pytest.mark.parametrize("shape", [(6, 7, 1, 3), (6, 7, 1, 1, 3)])
 def test_colours_of_a_slice_on_a_trailing_axis(tmp_path, shape):
-    path = nifti(tmp_path / "a.nii", COLOURS[:, :, 0].reshape(shape))
+    path = as_vectors(tmp_path / "a.nii", COLOURS[:, :, 0], shape)
     assert_read(path, np.moveaxis(COLOURS[:, :, 0], -1, 0), white=255)
 
 
@@ -225,14 +234,14 @@ def test_colours_of_a_slice_on_a_trailing_axis(tmp_path, shape):
     ],
 )
 def test_white_of_colours_on_a_trailing_axis(tmp_path, colours, white):
-    assert_read(nifti(tmp_path / "a.nii", colours), np.moveaxis(colours, -1, 0), white=white)
+    assert_read(as_vectors(tmp_path / "a.nii", colours), np.moveaxis(colours, -1, 0), white=white)
 
 
 def test_white_of_scaled_colours(tmp_path):
-    image = nib.Nifti1Image(COLOURS, OBLIQUE)
+    image = nib.Nifti1Image(COLOURS.reshape(6, 7, 5, 1, 3), OBLIQUE)
     image.header.set_slope_inter(1 / 255, 0)
     nib.save(image, tmp_path / "a.nii")
-    np.testing.assert_array_equal(nib.load(tmp_path / "a.nii").dataobj.get_unscaled(), COLOURS)
+    np.testing.assert_array_equal(nib.load(tmp_path / "a.nii").dataobj.get_unscaled()[:, :, :, 0], COLOURS)
     image = read_image(tmp_path / "a.nii")
     assert image.meta["white"] == 1
     np.testing.assert_allclose(image.numpy(), np.moveaxis(COLOURS / 255, -1, 0), atol=1e-6)
@@ -349,31 +358,38 @@ def test_cmyk_jpeg(tmp_path):
 def test_several_pictures_in_one_file(tmp_path, name):
     pages = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
     pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
-    assert_refused(tmp_path / name, Reason.AMBIGUOUS, "2 pictures")
+    assert_refused(tmp_path / name, Reason.AMBIGUOUS, "2")
+    np.testing.assert_array_equal(read_image(tmp_path / name, volume=2)[0], 255 - GREY)
 
 
 @pytest.mark.parametrize("last", [(2,), (4,), (1, 3, 2), (2, 1, 3), (1, 4)])
 def test_time_series(tmp_path, last):
     path = nifti(tmp_path / "a.nii.gz", np.random.default_rng(6).random((6, 7, 5, *last), dtype=np.float32))
-    assert_refused(path, Reason.SHAPE, str((6, 7, 5, *last)))
+    assert_refused(path, Reason.AMBIGUOUS, f"{np.prod(last)} volumes")
 
 
-def test_time_series_of_three(tmp_path):
-    """It has the shape of a coloured volume, and says in its header that it is none."""
-    image = nib.Nifti1Image(COLOURS, OBLIQUE)
-    image.header.set_xyzt_units("mm", "sec")
+@pytest.mark.parametrize("units", ["unknown", "sec", "hz"])
+@pytest.mark.parametrize("kind", ["u1", "i2", "f4"])
+def test_time_series_of_three(tmp_path, units, kind):
+    """It has the shape of a coloured volume, and need not say in its header that it is none."""
+    image = nib.Nifti1Image(COLOURS.astype(kind), OBLIQUE)
+    image.header.set_xyzt_units("mm", units)
     nib.save(image, tmp_path / "a.nii")
-    assert_refused(tmp_path / "a.nii", Reason.SHAPE, "(6, 7, 5, 3)")
+    assert_refused(tmp_path / "a.nii", Reason.AMBIGUOUS, "3 volumes")
 
 
 def test_rgb_time_series(tmp_path):
     fields = np.stack([structured(COLOURS)] * 4, axis=-1)
-    assert_refused(nifti(tmp_path / "a.nii", fields), Reason.SHAPE, "(6, 7, 5, 4)")
+    assert_refused(nifti(tmp_path / "a.nii", fields), Reason.AMBIGUOUS, "4 volumes")
 
 
 def test_vectors_are_no_colours(tmp_path):
     vectors = np.random.default_rng(7).normal(0, 1, (6, 7, 5, 3)).clip(-2.5, 2.5)
-    assert_refused(nifti(tmp_path / "a.nii", vectors), Reason.VALUES, "-2.5 to 2.5")
+    assert_refused(as_vectors(tmp_path / "a.nii", vectors), Reason.VALUES, "-2.5 to 2.5")
+    for values in (vectors, np.abs(vectors)):
+        for last in ((3,), (1, 3)):
+            path = nifti(tmp_path / "b.nii", values.astype(np.float32).reshape(6, 7, 5, *last))
+            assert_refused(path, Reason.AMBIGUOUS, "3 volumes")
 
 
 def test_complex_values(tmp_path):

@@ -134,7 +134,7 @@ def test_gigantic(tmp_path, name):
 @pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
 def test_shapes_that_are_no_image(tmp_path, name):
     path = by_itk(tmp_path / name, RNG.random((4, 4, 4, 2), dtype=np.float32), colour=True)
-    assert_refused(path, Reason.SHAPE)
+    assert_refused(path, Reason.AMBIGUOUS, "2 volumes")
 
 
 @pytest.mark.parametrize(

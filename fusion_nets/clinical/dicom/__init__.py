@@ -11,6 +11,7 @@ from .presentation import PALETTES, presentation_state
 from .registration_object import spatial_registration
 from .series import Series, check_pair, find_series, pick_series
 from .volume import read_series
+from .volumes import pick_volumes
 
 __all__ = [
     "FUSED_BY",
@@ -26,6 +27,7 @@ __all__ = [
     "new_series",
     "new_study",
     "pick_series",
+    "pick_volumes",
     "place_slice",
     "presentation_state",
     "radiological",

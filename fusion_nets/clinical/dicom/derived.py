@@ -155,7 +155,7 @@ def derived_series(
         instance.SeriesInstanceUID, instance.SeriesNumber, instance.SeriesDescription = series_uid, number, description
         instance.InstanceNumber = k + 1
         instance.setdefault("PositionReferenceIndicator", "")
-        if kept and here[0].frame is None:
+        if kept and here[0].is_whole:
             _copy(instance, origin, _PLANE)
         else:
             place_slice(instance, affine, k)

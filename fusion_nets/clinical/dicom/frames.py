@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ImageError, Reason
+from .mosaic import is_mosaic, tiles
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["Frame", "frames_of", "normal_of"]
+__all__ = ["CHOSEN", "Frame", "frames_of", "normal_of"]
+
+CHOSEN = "chosen_frames"
+"""Of a header in memory: which of its frames count, if not all."""
+
+logger = logging.getLogger(__name__)
 
 NUCLEAR_MEDICINE = "1.2.840.10008.5.1.4.1.1.20"
 
@@ -65,6 +72,25 @@ class Frame:
         """The first value of a numerical attribute; None where it is missing."""
         values = self.numbers(keyword)
         return None if values is None else float(values[0])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns, of a mosaic's tile its own."""
+        return int(self.get("Rows")), int(self.get("Columns"))
+
+    @property
+    def is_tile(self) -> bool:
+        """Whether it is a part of its instance's picture."""
+        return "Rows" in self.groups
+
+    def private(self, tag: tuple[int, int], creator: str) -> Any:
+        """Value of a private attribute (PS3.5 section 7.8), in whichever block its creator has reserved; else None."""
+        for dataset in (self.groups, self.header):
+            try:
+                return dataset.private_block(tag[0], creator)[tag[1] & 0xFF].value
+            except KeyError:
+                continue
+        return None
 
     @property
     def position(self) -> np.ndarray | None:
@@ -132,6 +158,10 @@ def _frames(where: str, instance: int, header: Dataset) -> list[Frame]:
             flat.update(shared)
             flat.update(_flat([item]))
             groups.append(flat)
+    elif count == 1 and is_mosaic(header):
+        one = Frame(where, 0, 0, Dataset(), header)
+        spacing, apart = one.numbers("PixelSpacing", 2), one.number("SpacingBetweenSlices")
+        groups = tiles(header, where, one.position, one.orientation, spacing, apart)
     elif header.get("SOPClassUID") == NUCLEAR_MEDICINE:
         groups = _nuclear_medicine(where, header, count)
     elif count > 1:
@@ -142,20 +172,25 @@ def _frames(where: str, instance: int, header: Dataset) -> list[Frame]:
         )
     else:
         groups = [Dataset()]
-    names = [where] if count == 1 else [f"{where}: frame {index + 1}" for index in range(count)]
-    return [
+    names = [where] if len(groups) == 1 else [f"{where}: frame {index + 1}" for index in range(len(groups))]
+    frames = [
         Frame(name, instance, index, flat, header) for index, (name, flat) in enumerate(zip(names, groups, strict=True))
     ]
+    chosen = getattr(header, CHOSEN, None)
+    return frames if chosen is None else [frames[index] for index in chosen]
 
 
 def _flat(items: Sequence[Dataset]) -> Dataset:
-    """What stands in the sequences of functional groups, as if it stood beside them."""
+    """What stands in the sequences of functional groups, as if it stood beside them.
+
+    Not in private ones: Philips repeats there what the standard ones say, rounded or of another image.
+    """
     from pydicom import Dataset
 
     flat = Dataset()
     for item in items:
         for element in item:
-            if element.VR == "SQ" and element.value:
+            if element.VR == "SQ" and element.value and not element.tag.is_private:
                 flat.update(element.value[0])
     return flat
 
@@ -183,9 +218,13 @@ def _nuclear_medicine(where: str, header: Dataset, count: int) -> list[Dataset]:
             "both are accepted",
         )
     if count > 1 and not spacing:
-        raise ImageError(
-            Reason.INCOMPLETE, f"{where}: SpacingBetweenSlices is missing or 0; the distance of slices is accepted"
-        )
+        spacing = first.number("SliceThickness")
+        if not spacing:
+            raise ImageError(
+                Reason.INCOMPLETE,
+                f"{where}: SpacingBetweenSlices and SliceThickness are missing; the distance of slices is accepted",
+            )
+        logger.warning("%s: SpacingBetweenSlices is missing; SliceThickness, %g mm, is taken", where, spacing)
     slices = first.numbers("SliceVector", count)
     slices = np.arange(1, count + 1) if slices is None else slices[:count]
     groups = []

@@ -9,6 +9,7 @@ import numpy as np
 from monai.data import MetaTensor
 
 from .derived import derived_series
+from .mosaic import is_mosaic
 from .presentation import PALETTES, presentation_state
 from .registration_object import spatial_registration
 from .series import Series
@@ -68,6 +69,8 @@ def fused_study(image: MetaTensor, anatomy: Series, overlay: Series | None, reco
         objects.append(moved)
     elif not one_frame:
         return objects
+    if any(is_mosaic(dataset) for dataset in (*anatomy.datasets, *overlays)):
+        return objects  # a mosaic is no picture that another could be shown on
     palette = record.get("overlay_palette")
     state = presentation_state(
         anatomy.datasets,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
@@ -22,6 +23,7 @@ from nibabel.orientations import (
 from fusion_nets.files import SIGNATURE, whole_folder
 
 from ..grids import RAS_TO_LPS, radiological_view
+from ..quantities import SUV_TYPES
 from .identity import derived_uid
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ __all__ = [
     "write_instances",
 ]
 
+logger = logging.getLogger(__name__)
+
 SOP_CLASSES = {
     "MR": "1.2.840.10008.5.1.4.1.1.4",
     "CT": "1.2.840.10008.5.1.4.1.1.2",
@@ -47,6 +51,7 @@ SOP_CLASSES = {
 }
 IMPLEMENTATION = derived_uid("fusion-nets")
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_MOST = np.iinfo(np.uint16).max
 
 
 def new_study(
@@ -86,9 +91,10 @@ def new_series(
     """A volume as instances of an original series.
 
     Args:
-        image: (1 | 3, H, W[, D]) with its affine (RAS, mm), in HU for CT; for PET in SUV, or in Bq/ml where
-            ``meta["units"]`` says so; colours from 0 to ``meta["white"]``, by default 1. Slices lie along the last
-            axis; rows and columns are turned to the view of a radiologist.
+        image: (1 | 3, H, W[, D]) with its affine (RAS, mm), in HU for CT; for PET in SUV by body weight, or in what
+            ``meta["units"]`` says: Bq/ml, SUVlbm, SUVibw, SUVbsa ...; colours from 0
+            to ``meta["white"]``, by default 1. Slices lie along the last axis; rows and columns are turned to the view
+            of a radiologist.
         modality: "MR", "CT" or "PT" give that modality's image object (PS3.3 A.4, A.3, A.21), any other and colours a
             secondary capture with geometry.
         study: patient and study, as :func:`new_study` makes them.
@@ -110,7 +116,9 @@ def new_series(
     frame_uid = frame_of_reference_uid or derived_uid("frame of reference", series_uid)
     coloured = array.ndim == 4
     sop_class = SECONDARY_CAPTURE if coloured else SOP_CLASSES.get(modality, SECONDARY_CAPTURE)
-    slope_of_all = None if modality == "PT" else _slope(values, signed=modality == "CT")
+    storage_of_all = None if modality == "PT" else _storage(values, modality)
+    if storage_of_all and storage_of_all[0] > 1:
+        logger.warning("whole numbers over %g levels are rounded to 65536, which DICOM has", np.ptp(values) + 1)
     instances = []
     for k in range(values.shape[2]):
         instance = new_instance(sop_class, derived_uid("instance", series_uid, k))
@@ -128,8 +136,8 @@ def new_series(
             store_colours(instance, np.rint(colours.clip(0, 1) * 255).astype(np.uint8))
             captured(instance)
         else:
-            slope, intercept = slope_of_all or _slope(values[:, :, k], signed=True)
-            store_values(instance, values[:, :, k], slope, intercept, signed=modality in ("CT", "PT"))
+            slope, intercept, signed = storage_of_all or _storage(values[:, :, k], modality)
+            store_values(instance, values[:, :, k], slope, intercept, signed)
             _MODULES.get(modality, _secondary_capture)(instance, image, values.shape[2])
             if sop_class == SECONDARY_CAPTURE and image.meta.get("white") == 255:
                 instance.BitsStored, instance.HighBit = 8, 7  # which says what is white
@@ -257,15 +265,20 @@ def new_instance(sop_class: str, uid: str) -> Dataset:
     return instance
 
 
-def _slope(values: np.ndarray, signed: bool) -> tuple[float, float]:
-    """Slope and intercept that store whole numbers as they are, and others as finely as 16 bit allow."""
+def _storage(values: np.ndarray, modality: str) -> tuple[float, float, bool]:
+    """Slope, intercept and sign that store whole numbers exactly if 16 bit can, and others as finely as they allow."""
     low, high = float(values.min()), float(values.max())
-    limits = np.iinfo(np.int16 if signed else np.uint16)
-    if limits.min <= low and high <= limits.max and (values == np.rint(values)).all():
-        return 1.0, 0.0
-    if signed:  # PET allows no intercept (PS3.3 C.8.9.4)
-        return max(-low, high) / limits.max, 0.0
-    return (high - low) / limits.max or 1.0, low
+    signs = {"CT": (True, False), "PT": (True,)}.get(modality, (False, True))
+    if (values == np.rint(values)).all():
+        for signed in signs:
+            limits = np.iinfo(np.int16 if signed else np.uint16)
+            if limits.min <= low and high <= limits.max:
+                return 1.0, 0.0, signed
+        if high - low <= _MOST and modality != "PT":
+            return 1.0, low, False
+    if signs[0]:  # PET allows no intercept (PS3.3 C.8.9.4)
+        return max(-low, high) / np.iinfo(np.int16).max, 0.0, True
+    return (high - low) / _MOST or 1.0, low, False
 
 
 def _magnetic_resonance(instance: Dataset, image: MetaTensor, slices: int) -> None:
@@ -290,10 +303,12 @@ def _positron_emission(instance: Dataset, image: MetaTensor, slices: int) -> Non
     instance.ImageType = ["ORIGINAL", "PRIMARY"]
     instance.SeriesDate = instance.AcquisitionDate = instance.StudyDate or "19700101"
     instance.SeriesTime = instance.AcquisitionTime = instance.StudyTime or "000000"
-    in_suv = image.meta.get("units") != "Bq/ml"
-    instance.Units = "GML" if in_suv else "BQML"
-    if in_suv:
-        instance.SUVType = "BW"
+    units = str(image.meta.get("units"))
+    if units == "Bq/ml":
+        instance.Units = "BQML"
+    else:
+        instance.SUVType = SUV_TYPES.get(units, "BW")
+        instance.Units = "CM2ML" if instance.SUVType == "BSA" else "GML"
     instance.CountsSource, instance.SeriesType = "EMISSION", ["STATIC", "IMAGE"]
     instance.NumberOfSlices, instance.ImageIndex = slices, instance.InstanceNumber
     instance.CorrectedImage = ""
@@ -308,6 +323,8 @@ def _positron_emission(instance: Dataset, image: MetaTensor, slices: int) -> Non
 def _secondary_capture(instance: Dataset, image: MetaTensor, slices: int) -> None:
     captured(instance)
     instance.RescaleType = "US"
+    if (white := int(image.meta.get("white") or 0)) > 255:  # which 8 bit say themselves
+        instance.WindowCenter, instance.WindowWidth = (white + 1) // 2, white + 1
 
 
 _MODULES = {"MR": _magnetic_resonance, "CT": _computed_tomography, "PT": _positron_emission}

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ImageError, Reason
+from ..errors import ImageError, Reason, check_pointer
 from .identity import fingerprint
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.uid import UID
 
 __all__ = ["UID_PATTERN", "parse", "parsing", "tells_patient", "where_in"]
 
@@ -74,6 +75,7 @@ def parse(path: Path, where: object, pixels: bool = False) -> Dataset | None:
         raise ImageError(
             Reason.MISSING, f"{where}: cannot be opened ({error.strerror}); a readable file is accepted"
         ) from error
+    check_pointer(where, start)
     marked = start[128:] == b"DICM"
     if not marked and start[:2] not in _GROUPS_A_FILE_STARTS_WITH:
         return None
@@ -83,13 +85,31 @@ def parse(path: Path, where: object, pixels: bool = False) -> Dataset | None:
                 _check_deflated(path, where)
             dataset = dcmread(path, stop_before_pixels=not pixels, force=not marked)
             known = "SOPClassUID" in dataset or "MediaStorageSOPClassUID" in dataset.file_meta
-    except ImageError:
-        if marked:
+            if known and "TransferSyntaxUID" not in dataset.file_meta:
+                dataset.file_meta.TransferSyntaxUID = _found_syntax(dataset, where)
+    except ImageError as error:
+        if marked or error.reason is Reason.INCOMPLETE:
             raise
         return None
     if not known and marked:
         raise ImageError(Reason.INCOMPLETE, f"{where}: SOPClassUID is missing; a whole DICOM file is accepted")
     return dataset if known else None
+
+
+def _found_syntax(dataset: Dataset, where: object) -> UID:
+    """How a file without that note in its meta information turned out to be written, if its pixels can be so, too."""
+    from pydicom import uid
+
+    implicit, little = dataset.original_encoding
+    if "PixelData" in dataset and dataset["PixelData"].is_undefined_length:
+        raise ImageError(
+            Reason.INCOMPLETE,
+            f"{where}: TransferSyntaxUID is missing, by which its compressed pixels could be read; a whole file is "
+            "accepted",
+        )
+    if not little:
+        return uid.ExplicitVRBigEndian
+    return uid.ImplicitVRLittleEndian if implicit else uid.ExplicitVRLittleEndian
 
 
 def _check_deflated(path: Path, where: object) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,9 @@ from .parsing import parse, parsing
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["check_photometric", "decode", "padding", "white_of"]
+__all__ = ["check_photometric", "decode", "exact", "looked", "padding", "shown", "white_of"]
+
+logger = logging.getLogger(__name__)
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
@@ -24,6 +27,7 @@ PIXEL_ATTRIBUTES = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 MOST_COMPRESSED = 2000
 """Bytes that one byte of compressed pixels may stand for; what claims more is damaged or meant to fill the memory."""
 
+EXTENDED = "1.2.840.10008.1.2.4.51"
 DECODERS = {"1.2.840.10008.1.2.4.50": "pillow", "1.2.840.10008.1.2.4.90": "pillow", "1.2.840.10008.1.2.4.91": "pillow"}
 """Transfer syntaxes for which pydicom would ask GDCM first, though Pillow stands damaged streams better."""
 
@@ -89,14 +93,43 @@ def decode(path: Path, where: str) -> Iterator[np.ndarray]:
 
 
 def _decoded(dataset: Dataset, syntax: str) -> Iterator[np.ndarray]:
+    if syntax == EXTENDED and int(dataset.BitsStored) > 8:
+        yield from _extended(dataset)
+        return
     try:
         from pydicom import pixels
     except ImportError:
         yield from _decoded_by_pydicom_2(dataset)
         return
     is_palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
-    for frame in pixels.iter_pixels(dataset, decoding_plugin=DECODERS.get(syntax, "")):
+    by = DECODERS.get(syntax, "")
+    for frame in pixels.iter_pixels(dataset, decoding_plugin=by, correct_unused_bits=False):  # which minds no HighBit
         yield pixels.apply_color_lut(frame, dataset)[..., :3] if is_palette else frame
+
+
+def _extended(dataset: Dataset) -> Iterator[np.ndarray]:
+    """JPEG of 12 bit (process 4) by GDCM itself, which pydicom does not ask for it."""
+    import gdcm
+    from pydicom import encaps
+
+    generate = getattr(encaps, "generate_frames", None) or encaps.generate_pixel_data_frame
+    for frame in generate(dataset.PixelData, number_of_frames=int(dataset.get("NumberOfFrames") or 1)):
+        fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
+        fragment.SetByteStringValue(frame)
+        fragments.AddFragment(fragment)
+        element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+        element.SetValue(fragments.__ref__())
+        image = gdcm.Image()
+        image.SetNumberOfDimensions(2)
+        image.SetDimensions((int(dataset.Columns), int(dataset.Rows), 1))
+        image.SetDataElement(element)
+        kind = gdcm.PhotometricInterpretation.GetPIType(str(dataset.PhotometricInterpretation))
+        image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(kind))
+        image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(EXTENDED)))
+        bits, signed = int(dataset.BitsStored), int(dataset.PixelRepresentation)
+        image.SetPixelFormat(gdcm.PixelFormat(1, int(dataset.BitsAllocated), bits, bits - 1, signed))
+        buffer = image.GetBuffer().encode("utf-8", "surrogateescape")
+        yield np.frombuffer(buffer, np.dtype("<i2" if signed else "<u2"))
 
 
 def _decoded_by_pydicom_2(dataset: Dataset) -> Iterator[np.ndarray]:
@@ -110,6 +143,70 @@ def _decoded_by_pydicom_2(dataset: Dataset) -> Iterator[np.ndarray]:
         array = convert_color_space(array, dataset.PhotometricInterpretation, "RGB", per_frame=True)
     count = int(dataset.get("NumberOfFrames") or 1)
     yield from array.reshape(count, dataset.Rows, dataset.Columns, -1)
+
+
+def exact(stored: np.ndarray, header: Dataset, where: str, padded: np.ndarray | None = None) -> np.ndarray:
+    """The stored values without what else is in their words: overlays and others beyond BitsStored, below HighBit.
+
+    Args:
+        stored: (rows, columns, C) as they were decoded.
+        header: of the instance.
+        where: what messages start with.
+        padded: which of them are padding, whose value may have more bits.
+
+    Raises:
+        ImageError: if HighBit cannot be.
+    """
+    if stored.dtype.kind not in "iu" or header.get("PhotometricInterpretation") == "PALETTE COLOR":
+        return stored  # looked up already
+    word, bits = 8 * stored.dtype.itemsize, int(header.get("BitsStored") or 8 * stored.dtype.itemsize)
+    high = header.get("HighBit")
+    syntax = header.file_meta.get("TransferSyntaxUID") if hasattr(header, "file_meta") else None
+    compressed = syntax is not None and syntax.is_compressed and not syntax.is_deflated and "RLE" not in syntax.name
+    shift = 0 if high in (None, "") or compressed else int(high) + 1 - bits
+    if shift < 0 or (not compressed and shift + bits > word):
+        raise ImageError(
+            Reason.DAMAGED, f"{where}: HighBit is {high} with BitsStored {bits}; the last bit of a value is accepted"
+        )
+    if bits >= word:
+        return stored
+    left = word - bits - shift
+    values = (stored << left) >> (word - bits)  # of signed ones the sign is kept
+    changed = values != stored if padded is None else (values != stored) & ~padded
+    if not shift and not _has_embedded_overlay(header) and (lost := int(changed.sum())):
+        logger.warning("%s: %d values need more bits than BitsStored, %d; the others are cut off", where, lost, bits)
+    return values
+
+
+def _has_embedded_overlay(header: Dataset) -> bool:
+    return any((group, 0x0102) in header and header[group, 0x0102].value for group in range(0x6000, 0x6020, 2))
+
+
+def looked(values: np.ndarray, header: Dataset) -> np.ndarray:
+    """What the modality table (PS3.3 C.11.1) has for stored values."""
+    try:
+        from pydicom.pixels import apply_modality_lut
+    except ImportError:
+        from pydicom.pixel_data_handlers import apply_modality_lut  # type: ignore[no-redef]
+
+    return np.asarray(apply_modality_lut(values, header))
+
+
+def shown(values: np.ndarray, header: Dataset) -> np.ndarray:
+    """Grey levels of a picture as its window or table (PS3.3 C.11.2) shows them, from 0 to :func:`white_of`."""
+    try:
+        from pydicom.pixels import apply_voi_lut
+    except ImportError:
+        from pydicom.pixel_data_handlers import apply_voi_lut  # type: ignore[no-redef]
+
+    table, width = header.get("VOILUTSequence"), header.get("WindowWidth")
+    width = width[0] if isinstance(width, Sequence) else width
+    if not table and (width in (None, "") or float(width) < 1):
+        return values
+    levels = apply_voi_lut(values, header, prefer_lut=bool(table))
+    if table:
+        levels = levels / (2 ** int(table[0].LUTDescriptor[2]) - 1) * white_of(header)
+    return np.asarray(levels, dtype=np.float64).clip(0, white_of(header))
 
 
 def padding(stored: np.ndarray, header: Dataset) -> np.ndarray | None:

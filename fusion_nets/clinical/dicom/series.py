@@ -5,6 +5,8 @@ from __future__ import annotations
 import filecmp
 import os
 from collections import Counter, defaultdict
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +15,7 @@ import numpy as np
 
 from ..errors import ImageError, Reason
 from ..modalities import modality_code
-from .frames import Frame, frames_of, normal_of
+from .frames import CHOSEN, Frame, frames_of, normal_of
 from .identity import fingerprint
 from .parsing import parse, parsing, tells_patient, where_in
 
@@ -89,6 +91,21 @@ class Series:
         """All frames of all instances, in their order."""
         return frames_of([(self.where(index), dataset) for index, dataset in enumerate(self.datasets)])
 
+    def only(self, frames: Sequence[Frame]) -> Series:
+        """The series with some of its frames alone."""
+        chosen: dict[int, list[int]] = defaultdict(list)
+        for frame in frames:
+            chosen[frame.instance].append(frame.index)
+        counts = Counter(frame.instance for frame in self.frames())
+        datasets = []
+        for instance in sorted(chosen):
+            dataset = self.datasets[instance]
+            if len(chosen[instance]) < counts[instance]:
+                dataset = copy(dataset)
+                setattr(dataset, CHOSEN, sorted(chosen[instance]))
+            datasets.append(dataset)
+        return Series(self.path, tuple(self.files[instance] for instance in sorted(chosen)), tuple(datasets))
+
     def _text(self, keyword: str) -> str:
         return str(self.datasets[0].get(keyword) or "")
 
@@ -103,8 +120,8 @@ def find_series(path: str | os.PathLike[str]) -> list[Series]:
     """The series of images in a folder and the folders in it, or the one in a file.
 
     Hidden files, files that are not DICOM, objects without pixels of their own (reports, presentation states,
-    structure sets, segmentations, ...) and links that lead out of the folder are passed over, and so is what lies there
-    twice, byte by byte.
+    structure sets, segmentations, ...) are passed over, and so is what lies there twice, byte by byte. Links are
+    followed, each folder once.
 
     Args:
         path: a folder, or a file.
@@ -214,13 +231,25 @@ def _patient(series: Series) -> tuple[str, str, str]:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    inside = path.resolve()
-    files = []
-    for folder, folders, names in os.walk(path):
+    files, known = [], set()
+    for folder, folders, names in os.walk(path, followlinks=True):
+        here = os.path.realpath(folder)
+        if here in known:  # which links may lead to again and again
+            folders.clear()
+            continue
+        known.add(here)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             file = Path(folder, name)
-            if not name.startswith(".") and file.is_file() and file.resolve().is_relative_to(inside):
+            if name.startswith("."):
+                continue
+            if file.is_symlink() and not file.exists():
+                raise ImageError(
+                    Reason.MISSING,
+                    f"{where_in(path, file)}: is a link to a file that is not there, such as of git-annex, which "
+                    "`git annex get` fetches; a whole series is accepted",
+                )
+            if file.is_file():
                 files.append(file)
     return files
 

@@ -46,11 +46,15 @@ class Plane:
         instance: the instance that holds it.
         frame: number of its frame from 1, or None where the instance has only one.
         affine: (4, 4), from (column, row, mm along the normal) to RAS in mm; its axes are at right angles.
+        size: columns and rows.
+        is_whole: whether it is all of its instance, not a frame or a mosaic's tile.
     """
 
     instance: Dataset
     frame: int | None
     affine: np.ndarray
+    size: tuple[int, int]
+    is_whole: bool = True
 
     @property
     def depth(self) -> float:
@@ -76,7 +80,9 @@ def planes_of(series: Sequence[Dataset]) -> list[Plane]:
         affine = np.eye(4)
         axes = orientation[0] * spacing[1], orientation[1] * spacing[0], normal_of(orientation), position
         affine[:3] = RAS_TO_LPS @ np.column_stack(axes)  # its own inverse
-        planes.append(Plane(frame.header, frame.index + 1 if "NumberOfFrames" in frame.header else None, affine))
+        number = frame.index + 1 if "NumberOfFrames" in frame.header else None
+        is_whole = number is None and not frame.is_tile
+        planes.append(Plane(frame.header, number, affine, frame.size[::-1], is_whole))
     if planes:
         normal = planes[0].affine[:3, 2]
         planes.sort(key=lambda plane: float(normal @ plane.affine[:3, 3]))
@@ -91,13 +97,13 @@ def grid_of(planes: Sequence[Plane]) -> tuple[np.ndarray, tuple[int, int, int]] 
     affine = first.affine.copy()
     thickness = float(first.instance.get("SliceThickness") or 1)
     affine[:3, 2] *= thickness if count == 1 else (planes[-1].depth - first.depth) / (count - 1)
-    size = int(first.instance.Columns), int(first.instance.Rows)
+    size = first.size
     corners = np.array([(x, y, 0.0) for x in (0, size[0] - 1) for y in (0, size[1] - 1)])
     edge = np.linalg.norm(affine[:3, :3], axis=0)
     if not edge.all():
         return None
     for k, plane in enumerate(planes):
-        if (plane.instance.Columns, plane.instance.Rows) != (first.instance.Columns, first.instance.Rows):
+        if plane.size != size:
             return None
         apart = apply_affine(plane.affine, corners) - apply_affine(affine, corners + np.array([0, 0, k]))
         if np.abs(apart @ (affine[:3, :3] / edge) / edge).max() > SAME_VOXEL:
@@ -145,7 +151,7 @@ def lies_in(planes: Sequence[Plane], image: MetaTensor) -> bool:
     margin = float(np.linalg.norm(affine[:3, 2]))
     corners = []
     for plane in (planes[0], planes[-1]):
-        size = int(plane.instance.Columns) - 1, int(plane.instance.Rows) - 1
+        size = plane.size[0] - 1, plane.size[1] - 1
         corners += [apply_affine(plane.affine, (x, y, 0)) for x in (0, size[0]) for y in (0, size[1])]
     axes = planes[0].affine[:3, :3] / np.linalg.norm(planes[0].affine[:3, :3], axis=0)
     box = np.array(corners) @ axes

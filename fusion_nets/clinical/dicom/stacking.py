@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,28 +11,16 @@ import numpy as np
 from ..errors import ImageError, Reason
 from .frames import Frame, normal_of
 
-__all__ = ["Stack", "place", "straighten"]
+__all__ = ["Stack", "even_out", "place", "straighten"]
+
+logger = logging.getLogger(__name__)
 
 LPS_TO_RAS = np.diag([-1.0, -1, 1, 1])
 MOST_DRIFT = 0.1
 """Millimetres by which the last slice may be beside the normal through the first and count as above it."""
 
-SIGNS_OF_SEVERAL_VOLUMES = {
-    "TemporalPositionIndex": "temporal positions",
-    "TemporalPositionIdentifier": "temporal positions",
-    "EffectiveEchoTime": "echoes",
-    "EchoTime": "echoes",
-    "EchoNumbers": "echoes",
-    "InversionTime": "inversion times",
-    "DiffusionBValue": "diffusion weightings",
-    "FrameReferenceTime": "time frames",
-    "TriggerTime": "phases of the heart",
-    "NominalCardiacTriggerDelayTime": "phases of the heart",
-    "FrameType": "types of frame",
-    "ImageType": "types of image",
-    "AcquisitionNumber": "acquisitions",
-    "AcquisitionTime": "acquisition times",
-}
+FEWEST_ALIKE = 3
+"""Distances in a row that make a part of a series with slices of its own spacing, not a hole."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +31,13 @@ class Stack:
         order: of the frames, along the normal.
         affine: (4, 4), from column, row and slice to RAS, mm; without the shear.
         shear: columns and rows by which each slice is further than the one before; (0, 0) for right angles.
+        heights: where the slices lie along the normal, in steps of the affine, if their distances vary; else None.
     """
 
     order: list[int]
     affine: np.ndarray
     shear: tuple[float, float] = (0.0, 0.0)
+    heights: np.ndarray | None = None
 
 
 def place(frames: Sequence[Frame], where: str) -> Stack:
@@ -62,10 +53,6 @@ def place(frames: Sequence[Frame], where: str) -> Stack:
         ImageError: for missing, unevenly spaced or differently turned slices, several at one place, and frames without
             geometry, if there is more than one.
     """
-    if (stacks := len({str(frame.get("StackID")) for frame in frames})) > 1:
-        raise ImageError(
-            Reason.AMBIGUOUS, f"{where}: holds {stacks} stacks (by StackID); a series of one of them is accepted"
-        )
     spacing = _in_plane(frames, where)
     orientations, positions = [], []
     for frame in frames:
@@ -91,11 +78,11 @@ def place(frames: Sequence[Frame], where: str) -> Stack:
     points = np.stack(positions)
     order = np.argsort(points @ normal, kind="stable").tolist()
     points = points[order]
-    step, shear = _step(points, axes, normal, [frames[index] for index in order], where)
+    step, shear, heights = _step(points, axes, normal, [frames[index] for index in order], where)
     affine = np.eye(4)
     affine[:3, :3] = np.stack([axes[0] * spacing[0], axes[1] * spacing[1], step], axis=1)
     affine[:3, 3] = points[0]
-    return Stack(order, LPS_TO_RAS @ affine, (shear[0] / spacing[0], shear[1] / spacing[1]))
+    return Stack(order, LPS_TO_RAS @ affine, (shear[0] / spacing[0], shear[1] / spacing[1]), heights)
 
 
 def _in_plane(frames: Sequence[Frame], where: str) -> tuple[float, float]:
@@ -125,18 +112,27 @@ def _in_plane(frames: Sequence[Frame], where: str) -> tuple[float, float]:
 
 def _step(
     points: np.ndarray, axes: np.ndarray, normal: np.ndarray, frames: Sequence[Frame], where: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """From slice to slice along the normal (mm), and how far that leads along a row and along a column."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """From slice to slice along the normal (mm), how far that leads along a row and a column, and uneven heights."""
     if len(points) == 1:
         thickness = frames[0].number("SpacingBetweenSlices") or frames[0].number("SliceThickness") or 1.0
-        return normal * abs(thickness), np.zeros(2)
+        return normal * abs(thickness), np.zeros(2), None
     heights = (points - points[0]) @ normal
     gaps = np.diff(heights)
     even = heights[-1] / (len(heights) - 1)
     tolerance = max(0.06, 0.02 * even)
     if (apart := gaps > 0.05 * gaps.max()).sum() < len(gaps) or gaps.max() < 1e-3:
         raise _several_at_one_place(frames, int(np.flatnonzero(~apart)[0]), where)
+    finest = None
     if np.abs(heights - even * np.arange(len(heights))).max() > tolerance:
+        finest = _finest(gaps)
+    if finest:
+        logger.warning(
+            "%s: slices are %.3g to %.3g mm apart; those between are interpolated, %.3g mm apart",
+            where, gaps.min(), gaps.max(), finest,
+        )  # fmt: skip
+        even = finest
+    elif np.abs(heights - even * np.arange(len(heights))).max() > tolerance:
         slices = gaps / gaps.min()
         widest = int(gaps.argmax())
         between = f"between {_short(frames[widest], where)} and {_short(frames[widest + 1], where)}"
@@ -153,26 +149,34 @@ def _step(
             f"{between}; evenly spaced slices are accepted",
         )
     beside = (points - points[0]) @ axes.T
-    drift = beside[-1] / (len(points) - 1)
-    if np.abs(beside - np.outer(np.arange(len(points)), drift)).max() > tolerance:
+    drift = beside[-1] / heights[-1] * even
+    if np.abs(beside - np.outer(heights / even, drift)).max() > tolerance:
         raise ImageError(
             Reason.GEOMETRY,
             f"{where}: by ImagePositionPatient, the slices lie beside each other; slices above each other are accepted",
         )
     if np.abs(beside[-1]).max() <= MOST_DRIFT:
         drift = np.zeros(2)
-    return normal * even, drift
+    return normal * even, drift, heights / even if finest else None
+
+
+def _finest(gaps: np.ndarray) -> float | None:
+    """The least of the distances that slices keep over parts of a series; None where they do not."""
+    parts: list[list[float]] = []
+    for gap in gaps:
+        if parts and abs(gap - parts[-1][0]) <= max(0.06, 0.02 * parts[-1][0]):
+            parts[-1].append(float(gap))
+        else:
+            parts.append([float(gap)])
+    for number, part in enumerate(parts):
+        beside = [other[0] for other in parts[max(number - 1, 0) : number + 2]]
+        between = len(part) == 1 and 0 < number < len(parts) - 1 and min(beside) < part[0] < max(beside)
+        if len(part) < FEWEST_ALIKE and not between:
+            return None
+    return min(float(np.median(part)) for part in parts if len(part) >= FEWEST_ALIKE)
 
 
 def _several_at_one_place(frames: Sequence[Frame], first: int, where: str) -> ImageError:
-    for keyword, what in SIGNS_OF_SEVERAL_VOLUMES.items():
-        values = {str(frame.get(keyword)) for frame in frames}
-        if 1 < len(values) <= len(frames) // 2:
-            return ImageError(
-                Reason.AMBIGUOUS,
-                f"{where}: holds {len(values)} {what} (by {keyword}), which lie at the same places; "
-                "a series of one of them is accepted",
-            )
     return ImageError(
         Reason.GEOMETRY,
         f"{where}: by ImagePositionPatient, {_short(frames[first], where)} and {_short(frames[first + 1], where)} "
@@ -182,6 +186,23 @@ def _several_at_one_place(frames: Sequence[Frame], first: int, where: str) -> Im
 
 def _short(frame: Frame, where: str) -> str:
     return frame.where.removeprefix(f"{where}: ")
+
+
+def even_out(volume: np.ndarray, stack: Stack) -> np.ndarray:
+    """Slices at even distances, by linear interpolation between those that are there.
+
+    Args:
+        volume: (C, columns, rows, slices), float32.
+        stack: with its heights.
+    """
+    heights = np.asarray(stack.heights)
+    places = np.arange(int(heights[-1] + 1e-3) + 1)
+    above = np.searchsorted(heights, places - 1e-3).clip(1, len(heights) - 1)
+    weight = ((places - heights[above - 1]) / (heights[above] - heights[above - 1])).clip(0, 1)
+    even = np.empty((*volume.shape[:3], len(places)), dtype=np.float32)
+    for k, (upper, share) in enumerate(zip(above, weight, strict=True)):
+        even[..., k] = volume[..., upper - 1] * (1 - share) + volume[..., upper] * share
+    return even
 
 
 def straighten(volume: np.ndarray, stack: Stack) -> tuple[np.ndarray, np.ndarray]:

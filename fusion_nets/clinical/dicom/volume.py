@@ -2,45 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from ..absent import fill_absent
+from ..choosing import Wanted
 from ..errors import ImageError, Reason, check_affine, check_voxels
+from ..quantities import MEASURED
 from .frames import Frame
 from .identity import fingerprint
+from .mosaic import tile_of
 from .parsing import parsing
-from .pixels import check_photometric, decode, padding, white_of
+from .pixels import check_photometric, decode, exact, looked, padding, shown, white_of
 from .series import Series
-from .stacking import Stack, place, straighten
+from .stacking import Stack, even_out, place, straighten
 from .units import Measure, measure_of
+from .volumes import pick_volumes
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 __all__ = ["read_series"]
 
-MEASURED = ("HU", "SUV", "Bq/ml", "counts")
+logger = logging.getLogger(__name__)
 
 
-def read_series(series: Series) -> MetaTensor:
+def read_series(series: Series, volume: Wanted = None) -> MetaTensor:
     """Read the pixels of a series.
 
     Args:
         series: as :func:`pick_series` gives it.
+        volume: which of several volumes at the same places is meant, as :func:`fusion_nets.clinical.read_image` takes
+            it.
 
     Returns:
         (1 | 3, columns, rows[, slices]), float32, the slices in the order of ``series.datasets``; a single slice is
         two-dimensional. ``affine`` maps voxels to RAS in mm. CT is in HU, PET in SUV by body weight where its header
         says enough, or Bq/ml, others as their slope and intercept say. Slices of a tilted gantry are brought onto a
-        grid with right angles; padding has the lowest value of what is no padding. ``meta`` holds "units", "modality",
-        "series" and "frame_of_reference" (fingerprints), "window" and "white" where they are known.
+        grid with right angles, those at varying distances onto the finest; padding, and NaN around the image, has the
+        lowest value of what is no padding. ``meta`` holds "units", "modality", "series" and "frame_of_reference"
+        (fingerprints), "window" and "white" where they are known.
 
     Raises:
         ImageError: naming the file and the attribute, for slices that do not make one volume, sizes beyond memory, and
             pixels that are missing, damaged or of an unsupported kind.
     """
     with parsing(series.path):
-        return _read(series)
+        parts = pick_volumes(series, volume)
+        image = _read(parts[0])
+        for part in parts[1:]:
+            other = _read(part)
+            if other.meta["units"] != image.meta["units"] or not np.allclose(other.affine, image.affine, atol=1e-3):
+                raise ImageError(
+                    Reason.MIXED, f"{series.path}: the volumes differ in grid or units; a single one is accepted"
+                )
+            image.add_(other.as_tensor())
+        if len(parts) > 1:
+            image.div_(len(parts))
+        return image
 
 
 def _read(series: Series) -> MetaTensor:
@@ -48,20 +72,25 @@ def _read(series: Series) -> MetaTensor:
     frames = series.frames()
     channels, white = _alike(frames, where)
     stack = place(frames, where)
-    size = int(frames[0].header.Columns), int(frames[0].header.Rows), len(frames)
-    check_voxels(where, (channels, *size))
-    _check_complete(series)
+    rows, columns = frames[0].size
+    check_voxels(where, (channels, columns, rows, len(frames)))
+    _tell_part(series)
     measure = measure_of(frames, series.modality, where)
     picture = measure.units == "stored" and _is_picture(frames, measure)
-    volume = np.empty((channels, *size), dtype=np.float32)
-    _fill(volume, series, frames, stack, measure)
-    if not np.isfinite(volume.sum(dtype=np.float64)):
-        raise ImageError(Reason.NOT_FINITE, f"{where}: holds NaN or infinity; only finite values are accepted")
+    array = np.empty((channels, columns, rows, len(frames)), dtype=np.float32)
+    _fill(array, series, frames, stack, measure, picture)
+    fill_absent(array, where)
+    if picture and channels == 1 and white > 255 and not _is_windowed(frames) and array.max() < white / 2:
+        logger.warning("%s: no window, and no value above %g of %d: not taken for a picture", where, array.max(), white)
+        picture = False
     affine = check_affine(where, stack.affine)
+    if stack.heights is not None:
+        check_voxels(where, (channels, columns, rows, int(stack.heights[-1]) + 2))
+        array = even_out(array, stack)
     if any(stack.shear):
-        grown = np.add(size[:2], np.abs(stack.shear) * size[2])
-        check_voxels(where, (channels, *(int(length) for length in grown), size[2]))
-        volume, affine = straighten(volume, stack)
+        grown = np.add((columns, rows), np.abs(stack.shear) * array.shape[3])
+        check_voxels(where, (channels, *(int(length) for length in grown), array.shape[3]))
+        array, affine = straighten(array, stack)
     meta: dict[str, object] = {
         "filename_or_obj": where,
         "units": ("colour" if channels == 3 else "grey") if picture else measure.units,
@@ -73,19 +102,15 @@ def _read(series: Series) -> MetaTensor:
         meta["white"] = white
     if series.frame_of_reference_uid:
         meta["frame_of_reference"] = fingerprint(series.frame_of_reference_uid)
-    if channels == 1 and (window := _window(frames[stack.order[len(frames) // 2]], measure)):
+    if not picture and channels == 1 and (window := _window(frames[stack.order[len(frames) // 2]], measure)):
         meta["window"] = window
-    volume = volume[..., 0] if volume.shape[3] == 1 else volume
-    return MetaTensor(torch.from_numpy(np.ascontiguousarray(volume)), affine=torch.from_numpy(affine), meta=meta)
+    array = array[..., 0] if array.shape[3] == 1 else array
+    return MetaTensor(torch.from_numpy(np.ascontiguousarray(array)), affine=torch.from_numpy(affine), meta=meta)
 
 
 def _alike(frames: Sequence[Frame], where: str) -> tuple[int, int]:
     """Channels and white of all frames; refuse what differs from frame to frame and must not."""
     first = frames[0]
-    if len(frames) > 1 and len({frame.instance for frame in frames}) not in (1, len(frames)):
-        raise ImageError(
-            Reason.AMBIGUOUS, f"{where}: holds several multi-frame objects; the file of one of them is accepted"
-        )
     for frame in frames:
         for keyword in ("Rows", "Columns", "PhotometricInterpretation", "FrameOfReferenceUID", "SOPClassUID"):
             if frame.header.get(keyword) != first.header.get(keyword):
@@ -97,14 +122,15 @@ def _alike(frames: Sequence[Frame], where: str) -> tuple[int, int]:
     return check_photometric(first.header, first.where), white_of(first.header)
 
 
-def _check_complete(series: Series) -> None:
-    """Of PET, the header says how many slices there are (PS3.3 C.8.9.1)."""
+def _tell_part(series: Series) -> None:
+    """Of PET, the header says how many slices there are (PS3.3 C.8.9.1); of a part, such as the head, fewer."""
     number = series.datasets[0].get("NumberOfSlices")
     if number and series.path.is_dir() and series.images < int(number):
-        raise ImageError(
-            Reason.INCOMPLETE,
-            f"{series.path}: NumberOfSlices is {number}, but {series.images} are there; "
-            "a series without gaps is accepted",
+        logger.warning(
+            "%s: NumberOfSlices is %s, but %d are there, side by side: a part of the series",
+            series.path,
+            number,
+            series.images,
         )
 
 
@@ -119,38 +145,70 @@ def _is_picture(frames: Sequence[Frame], measure: Measure) -> bool:
     return colour or (secondary and as_stored and not first.get("PixelRepresentation"))
 
 
-def _fill(volume: np.ndarray, series: Series, frames: Sequence[Frame], stack: Stack, measure: Measure) -> None:
+def _is_windowed(frames: Sequence[Frame]) -> bool:
+    return all(frame.get("WindowWidth") is not None or frame.get("VOILUTSequence") for frame in frames)
+
+
+def _fill(
+    volume: np.ndarray, series: Series, frames: Sequence[Frame], stack: Stack, measure: Measure, picture: bool
+) -> None:
     slices = {(frames[index].instance, frames[index].index): (k, index) for k, index in enumerate(stack.order)}
     outside: list[tuple[int, np.ndarray]] = []
     lowest = np.inf
-    for instance, (file, header) in enumerate(zip(series.files, series.datasets, strict=True)):
-        where = series.where(instance)
-        for number, pixels in enumerate(decode(file, where)):
-            if pixels.shape[2] != volume.shape[0]:
-                raise ImageError(
-                    Reason.SHAPE,
-                    f"{where}: PixelData has {pixels.shape[2]} channels; {volume.shape[0]} are accepted here",
-                )
-            k, index = slices[instance, number]
-            values = np.moveaxis(pixels, -1, 0).swapaxes(1, 2)
-            padded = padding(values, header)
-            if header.get("PhotometricInterpretation") == "MONOCHROME1" and measure.units not in MEASURED:
-                values = _inverted(values, header)
-            volume[:, :, :, k] = values * measure.slopes[index] + measure.intercepts[index]
-            if padded is None or not padded.any():
-                lowest = min(lowest, float(volume[..., k].min()))
-            else:
-                outside.append((k, padded))
-                lowest = min(lowest, float(volume[..., k].min(where=~padded, initial=np.inf)))
+    for instance, number, pixels in _decoded(series, frames):
+        if (instance, number) not in slices:
+            continue  # of another volume
+        k, index = slices[instance, number]
+        frame = frames[index]
+        if pixels.shape[2] != volume.shape[0]:
+            raise ImageError(
+                Reason.SHAPE,
+                f"{frame.where}: PixelData has {pixels.shape[2]} channels; {volume.shape[0]} are accepted here",
+            )
+        padded = padding(pixels, frame.header)
+        values = _values(exact(pixels, frame.header, frame.where, padded), frame, measure.units in MEASURED, picture)
+        padded = None if padded is None else np.moveaxis(padded, -1, 0).swapaxes(1, 2)
+        values = np.moveaxis(values, -1, 0).swapaxes(1, 2)
+        volume[:, :, :, k] = values * measure.slopes[index] + measure.intercepts[index]
+        if padded is None or not padded.any():
+            lowest = min(lowest, float(volume[..., k].min()))
+        else:
+            outside.append((k, padded))
+            lowest = min(lowest, float(volume[..., k].min(where=~padded, initial=np.inf)))
     if np.isfinite(lowest):
         for k, padded in outside:
             volume[..., k][padded] = lowest
 
 
-def _inverted(values: np.ndarray, header: object) -> np.ndarray:
+def _decoded(series: Series, frames: Sequence[Frame]) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Instance, number and pixels of each frame; a mosaic's tiles one by one."""
+    tiled = {frame.instance: frame.size for frame in frames if frame.is_tile}
+    for instance, file in enumerate(series.files):
+        for number, pixels in enumerate(decode(file, series.where(instance))):
+            if instance not in tiled:
+                yield instance, number, pixels
+                continue
+            for frame in frames:
+                if frame.instance == instance:
+                    yield instance, frame.index, tile_of(pixels, frame.index, tiled[instance])
+
+
+def _values(stored: np.ndarray, frame: Frame, measured: bool, picture: bool) -> np.ndarray:
+    """What stands for stored values before slope and intercept: by their table, shown as a picture, or turned round."""
+    header, inverted = frame.header, frame.header.get("PhotometricInterpretation") == "MONOCHROME1" and not measured
+    if table := header.get("ModalityLUTSequence"):
+        looked_up = looked(stored, header)
+        return 2 ** int(table[0].LUTDescriptor[2]) - 1 - looked_up if inverted else looked_up
+    if picture and stored.shape[2] == 1 and header.get("PhotometricInterpretation") != "PALETTE COLOR":
+        levels = shown(stored, header)
+        return white_of(header) - levels if inverted else levels
+    return _inverted(stored, header) if inverted else stored
+
+
+def _inverted(values: np.ndarray, header: Dataset) -> np.ndarray:
     """Stored values of which the lowest means white (PS3.3 C.7.6.3.1.2), so that the highest does."""
-    bits = int(header.get("BitsStored"))  # type: ignore[attr-defined]
-    return (-1 if header.get("PixelRepresentation") else 2**bits - 1) - values.astype(np.int64)  # type: ignore[attr-defined]
+    bits = int(header.BitsStored)
+    return np.asarray((-1 if header.get("PixelRepresentation") else 2**bits - 1) - values.astype(np.int64))
 
 
 def _window(frame: Frame, measure: Measure) -> tuple[float, float] | None:

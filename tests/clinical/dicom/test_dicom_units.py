@@ -7,6 +7,7 @@ import pytest
 from dicom_phantoms import instances, save
 from pydicom.dataset import Dataset
 
+from fusion_nets.clinical import convert_image, read_image
 from fusion_nets.clinical.dicom import pick_series, read_series
 
 SHAPE = (16, 18, 4)
@@ -56,7 +57,21 @@ def assert_factor(folder, series, factor, units="SUV"):
         ({}, 3600),
         ({"RadiopharmaceuticalStartTime": "123000"}, 1800),
         ({"RadiopharmaceuticalStartDateTime": "20260105110000.5"}, 7199.5),
-        ({"RadiopharmaceuticalStartDateTime": "20260104130000"}, 86400),
+        ({"RadiopharmaceuticalStartDateTime": "20260104230000"}, 50400),
+        ({"RadiopharmaceuticalStartDateTime": "20260105120000.000"}, 3600),
+        ({"RadiopharmaceuticalStartDateTime": "20260105130000"}, 0),
+        ({"RadiopharmaceuticalStartTime": "130000"}, 0),
+        ({"SeriesDate": "2026.01.05"}, 3600),
+        (
+            {
+                "SeriesDate": "20260106",
+                "AcquisitionDate": "20260106",
+                "SeriesTime": "001000",
+                "AcquisitionTime": "001200",
+                "RadiopharmaceuticalStartTime": "235959.5",
+            },
+            600.5,
+        ),
         ({"RadiopharmaceuticalStartTime": "235000", "SeriesTime": "001000", "AcquisitionTime": "001200"}, 1200),
         ({"SeriesTime": "130000", "AcquisitionTime": "130000"}, 3600),
         ({"DecayCorrectionDateTime": "20260105131500"}, 4500),
@@ -74,6 +89,9 @@ def test_offset_from_utc_of_the_injection(tmp_path):
     assert_factor(tmp_path / "same", pet(**changes), expected(3600))
     del changes["TimezoneOffsetFromUTC"]
     assert_factor(tmp_path / "none", pet(**changes), expected(3600))
+    changes = {"RadiopharmaceuticalStartDateTime": "20260105110000+0000", "RadiopharmaceuticalStartTime": "120000"}
+    scan = {"SeriesTime": None, "AcquisitionDateTime": "20260105143000+0200"}
+    assert_factor(tmp_path / "both", pet(**changes, **scan), expected(5400))
 
 
 def test_decay_corrected_to_administration(tmp_path):
@@ -127,8 +145,81 @@ def test_philips_without_factors(tmp_path, caplog):
 def test_uptake_as_it_is(tmp_path, caplog):
     assert_factor(tmp_path / "bw", pet(Units="GML"), 1.0)
     assert not caplog.text
-    assert_factor(tmp_path / "lbm", pet(Units="GML", SUVType="LBM"), 1.0)
-    assert "SUVType is LBM" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("units", "kind", "name"),
+    [
+        ("GML", "LBM", "SUVlbm"),
+        ("GML", "LBMJAMES128", "SUVlbm(James128)"),
+        ("GML", "LBMJANMA", "SUVlbm(Janma)"),
+        ("GML", "IBW", "SUVibw"),
+        ("CM2ML", "BSA", "SUVbsa"),
+        ("CM2ML", None, "SUVbsa"),
+    ],
+)
+def test_uptake_by_other_measures_stays_what_it_is(tmp_path, caplog, units, kind, name):
+    """Through every form and back: it is never taken for uptake by body weight."""
+    series = pet(Units=units, **({"SUVType": kind} if kind else {}))
+    image = assert_factor(tmp_path / "pt", series, 1.0, name)
+    assert name in caplog.text
+    for ending in (".nii.gz", ".nrrd", ".mha"):
+        (file,) = convert_image(tmp_path / "pt", tmp_path / f"a{ending}")
+        assert read_image(file).meta["units"] == name
+        convert_image(file, tmp_path / "back")
+        back = read_series(pick_series(tmp_path / "back"))
+        assert (back.meta["units"], back.meta["modality"]) == (name, "PT")
+        np.testing.assert_allclose(np.sort(back, axis=None), np.sort(image, axis=None), rtol=1e-3, atol=1)
+
+
+def test_uptake_of_an_unknown_kind(tmp_path, caplog):
+    assert_factor(tmp_path / "pt", pet(Units="GML", SUVType="MINE"), 1.0, "stored")
+    assert "SUVType MINE" in caplog.text
+
+
+@pytest.mark.parametrize("seconds", [1, 30, 240])
+@pytest.mark.parametrize("told", ["RadiopharmaceuticalStartTime", "RadiopharmaceuticalStartDateTime"])
+def test_injection_soon_after_the_scan_began(tmp_path, caplog, seconds, told):
+    """As clocks differ, or a dynamic scan begins: not the day before."""
+    time = f"{'20260105' if told.endswith('DateTime') else ''}13{seconds // 60:02d}{seconds % 60:02d}"
+    changes = {"RadiopharmaceuticalStartTime": time[-6:], told: time}
+    assert_factor(tmp_path / "pt", pet(**changes), expected(-seconds))
+    assert told in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("half_life", "injected", "seconds"),
+    [
+        (76.4, "125600", 240),  # rubidium-82
+        (122.2, "125955", 5),  # oxygen-15
+        (1223.4, "120000", 3600),  # carbon-11
+        (4062.6, "114500", 4500),  # gallium-68
+        (14292.0, "080000", 18000),  # scandium-44
+    ],
+)
+def test_half_lives_of_minutes_to_hours(tmp_path, half_life, injected, seconds):
+    changes = {"RadionuclideHalfLife": half_life, "RadiopharmaceuticalStartTime": injected}
+    assert_factor(tmp_path / "pt", pet(**changes), expected(seconds, half_life))
+
+
+@pytest.mark.parametrize("half_life", [45721.0, 282276.0, 360806.0])  # copper-64, zirconium-89, iodine-124
+def test_half_life_of_days_needs_a_date(tmp_path, caplog, half_life):
+    assert_factor(tmp_path / "time", pet(RadionuclideHalfLife=half_life), 1.0, "Bq/ml")
+    assert "RadiopharmaceuticalStartTime has no date" in caplog.text
+    changes = {"RadionuclideHalfLife": half_life, "RadiopharmaceuticalStartDateTime": "20260101120000"}
+    assert_factor(tmp_path / "date", pet(**changes), expected(4 * 86400 + 3600, half_life))
+
+
+def test_two_times_of_injection_that_differ_are_told(tmp_path, caplog):
+    assert_factor(tmp_path / "pt", pet(RadiopharmaceuticalStartDateTime="20260105110000"), expected(7200))
+    assert "RadiopharmaceuticalStartTime is another" in caplog.text
+
+
+def test_processed_later_and_in_part(tmp_path, caplog):
+    """When the slices that are missing were acquired is not known, and so not when the scan began."""
+    assert_factor(tmp_path / "whole", pet(SeriesTime="170000"), expected(3720))
+    assert_factor(tmp_path / "part", pet(SeriesTime="170000", NumberOfSlices=40), 1.0, "Bq/ml")
+    assert "SeriesTime is later" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -137,7 +228,18 @@ def test_uptake_as_it_is(tmp_path, caplog):
         ({"PatientWeight": None}, "PatientWeight is missing"),
         ({"PatientWeight": "0"}, "PatientWeight is not positive"),
         ({"RadionuclideTotalDose": None}, "RadionuclideTotalDose is missing"),
-        ({"RadionuclideTotalDose": "350"}, "RadionuclideTotalDose is not plausible"),
+        ({"RadionuclideTotalDose": "350"}, "RadionuclideTotalDose is not plausible"),  # MBq
+        ({"RadionuclideTotalDose": "350000"}, "RadionuclideTotalDose is not plausible"),  # kBq
+        ({"RadionuclideTotalDose": "3.5e11"}, "RadionuclideTotalDose is not plausible"),
+        ({"PatientWeight": "72500"}, "PatientWeight is not plausible"),  # g
+        ({"PatientWeight": "0.0000725"}, "PatientWeight is not plausible"),
+        ({"RadionuclideHalfLife": "1.83"}, "RadionuclideHalfLife is not plausible"),  # hours
+        ({"RadionuclideHalfLife": "109.77"}, "does not fit the time of the scan"),  # minutes
+        ({"RadiopharmaceuticalStartTime": "130600"}, "does not fit the time of the scan"),
+        ({"RadiopharmaceuticalStartDateTime": "20260104130000"}, "does not fit the time of the scan"),
+        ({"RadiopharmaceuticalStartDateTime": "20260105"}, "RadiopharmaceuticalStartDateTime is damaged"),
+        ({"RadiopharmaceuticalStartTime": "12"}, "RadiopharmaceuticalStartTime is damaged"),
+        ({"RadiopharmaceuticalStartDateTime": "20260105110000+0000"}, "has an offset from UTC"),
         ({"RadionuclideHalfLife": None}, "RadionuclideHalfLife is missing"),
         ({"RadiopharmaceuticalStartTime": None}, "RadiopharmaceuticalStartTime are missing"),
         ({"RadiopharmaceuticalStartDateTime": "20260105140000"}, "does not fit the time of the scan"),

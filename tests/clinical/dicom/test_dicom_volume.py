@@ -7,7 +7,7 @@ from dicom_phantoms import axial, head, head_on, instances, sagittal, save, tilt
 from pydicom import Dataset, config
 from refusals import refused
 
-from fusion_nets.clinical import Reason
+from fusion_nets.clinical import ImageError, Reason, read_image
 from fusion_nets.clinical.dicom import fingerprint, pick_series, read_series
 from fusion_nets.clinical.dicom import volume as volume_module
 
@@ -100,9 +100,16 @@ def test_missing_slices(tmp_path, gone, count):
     assert_refused(folder, Reason.INCOMPLETE, f": {count} ", "ImagePositionPatient", "IM0005.dcm", "IM0006.dcm")
 
 
-def test_missing_last_slice_of_pet(tmp_path):
-    folder = save(tmp_path / "pt", instances("PT")[:-1])
-    assert_refused(folder, Reason.INCOMPLETE, "NumberOfSlices", "12", "11")
+def test_part_of_a_pet_without_gaps(tmp_path, caplog):
+    """The head of a whole body, as it is often given: its NumberOfSlices is that of the whole."""
+    whole = read(save(tmp_path / "whole", instances("PT")))
+    part = read(save(tmp_path / "part", instances("PT")[7:]))
+    np.testing.assert_array_equal(part, whole[..., 7:])
+    corner = nib.affines.apply_affine(whole.affine.numpy(), (0, 0, 7))
+    np.testing.assert_allclose(part.affine[:3, 3], corner, atol=1e-4)
+    assert all(told in caplog.text for told in ("NumberOfSlices is 12", "5 are there"))
+    gap = save(tmp_path / "gap", [one for k, one in enumerate(instances("PT")) if k not in (0, 6)])
+    assert_refused(gap, Reason.INCOMPLETE, ": 1 ", "ImagePositionPatient")
 
 
 def test_slice_that_is_there_twice(tmp_path):
@@ -255,7 +262,7 @@ def test_frames_of_one_instance_without_functional_groups(tmp_path):
     assert_refused(save(tmp_path / "ct", series), Reason.KIND, "3 frames", "PerFrameFunctionalGroupsSequence")
 
 
-def test_reconstructed_nuclear_medicine(tmp_path):
+def test_reconstructed_nuclear_medicine(tmp_path, caplog):
     """Slices lie along the normal in steps of SpacingBetweenSlices, which may lead backwards (PS3.3 C.8.4.15)."""
     affine = axial((40, 44, 6))
     for spacing, flip in ((6.0, 1), (-6.0, -1)):
@@ -279,6 +286,14 @@ def test_reconstructed_nuclear_medicine(tmp_path):
         assert image.meta["modality"] == "NM"
         np.testing.assert_allclose(image.affine, axial((40, 44, 6)), atol=1e-4)
         np.testing.assert_array_equal(image[0], np.moveaxis(pixels[::flip], 0, -1).swapaxes(0, 1))
+        if flip > 0:
+            del volume.SpacingBetweenSlices  # the distance is then that of slices that touch
+            np.testing.assert_allclose(read(save(tmp_path / "touching", [volume])).affine, image.affine, atol=1e-4)
+            assert "SpacingBetweenSlices is missing; SliceThickness, 6 mm" in caplog.text
+            thickness = volume.SliceThickness
+            del volume.SliceThickness
+            assert_refused(save(tmp_path / "unknown", [volume]), Reason.INCOMPLETE, "SpacingBetweenSlices")
+            volume.SpacingBetweenSlices, volume.SliceThickness = spacing, thickness
         volume.ImageType[2] = "TOMO"
         assert_refused(save(tmp_path / f"tomo {spacing}", [volume]), Reason.KIND, "ImageType", "RECON TOMO")
 
@@ -288,3 +303,67 @@ def test_head_phantom_is_not_symmetric():
     points = np.random.default_rng(0).uniform(-40, 40, (500, 3))
     for axis in np.eye(3):
         assert np.abs(head(points) - head(points * (1 - 2 * axis))).max() > 50
+
+
+def spaced(gaps, modality="CT"):
+    """Slices of the head at these distances, as thick as they are far apart."""
+    heights = np.concatenate([[0], np.cumsum(gaps)])
+    shape = (40, 44, len(heights))
+    affine = axial((40, 44, 1))
+    affine[2, 3] = -heights[-1] / 2
+    grid = np.stack(np.meshgrid(np.arange(40), np.arange(44), [0], indexing="ij"), axis=-1)[:, :, 0]
+    places = nib.affines.apply_affine(affine, grid)[:, :, None] + np.array([0, 0, 1]) * heights[:, None]
+    series = instances(modality, axial(shape), shape, values=np.rint(head(places)))
+    corner = nib.affines.apply_affine(affine, (0, 0, 0))
+    for height, instance in zip(heights, series, strict=True):
+        instance.ImagePositionPatient = [f"{value:.8g}" for value in (*(-corner[:2]), corner[2] + height)]
+    return series
+
+
+@pytest.mark.parametrize("gaps", [[2.5] * 6 + [5] * 8, [5] * 4 + [3.75] + [2.5] * 8, [3] * 5 + [4.2] * 5 + [3] * 5])
+def test_slices_at_varying_distances(tmp_path, caplog, gaps):
+    image = read(save(tmp_path / "ct", spaced(gaps)))
+    assert f"{max(gaps):g} mm apart" in caplog.text
+    np.testing.assert_allclose(image.pixdim, (3.0, 2.8, min(gaps)), atol=1e-3)
+    assert image.shape[3] == int(sum(gaps) / min(gaps) + 1e-3) + 1
+    apart = np.abs(image[0] - head_on(image.affine.numpy(), image.shape[1:]))
+    assert apart.mean() < 3
+    assert apart.max() < 60
+
+
+@pytest.mark.parametrize("gaps", [[3, 3, 3, 6, 3, 3, 3], [3, 3, 3, 6, 6, 3, 3, 3], [3, 4, 5, 3, 4, 5, 3]])
+def test_holes_are_no_varying_distances(tmp_path, gaps):
+    with pytest.raises(ImageError, match="ImagePositionPatient"):
+        read(save(tmp_path / "ct", spaced(gaps)))
+
+
+def test_links_are_followed(tmp_path):
+    """As git-annex has them, and to folders, which may lead to themselves."""
+    store = save(tmp_path / "annex", instances("CT"))
+    expected = read(store)
+    folder = tmp_path / "study"
+    folder.mkdir()
+    for file in store.iterdir():
+        (folder / file.name).symlink_to(file)
+    (folder / "again").symlink_to(folder)
+    np.testing.assert_array_equal(read(folder), expected)
+    (tmp_path / "link").symlink_to(store)
+    np.testing.assert_array_equal(read(tmp_path / "link"), expected)
+    (store / "IM0003.dcm").unlink()
+    with refused(Reason.MISSING, "IM0003.dcm", "git annex get"):
+        read(folder)
+    (tmp_path / "a.nii.gz").symlink_to(tmp_path / "nothing")
+    with refused(Reason.MISSING, "a.nii.gz", "git annex get"):
+        read_image(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize(
+    "content", [b"/annex/objects/MD5E-s12--0.dcm\n", b"version https://git-lfs.github.com/spec/v1\n"]
+)
+def test_pointers_are_no_images(tmp_path, content):
+    folder = save(tmp_path / "ct", instances("CT"))
+    for file in (folder / "IM0003.dcm", tmp_path / "a.nii.gz", tmp_path / "a.png"):
+        file.write_bytes(content)
+    for path, name in ((folder, "IM0003.dcm"), (tmp_path / "a.nii.gz", "a.nii.gz"), (tmp_path / "a.png", "a.png")):
+        with refused(Reason.MISSING, name, "git annex get"):
+            read_image(path)
