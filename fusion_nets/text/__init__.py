@@ -7,7 +7,7 @@ from .generated import GeneratedText
 from .given import GivenText
 from .pretrained_critic import PretrainedCritic
 from .protocol import Describer
-from .quantities import MeasuredText
+from .measured import MeasuredText
 from .screen import displayed
 from .text_encoder import EncodedText, TextEncoder
 from .truths import WriteTruthd, truth_findings, write_truth
