@@ -16,8 +16,9 @@ __all__ = ["TextGrounding"]
 class TextGrounding(nn.Module):
     """Find what a text names in an image: a UNet whose deepest pixels and the words of the text look at each other.
 
-    Phrase grounding, trained on simulation, where the truth is known. A finding is found by what it is (bright or dark, how large) and by where it is said to lie, which the network
-    knows from the place of each pixel in the picture. Where nothing that is there is named, nothing is found.
+    Phrase grounding, trained on simulation, where the truth is known. A finding is found by what it is (bright or dark,
+    how large) and by where it is said to lie, which the network knows from the place of each pixel in the picture.
+    Where nothing that is there is named, nothing is found.
 
     Args:
         text_width: D, the width of a word's state in the text encoder.
@@ -57,8 +58,14 @@ class TextGrounding(nn.Module):
         self.head = nn.Conv2d(widths[0], 1, 3, padding=1)
         nn.init.constant_(self.head.bias, -4.0)  # little of an image is named
 
+    def find(self, image: torch.Tensor, text: torch.Tensor, text_mask: torch.Tensor) -> torch.Tensor:
+        """Where what is named lies: (B, 1, H, W) from 0 to 1, 0 where this is not sure. As of :meth:`forward`."""
+        sure = torch.sigmoid(self(image, text, text_mask).float())
+        found = ((sure - self.threshold) / (1 - self.threshold)).clamp_min(0)
+        return found * (text_mask.sum(dim=1) > 0).to(found.dtype)[:, None, None, None]
+
     def forward(self, image: torch.Tensor, text: torch.Tensor, text_mask: torch.Tensor) -> torch.Tensor:
-        """Find.
+        """Look for what is named.
 
         Args:
             image: (B, 1, H, W) in [0, 1].
@@ -66,14 +73,8 @@ class TextGrounding(nn.Module):
             text_mask: (B, L), true where there is a word; without words nothing is found.
 
         Returns:
-            (B, 1, H, W), from 0 to 1, where what is named lies.
+            (B, 1, H, W), how sure it is, as logits.
         """
-        sure = torch.sigmoid(self.logits(image, text, text_mask).float())
-        found = ((sure - self.threshold) / (1 - self.threshold)).clamp_min(0)
-        return found * (text_mask.sum(dim=1) > 0).to(found.dtype)[:, None, None, None]
-
-    def logits(self, image: torch.Tensor, text: torch.Tensor, text_mask: torch.Tensor) -> torch.Tensor:
-        """The same before the threshold, as logits (B, 1, H, W), for training."""
         height, width = image.shape[2:]
         padded = F.pad(image, [0, -width % self.stride, 0, -height % self.stride], mode="replicate")
         around = F.avg_pool2d(padded, 15, 1, 7, count_include_pad=False)

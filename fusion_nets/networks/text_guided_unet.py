@@ -68,7 +68,7 @@ class TextGuidedUNet(nn.Module):
         if text_mask.shape != text.shape[:3]:
             raise ValueError(f"expected text_mask of {list(text.shape[:3])}, got {list(text_mask.shape)}")
         sources = image.flatten(0, 1)[:, None]
-        named = self.grounding(sources, text.flatten(0, 1), text_mask.to(torch.bool).flatten(0, 1))
+        named = self.grounding.find(sources, text.flatten(0, 1), text_mask.to(torch.bool).flatten(0, 1))
         return self.fusion(emphasised(sources, named, self.emphasis).reshape(image.shape))
 
 

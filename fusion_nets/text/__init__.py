@@ -6,6 +6,8 @@ from .findings import Finding, parse_findings, write_findings
 from .generated import GeneratedText
 from .given import GivenText
 from .measured import MeasuredText
+from .named_lesions import RandNameLesionsd
+from .phrases import phrase_finding
 from .pretrained_critic import PretrainedCritic
 from .protocol import Describer
 from .screen import displayed
@@ -20,10 +22,12 @@ __all__ = [
     "GivenText",
     "MeasuredText",
     "PretrainedCritic",
+    "RandNameLesionsd",
     "TextEncoder",
     "WriteTruthd",
     "displayed",
     "parse_findings",
+    "phrase_finding",
     "truth_findings",
     "write_findings",
     "write_truth",

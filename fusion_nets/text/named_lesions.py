@@ -45,7 +45,7 @@ class RandNameLesionsd(Randomizable, MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             rng = np.random.default_rng(self.R.randint(2**31))
-            d |= self._named(d, json.loads(d[key]), rng)
+            d.update(self._named(d, json.loads(d[key]), rng))
         return d
 
     def _named(self, d: Mapping[Hashable, Any], truth: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
@@ -77,9 +77,7 @@ class RandNameLesionsd(Randomizable, MapTransform):
         return {"image": image[None], "text": " ".join([*title, *sentences]), "named": named[None]}
 
 
-def _another(
-    finding: Finding, there: list[Finding], truth: Mapping[str, Any], rng: np.random.Generator
-) -> Finding:
+def _another(finding: Finding, there: list[Finding], truth: Mapping[str, Any], rng: np.random.Generator) -> Finding:
     """A finding like it that is not there: of the other tone, on the other side, or at another place."""
     tone, _, noun = finding.kind.partition(" ")
     places = [place for place in _places(truth) if place != finding.place]
