@@ -45,12 +45,13 @@ class FusionUNet(nn.Module):
         )
         self.head = _at_first_zero(nn.Conv2d(width, 1, 3, padding=1))
 
-    def forward(self, image: torch.Tensor, guides: Sequence[torch.Tensor] = ()) -> torch.Tensor:
+    def forward(self, image: torch.Tensor, guides: list[torch.Tensor] | None = None) -> torch.Tensor:
         """Fuse a batch of pairs.
 
         Args:
             image: (B, 2, H, W) in [0, 1], anatomy first; any H and W.
-            guides: feature maps (B, C, h, w), finest first, of the image or of the image padded at its end.
+            guides: feature maps (B, C, h, w), finest first, of the image or of the image padded at its end; None for
+                none.
 
         Returns:
             (B, 1, H, W) in [0, 1], the fused luminance.
@@ -68,8 +69,8 @@ class FusionUNet(nn.Module):
         for level, block in enumerate(self.encoder):
             x = block(x if level == 0 else F.avg_pool2d(x, 2))
             features.append(x)
-        for level, project in enumerate(self.guides):
-            if level < len(guides):
+        if guides is not None:
+            for level, project in enumerate(self.guides):
                 own = features[level]
                 features[level] = own + project(guides[level][..., : own.shape[2], : own.shape[3]])
         x = features[-1]

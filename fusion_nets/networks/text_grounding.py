@@ -94,10 +94,11 @@ class TextGrounding(nn.Module):
 
 def _places(x: torch.Tensor) -> torch.Tensor:
     """(B, 3, h, w): row and column from -1 to 1, and the distance to the middle."""
-    batch, _, height, width = x.shape
-    rows = torch.linspace(-1, 1, height, dtype=x.dtype, device=x.device)[None, None, :, None]
-    columns = torch.linspace(-1, 1, width, dtype=x.dtype, device=x.device)[None, None, None, :]
-    rows, columns = rows.expand(batch, 1, height, width), columns.expand(batch, 1, height, width)
+    batch, height, width = x.shape[0], x.shape[2], x.shape[3]
+    rows = (2 * torch.arange(height, dtype=x.dtype, device=x.device) + 1) / height - 1
+    columns = (2 * torch.arange(width, dtype=x.dtype, device=x.device) + 1) / width - 1
+    rows = rows[None, None, :, None].expand(batch, 1, height, width)
+    columns = columns[None, None, None, :].expand(batch, 1, height, width)
     return torch.cat([rows, columns, (rows.square() + columns.square()).sqrt()], dim=1)
 
 
