@@ -12,6 +12,8 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable
 
+from fusion_nets.simulation.places import in_picture
+
 from .findings import Finding
 from .phrases import phrase_finding, unremarkable
 from .truths import VISIBLE, truth_findings
@@ -60,7 +62,7 @@ class RandNameLesionsd(Randomizable, MapTransform):
         told = [label for label in visible if rng.random() < 0.7]
         clean, changed = (torch.as_tensor(d[image])[which] for image in ("image", "lesion_image"))
         image, named = changed, torch.zeros_like(clean)
-        findings = truth_findings(truth, source, told)
+        findings = [_as_seen(finding, clean, truth, rng) for finding in truth_findings(truth, source, told)]
         if told and rng.random() < self.right:
             for label in told:
                 change = (changed - clean).abs() * (torch.as_tensor(d["lesion_map"])[0] == label)
@@ -75,6 +77,20 @@ class RandNameLesionsd(Randomizable, MapTransform):
         rng.shuffle(sentences)
         title = [f"{truth['plane'].capitalize()} {name}.".strip()] if rng.random() < 0.5 else []
         return {"image": image[None], "text": " ".join([*title, *sentences]), "named": named[None]}
+
+
+def _as_seen(finding: Finding, image: torch.Tensor, truth: Mapping[str, Any], rng: np.random.Generator) -> Finding:
+    """Now and then, where it lies in the head as it is shown, in place of the lobe."""
+    rows, columns = (torch.nonzero((image > 0.08).sum(axis) > 2)[:, 0] for axis in (1, 0))
+    if truth["plane"] != "axial" or len(rows) < 2 or len(columns) < 2 or rng.random() > 0.3:
+        return finding
+    lesion = next(lesion for lesion in truth["lesions"] if round(lesion["size"], 1) == finding.size)
+    row, column = (
+        (centre - int(of[0])) / int(of[-1] - of[0])
+        for centre, of in zip(lesion["centre"], (rows, columns), strict=True)
+    )
+    side, place = in_picture(row, column)
+    return replace(finding, side=side, place=place)
 
 
 def _another(finding: Finding, there: list[Finding], truth: Mapping[str, Any], rng: np.random.Generator) -> Finding:

@@ -13,7 +13,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser, run
 from PIL import Image
 
-from .conftest import DMFNET, SMFUSION, TINY, TINY_CRITIC, TINY_GROUNDING, blobs, causes
+from .conftest import DMFNET, SMFUSION, TINY, TINY_CRITIC, blobs, causes
 
 SHORT = {"crop_size": 48, "max_epochs": 2, "epoch_iterations": 2, "batch_size": 2, "val_interval": 1}
 FIRST = {DMFNET: "train_diffusion.json", SMFUSION: "train_critic.json"}
@@ -46,7 +46,12 @@ def chosen(dataset_dir, texts, text_encoder, tiny_weights):
             return {**short, "network_def": FIRST_NETWORK[bundle]}
         short["network_def"] = bundle.network_def
         if bundle is DMFNET:
-            return {**short, "unet_weights": str(first_weights or tiny_weights["unet"]), "pool_size": 4, "fresh_pairs": 1}
+            return {
+                **short,
+                "unet_weights": str(first_weights or tiny_weights["unet"]),
+                "pool_size": 4,
+                "fresh_pairs": 1,
+            }
         weights = {"critic_weights": str(first_weights or tiny_weights["critic"])}
         return {**short, "critic": CRITIC, **weights, "grounding_weights": tiny_weights["grounding"]}
 

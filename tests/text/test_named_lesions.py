@@ -61,7 +61,9 @@ def test_a_wrong_text_marks_nothing(pairs):
         item = pairs[index]
         named = name(item)
         assert not named["named"].any()
-        (which,) = {i for i in range(2) for v in ("image", "lesion_image") if torch.equal(named["image"][0], item[v][i])}
+        (which,) = {
+            i for i in range(2) for v in ("image", "lesion_image") if torch.equal(named["image"][0], item[v][i])
+        }
         if torch.equal(named["image"][0], item["image"][which]):
             continue  # it may say what would be there
         truth = json.loads(item["truth"])
