@@ -56,7 +56,8 @@ class FusionDecoder(nn.Module):
         for level in self.levels:
             index -= 1
             outputs.append(level(features[index], outputs))
-        return outputs[::-1]
+        outputs.reverse()
+        return outputs
 
 
 class FusionLevel(nn.Module):

@@ -60,7 +60,7 @@ class TextGrounding(nn.Module):
 
     def find(self, image: torch.Tensor, text: torch.Tensor, text_mask: torch.Tensor) -> torch.Tensor:
         """Where what is named lies: (B, 1, H, W) from 0 to 1, 0 where this is not sure. As of :meth:`forward`."""
-        sure = torch.sigmoid(self(image, text, text_mask).float())
+        sure = torch.sigmoid(self.forward(image, text, text_mask).float())
         found = ((sure - self.threshold) / (1 - self.threshold)).clamp_min(0)
         return found * (text_mask.sum(dim=1) > 0).to(found.dtype)[:, None, None, None]
 
@@ -85,9 +85,11 @@ class TextGrounding(nn.Module):
             x = block(x if level == 0 else F.avg_pool2d(x, 2))
             features.append(x)
         x, meaning = self.interaction(x, text, text_mask)
-        for step, block in enumerate(self.decoder):
+        step = len(features) - 1
+        for block, injection in zip(self.decoder, self.injections):  # noqa: B905 (TorchScript knows no strict)
+            step -= 1
             coarse = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-            x = self.injections[step](block(torch.cat([features[-2 - step], coarse], dim=1)), meaning)
+            x = injection(block(torch.cat([features[step], coarse], dim=1)), meaning)
         found = F.interpolate(self.head(x), scale_factor=2.0, mode="bilinear", align_corners=False)
         return found[..., :height, :width]
 

@@ -13,9 +13,6 @@ from .text_grounding import TextGrounding
 
 __all__ = ["TextGuidedUNet"]
 
-_SURROUNDINGS = 6.0
-"""Sigma in pixels of what counts as the surroundings of a finding."""
-
 
 class TextGuidedUNet(nn.Module):
     """Fuse an anatomical and an overlay slice, with more contrast where a text on either names a finding that is there.
@@ -72,27 +69,29 @@ class TextGuidedUNet(nn.Module):
         return self.fusion(emphasised(sources, named, self.emphasis).reshape(image.shape))
 
 
-def emphasised(image: torch.Tensor, where: torch.Tensor, emphasis: float) -> torch.Tensor:
+def emphasised(image: torch.Tensor, where: torch.Tensor, emphasis: float, surroundings: float = 6.0) -> torch.Tensor:
     """Raise the contrast of a part of an image against its surroundings.
 
     Args:
         image: (B, 1, H, W) in [0, 1].
         where: (B, 1, H, W) from 0 to 1.
         emphasis: 0 leaves the image as it is, 1 doubles the contrast.
+        surroundings: sigma in pixels of the Gaussian that says how near they are.
 
     Returns:
         (B, 1, H, W) in [0, 1].
     """
     outside = 1 - where
-    # the mean of what is near and outside; a little of all where everything near is inside
-    surroundings = _blurred(image * outside) / _blurred(outside).clamp_min(1e-4)
-    return (image + emphasis * where * (image - surroundings)).clamp(0, 1)
+    # the mean of what is near and outside
+    around = blurred(image * outside, surroundings) / blurred(outside, surroundings).clamp_min(1e-4)
+    return (image + emphasis * where * (image - around)).clamp(0, 1)
 
 
-def _blurred(image: torch.Tensor) -> torch.Tensor:
-    reach = int(3 * _SURROUNDINGS)
+def blurred(image: torch.Tensor, sigma: float) -> torch.Tensor:
+    """(B, 1, H, W) by a Gaussian, the border repeated."""
+    reach = int(3 * sigma)
     offset = torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device)
-    window = torch.exp(-(offset**2) / (2 * _SURROUNDINGS**2))
+    window = torch.exp(-(offset**2) / (2 * sigma**2))
     window = window / window.sum()
     padded = F.pad(image, [reach, reach, reach, reach], mode="replicate")
     return F.conv2d(F.conv2d(padded, window[None, None, :, None]), window[None, None, None, :])

@@ -2,10 +2,11 @@
 
     python tests/benchmarks/text_matters.py [--dataset_dir AANLIB --section test] [--pairs 24]
 
-Lesions are put into pairs of a folder, or into simulated ones of a seed that no training uses, one a pair, as the judge of
-lesions puts them in. Each is fused four times: without a text, with one that names it (by tone, side, place and size), with
-one that names the other side, and, in the pair without the lesion, with the text that names it. Prints Markdown:
-recovery by text; and by how many grey levels a wrong text, and one that names what is not there, change the image.
+Lesions are put into pairs of a folder, or into simulated ones of a seed that no training uses, one a pair, as the judge
+of lesions puts them in. Each is fused four times: without a text, with one that names it (by tone, side, place and
+size), with one that names the other side, and, in the pair without the lesion, with the text that names it. Prints
+Markdown: recovery by text; and by how many grey levels a wrong text, and one that names what is not there, change the
+image.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def simulated(most: int) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def finding_of(lesion: Lesion, tone: str, head: np.ndarray, rng: np.random.Generator) -> Finding:
-    """What a reader would say of a lesion, by where it lies in the head as it is shown, the patient's right at the left."""
+    """What a reader says of a lesion, by where it lies in the head as shown, the patient's right at the left."""
     rows, columns = (np.flatnonzero((head > 0.08).sum(axis) > 2) for axis in (1, 0))
     down = (lesion.row - rows[0]) / (rows[-1] - rows[0])
     across = (lesion.column - columns[0]) / (columns[-1] - columns[0])
