@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from .fusion_unet import FusionUNet
-from .text_grounding import TextGrounding
+from .text_grounding import TextGrounding, blurred
 
 __all__ = ["TextGuidedUNet"]
 
@@ -34,7 +33,7 @@ class TextGuidedUNet(nn.Module):
         super().__init__()
         self.fusion = FusionUNet(width, levels)
         self.grounding = TextGrounding(**(grounding or {}))
-        self.text_width = self.grounding.interaction.embedding.in_features
+        self.text_width = self.grounding.text_width
         self.emphasis = emphasis
 
     def forward(
@@ -85,13 +84,3 @@ def emphasised(image: torch.Tensor, where: torch.Tensor, emphasis: float, surrou
     # the mean of what is near and outside
     around = blurred(image * outside, surroundings) / blurred(outside, surroundings).clamp_min(1e-4)
     return (image + emphasis * where * (image - around)).clamp(0, 1)
-
-
-def blurred(image: torch.Tensor, sigma: float) -> torch.Tensor:
-    """(B, 1, H, W) by a Gaussian, the border repeated."""
-    reach = int(3 * sigma)
-    offset = torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device)
-    window = torch.exp(-(offset**2) / (2 * sigma**2))
-    window = window / window.sum()
-    padded = F.pad(image, [reach, reach, reach, reach], mode="replicate")
-    return F.conv2d(F.conv2d(padded, window[None, None, :, None]), window[None, None, None, :])

@@ -2,6 +2,7 @@
 
 from fusion_nets.moved import tell_moved
 
+from .finding_encoder import FindingEncoder
 from .findings import Finding, parse_findings, write_findings
 from .generated import GeneratedText
 from .given import GivenText
@@ -18,6 +19,7 @@ __all__ = [
     "Describer",
     "EncodedText",
     "Finding",
+    "FindingEncoder",
     "GeneratedText",
     "GivenText",
     "MeasuredText",

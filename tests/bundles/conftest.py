@@ -24,7 +24,7 @@ BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 TEXT_WIDTH = 16
 TINY = {"width": 8, "norm_groups": 4}
 TINY_DMFNET = {**TINY, "steps": [10], "detail_width": 8}
-TINY_GROUNDING = {"text_width": TEXT_WIDTH, "widths": [8, 16], "threshold": 0.0}
+TINY_GROUNDING = {"widths": [8, 16], "place_width": 8, "threshold": 0.0}
 TINY_SMFUSION = {"width": 8, "levels": 2, "grounding": TINY_GROUNDING}
 TINY_CRITIC = {"text_width": TEXT_WIDTH, "feature_width": 8, "widths": [8, 8]}
 
@@ -186,7 +186,10 @@ def texts(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         overlay = kind.split("-")[0]
         for number in range(4):
             files = {"anatomy": f"{kind}/MRI/{number}.png", "overlay": f"{kind}/{overlay}/{number}.png"}
-            text = {"anatomy_text": f"MRI {number}, left.", "overlay_text": f"{overlay} {number}, right."}
+            text = {
+                "anatomy_text": f"MRI {number}. Bright region, left.",
+                "overlay_text": f"{overlay} {number}. Dark region, right.",
+            }
             pairs.append(
                 {**{key: str(dataset_dir / file) for key, file in files.items()}, "name": f"{kind}_{number}", **text}
             )
@@ -220,7 +223,7 @@ def stir(network: torch.nn.Module) -> None:
     for name, value in network.named_parameters():
         if name.endswith("head.bias"):
             torch.nn.init.zeros_(value)
-        elif "head." in name or "guides." in name or "modulation" in name:
+        elif "head." in name or "guides." in name:
             torch.nn.init.normal_(value, std=0.05)
 
 

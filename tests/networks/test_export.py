@@ -61,7 +61,7 @@ def guided_by_features():
 
 @pytest.fixture(scope="module")
 def guided_by_texts():
-    network = TextGuidedUNet(8, 2, grounding={"text_width": 12, "widths": (8, 16), "heads": 2, "threshold": 0.0})
+    network = TextGuidedUNet(8, 2, grounding={"text_width": 12, "widths": (8, 16), "place_width": 8, "threshold": 0.0})
     return stirred(network)
 
 

@@ -4,7 +4,7 @@ import torch
 from fusion_nets.networks import TextGrounding, TextGuidedUNet
 from fusion_nets.networks.text_guided_unet import emphasised
 
-GROUNDING = {"text_width": 12, "widths": (8, 16), "heads": 2}
+GROUNDING = {"text_width": 12, "widths": (8, 16), "place_width": 8}
 
 
 def disc(radius, size=64):

@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from fusion_nets.simulation import SimulatedPairs
-from fusion_nets.text import Finding, RandNameLesionsd, parse_findings, phrase_finding, truth_findings
+from fusion_nets.text import (
+    Finding,
+    FindingEncoder,
+    RandNameLesionsd,
+    parse_findings,
+    phrase_finding,
+    truth_findings,
+)
+from fusion_nets.text.findings import PLACES
 
 FINDINGS = [
     Finding("bright region", "right", "frontal", 12.0, "mm", 60.0),
@@ -75,3 +83,28 @@ def test_a_wrong_text_marks_nothing(pairs):
 def test_the_same_seed_gives_the_same_text(pairs):
     texts = [RandNameLesionsd().set_random_state(5)(pairs[4])["text"] for _ in range(2)]
     assert texts[0] == texts[1]
+
+
+def test_texts_as_figures():
+    texts = ["Small bright region, right frontal, in the CT.", "No hemorrhage. Left temporal dark mass, 12 mm.", ""]
+    states, mask, vector = FindingEncoder()(texts)
+    assert mask.tolist() == [[True], [True], [False]]
+    assert states.shape == (3, 1, FindingEncoder.width)
+    assert torch.equal(vector, states[:, 0])
+    assert states[:, 0, 0].tolist() == [1, -1, 0]
+    assert states[:, 0, 1:5].tolist() == [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    assert states[0, 0, 5 + PLACES.index("frontal")] == 1
+    assert states[1, 0, -2:].tolist() == pytest.approx([1, np.log(12) / np.log(25)])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Head extent 46.0% of the image.", "Mean level 21.5%.", "No other lesion.", "Midline shift.", "Ventricles."],
+)
+def test_what_lies_nowhere_is_not_looked_for(text):
+    assert not FindingEncoder()([text]).mask.any()
+
+
+def test_a_single_string_is_refused():
+    with pytest.raises(ValueError, match="sequence of texts"):
+        FindingEncoder()("Bright region.")
