@@ -46,7 +46,9 @@ MEANINGS = {
     "early_stop_patience": "validations without a better one after which training ends; 0 never",
     "epoch_iterations": "steps in an epoch",
     "fresh_pairs": "pairs loaded at each step; the rest of a batch comes from the pool",
+    "grounding_weights": "what `train_grounding.json` wrote",
     "images_at_once": "images given to the describer together",
+    "initial_weights": "weights to go on from, such as the shipped ones; none trains from scratch",
     "learning_rate": "at the start, or after `warmup_iterations`; it falls to 0 along a cosine",
     "least_overlap": "share of what one of two volumes shows that must lie in the field of view of the other; below it "
     "the pair is refused, below half it is warned of; 0 takes any",

@@ -18,31 +18,38 @@ class LesionLoss(nn.Module):
 
     Pairs are fused without and with lesions. The recovery r of a lesion is the regression of the change of the fused
     image on the change of its source, over the lesion's pixels (the contrast recovery of NEMA NU 2, for fusion). What
-    it lacks to ``asked`` is penalised by ``relu(asked - r)``, squared: a lesion lost wholly weighs most. Lesions of
-    the anatomy and of the overlay weigh alike, however many there are of each. One in both sources counts half for
-    each; where the signs are opposite a grey image cannot keep both, and the overlay's is asked, ``asked_opposite``
-    of it.
+    it lacks to ``asked`` is penalised by ``relu(asked - r)``, squared, and what it lacks to ``faded``, likewise, by
+    ``faded_weight`` more: it is the lesion lost wholly that harms. Lesions of the anatomy and of the overlay weigh
+    alike, however many there are of each. One in both sources counts half for each; where the signs are opposite a
+    grey image cannot keep both, and the overlay's is asked, ``asked_opposite`` of it.
 
     Args:
         fusion: the loss of the images without lesions, called with (pred, image).
         weight: of the penalty, averaged over lesions and added up over the sources.
-        asked: the recovery above which nothing is penalised.
+        asked: the recovery of lesions of the anatomy, and of the overlay, above which nothing is penalised.
+        faded: the recovery below which a lesion is nearly lost.
+        faded_weight: how much more such a lesion weighs.
         asked_opposite: the same of the overlay's change where the anatomy's has the opposite sign.
         faintest: a change whose squares add up to less than this in a source is not asked for.
     """
+
+    asked: torch.Tensor
 
     def __init__(
         self,
         fusion: nn.Module,
         weight: float = 3.0,
-        asked: float = 0.85,
+        asked: tuple[float, float] | list[float] = (0.85, 0.95),
+        faded: float = 0.4,
+        faded_weight: float = 4.0,
         asked_opposite: float = 0.5,
         faintest: float = 0.05,
     ) -> None:
         super().__init__()
         self.fusion = fusion
         self.weight = weight
-        self.asked = asked
+        self.register_buffer("asked", torch.tensor(asked), persistent=False)
+        self.faded, self.faded_weight = faded, faded_weight
         self.asked_opposite = asked_opposite
         self.faintest = faintest
 
@@ -91,7 +98,9 @@ class LesionLoss(nn.Module):
         opposite = both * (signed.prod(2, keepdim=True) < 0)
         weights = shown * (1 - both) + 0.5 * shown * (both - opposite)
         weights = weights + opposite * weights.new_tensor([0.0, 1.0])
-        asked = self.asked + (self.asked_opposite - self.asked) * opposite
+        wanted = self.asked.to(recovery)
+        wanted = wanted + (self.asked_opposite - wanted) * opposite
         # a recovery far below 0 is worse than none, but must not outweigh all the others
-        shortfall = (asked - recovery).clamp(0, 3).square() * weights
+        shortfall = (wanted - recovery).clamp(0, 3).square()
+        shortfall = (shortfall + self.faded_weight * (self.faded - recovery).clamp(0, 3).square()) * weights
         return (shortfall.sum((0, 1)) / weights.sum((0, 1)).clamp_min(0.5)).sum() / 2

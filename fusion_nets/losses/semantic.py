@@ -63,17 +63,14 @@ class SMFusionLoss(nn.Module):
     """A fusion loss and the semantic loss together.
 
     Args:
-        fusion: takes (pred, image), such as :class:`FusionLoss` or :class:`MetricLoss`; or one for each kind of pair,
-            because what a good image of a CT weighs is not what one of a PET weighs.
+        fusion: takes (pred, target), such as :class:`LesionLoss`.
         semantic: the semantic loss; None for none.
         weight: of the semantic loss.
     """
 
-    def __init__(
-        self, fusion: nn.Module | Mapping[str, nn.Module], semantic: SemanticLoss | None = None, weight: float = 1.0
-    ) -> None:
+    def __init__(self, fusion: nn.Module, semantic: SemanticLoss | None = None, weight: float = 1.0) -> None:
         super().__init__()
-        self.fusion = fusion if isinstance(fusion, nn.Module) else nn.ModuleDict(fusion)
+        self.fusion = fusion
         self.semantic = semantic
         self.weight = weight
 
@@ -82,32 +79,19 @@ class SMFusionLoss(nn.Module):
 
         Args:
             pred: (B, 1, H, W) in [0, 1].
-            target: "image" (B, 2, H, W) in [0, 1], "vector" (B, 2, D) and "pair", the B kinds of pair, as
-                :class:`fusion_nets.workflows.DescribedBatch` gives them. Without "vector", nothing is said of the
-                sources, and the semantic loss is 0.
+            target: "image" (B, 2, H, W) in [0, 1] and "vector" (D, 2, E), as
+                :class:`fusion_nets.workflows.LesionBatch` gives them: what is said of the last D pairs, which show
+                lesions where any do. Without "vector", nothing is said, and the semantic loss is 0.
 
         Returns:
             A scalar.
-
-        Raises:
-            ValueError: for a kind of pair that has no fusion loss.
         """
-        loss = self._fusion_loss(pred, target)
-        if self.semantic is not None and "vector" in target:
-            loss = loss + self.weight * self.semantic(pred, target["image"], target["vector"])
-        return loss
-
-    def _fusion_loss(self, pred: torch.Tensor, target: Mapping[str, Any]) -> torch.Tensor:
-        if not isinstance(self.fusion, nn.ModuleDict):
-            return self.fusion(pred, target["image"])
-        pairs = target["pair"]
-        loss = pred.new_zeros([])
-        for pair in sorted(set(pairs)):
-            if pair not in self.fusion:
-                raise ValueError(f"there is no fusion loss for {pair!r}, but for {', '.join(self.fusion)}")
-            rows = [row for row, name in enumerate(pairs) if name == pair]
-            loss = loss + len(rows) / len(pairs) * self.fusion[pair](pred[rows], target["image"][rows])
-        return loss
+        loss = self.fusion(pred, target)
+        if self.semantic is None or "vector" not in target:
+            return loss
+        described = len(target["vector"])
+        said = self.semantic(pred[-described:], target["image"][-described:], target["vector"])
+        return loss + self.weight * said
 
 
 class ContrastiveLoss(nn.Module):

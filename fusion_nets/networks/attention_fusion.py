@@ -17,23 +17,26 @@ class FusionDecoder(nn.Module):
     Args:
         widths: channels of each level, finest first.
         steps: diffusion steps the features were taken at.
-        head_width: channels between the two convolutions of the head.
+        head_width: channels between the two convolutions of the head; 0 for no head.
     """
 
     def __init__(self, widths: Sequence[int], steps: int = 3, head_width: int = 64) -> None:
         super().__init__()
         coarse_first = list(reversed(widths))
         following = [*coarse_first[1:], coarse_first[-1]]
+        self.fused_widths = following[::-1]
         self.levels = nn.ModuleList(
             FusionLevel(width, after, steps, has_merge=index >= 2)
             for index, (width, after) in enumerate(zip(coarse_first, following, strict=True))
         )
-        self.head = nn.Sequential(
-            nn.Conv2d(widths[0], head_width, 3, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(head_width, 1, 3, padding=1),
-            nn.Tanh(),
-        )
+        self.head = nn.Sequential()
+        if head_width:
+            self.head = nn.Sequential(
+                nn.Conv2d(widths[0], head_width, 3, padding=1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(head_width, 1, 3, padding=1),
+                nn.Tanh(),
+            )
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
         """Fuse.
@@ -44,12 +47,17 @@ class FusionDecoder(nn.Module):
         Returns:
             (B, 1, H, W) in [-1, 1].
         """
+        return self.head(self.fused(features)[0])
+
+    def fused(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Of both sources one (B, C, h, w) a level, finest first, of ``fused_widths`` channels; before the head."""
         outputs: list[torch.Tensor] = []
         index = len(features)
         for level in self.levels:
             index -= 1
             outputs.append(level(features[index], outputs))
-        return self.head(outputs[-1])
+        outputs.reverse()
+        return outputs
 
 
 class FusionLevel(nn.Module):

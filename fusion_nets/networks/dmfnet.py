@@ -11,6 +11,7 @@ from torch import nn
 
 from .attention_fusion import FusionDecoder
 from .diffusion_unet import DiffusionUNet
+from .fusion_unet import FusionUNet
 from .noise import normal_from_uniform
 from .released import load_released
 from .schedules import linear_alpha_bar, noise_level_range
@@ -39,6 +40,9 @@ class DMFNet(nn.Module):
         head_width: channels between the two convolutions of the head.
         residual: let the head predict the departure from the pointwise maximum of the sources, instead of the
             image itself (not in the paper; a small network then spends nothing on copying what is already there).
+        detail_width: instead of the head, a :class:`FusionUNet` of so many channels, which sees the sources themselves
+            and is guided by the fused features of the finest levels (not in the paper: what noise has covered is no
+            longer in the features, and a faint lesion must not be lost with it). 0 for the paper's head.
         seed: of noise and noise level in evaluation mode.
         noise_pixels: for export to formats without a generator: pixels (H times W) of the largest image whose noise is
             kept as a constant, 24 bytes a pixel with three steps. Results are those of drawing it, but for rounding.
@@ -60,6 +64,7 @@ class DMFNet(nn.Module):
         beta_end: float = 1e-2,
         head_width: int = 64,
         residual: bool = False,
+        detail_width: int = 0,
         seed: int = 0,
         noise_pixels: int = 0,
     ) -> None:
@@ -71,7 +76,8 @@ class DMFNet(nn.Module):
         self.unet = DiffusionUNet(1, width, multipliers, blocks, norm_groups, dropout).requires_grad_(False).eval()
         self.feature_indices = self.unet.feature_indices
         self.stride = self.unet.stride
-        self.fusion = FusionDecoder([width * m for m in multipliers], len(steps), head_width)
+        self.fusion = FusionDecoder([width * m for m in multipliers], len(steps), 0 if detail_width else head_width)
+        self.detail = FusionUNet(detail_width, guide_widths=self.fusion.fused_widths[:3]) if detail_width else None
         lower, upper = noise_level_range(linear_alpha_bar(schedule_steps, beta_start, beta_end), torch.tensor(steps))
         self.register_buffer("level_lower", lower.float().reshape(-1, 1, 1), persistent=False)
         self.register_buffer("level_upper", upper.float().reshape(-1, 1, 1), persistent=False)
@@ -115,6 +121,8 @@ class DMFNet(nn.Module):
         """
         if features is None:
             features = self.encode(image, noise, noise_level)
+        if self.detail is not None:
+            return self.detail(image, self.fusion.fused(features))
         fused = self.fusion(features)[..., : image.shape[2], : image.shape[3]].to(image.dtype)
         if self.residual:
             fused = fused + 2 * image.amax(dim=1, keepdim=True) - 1

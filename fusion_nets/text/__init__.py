@@ -2,12 +2,15 @@
 
 from fusion_nets.moved import tell_moved
 
+from .finding_encoder import FindingEncoder
 from .findings import Finding, parse_findings, write_findings
 from .generated import GeneratedText
 from .given import GivenText
+from .measured import MeasuredText
+from .named_lesions import RandNameLesionsd
+from .phrases import phrase_finding
 from .pretrained_critic import PretrainedCritic
 from .protocol import Describer
-from .measured import MeasuredText
 from .screen import displayed
 from .text_encoder import EncodedText, TextEncoder
 from .truths import WriteTruthd, truth_findings, write_truth
@@ -16,14 +19,17 @@ __all__ = [
     "Describer",
     "EncodedText",
     "Finding",
+    "FindingEncoder",
     "GeneratedText",
     "GivenText",
     "MeasuredText",
     "PretrainedCritic",
+    "RandNameLesionsd",
     "TextEncoder",
     "WriteTruthd",
     "displayed",
     "parse_findings",
+    "phrase_finding",
     "truth_findings",
     "write_findings",
     "write_truth",

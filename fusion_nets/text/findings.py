@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-__all__ = ["Finding", "parse_findings", "write_findings"]
+__all__ = ["PLACES", "Finding", "parse_findings", "write_findings"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,8 @@ _PLACES = {
     "epidural": r"(?:epi|extra)dural",
     "subarachnoid": r"subarachnoid",
 }
+PLACES = tuple(_PLACES)
+"""The words for where a finding lies along the other axes."""
 _SIDES = {"left": r"left", "right": r"right", "both": r"bilateral(?:ly)?|both", "midline": r"midline"}
 
 _EXTENTS = {"head extent": "of the image", "bright extent": "of the image", "bright rim": "of the border"}

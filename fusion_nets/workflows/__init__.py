@@ -6,6 +6,7 @@ from .batches import (
     CriticBatch,
     DescribedBatch,
     FeatureReplay,
+    GroundingBatch,
     LesionBatch,
     NoisyBatch,
     PairBatch,
@@ -14,7 +15,14 @@ from .batches import (
 )
 from .captions import BestDescriber, CaptionBatch, GeneratingInferer, TextScore, warmup_cosine
 from .cases import CaseMetrics, CaseRecords
-from .checkpoints import BestCheckpoint, EpochSeed, RunningCheckpoint, load_weights, stopping_score
+from .checkpoints import (
+    AverageWeights,
+    BestCheckpoint,
+    EpochSeed,
+    RunningCheckpoint,
+    load_weights,
+    stopping_score,
+)
 from .describing import describe_pairs
 from .evaluating import evaluate_methods
 from .fusing import find_bundle, fuse_pair, kept_network
@@ -28,6 +36,7 @@ from .slicing import slice_pairs
 from .training_sets import drawn_pairs, training_pairs
 
 __all__ = [
+    "AverageWeights",
     "BestCheckpoint",
     "BestDescriber",
     "CaptionBatch",
@@ -39,6 +48,7 @@ __all__ = [
     "DescriptionSaver",
     "EpochSeed",
     "FeatureReplay",
+    "GroundingBatch",
     "GeneratingInferer",
     "InsertLesions",
     "JudgedLesions",

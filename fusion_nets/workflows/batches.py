@@ -16,6 +16,7 @@ __all__ = [
     "CriticBatch",
     "DescribedBatch",
     "FeatureReplay",
+    "GroundingBatch",
     "LesionBatch",
     "NoisyBatch",
     "PairBatch",
@@ -42,16 +43,20 @@ class LesionBatch(PrepareBatch):
     """Prepare pairs for :class:`fusion_nets.losses.LesionLoss`: each is fused without and with its lesions.
 
     From "image" (B, 2, H, W) and, where there are lesions, "lesion_image" (B, 2, H, W) and "lesion_map" (B, 1, H, W):
-    the images and behind them the first of them with lesions, {"image", "lesion_map"}.
+    the images and behind them the first of them with lesions, {"image", "lesion_map"}. Where texts are encoded, the
+    vectors of those of the last pairs, "vector" (B, 2, D), for :class:`fusion_nets.losses.SMFusionLoss`.
 
     Args:
         share: of the pairs, how many are fused with lesions, too.
+        vector_key: the text vectors that the critic of the semantic loss understands; another name where the critic has
+            a text encoder of its own.
     """
 
-    def __init__(self, share: float = 1.0) -> None:
+    def __init__(self, share: float = 1.0, vector_key: str = "text_vector") -> None:
         if not 0 < share <= 1:
             raise ValueError(f"share must be above 0 and at most 1, got {share}")
         self.share = share
+        self.vector_key = vector_key
 
     def __call__(self, batchdata, device=None, non_blocking=False, **kwargs):  # type: ignore[no-untyped-def]
         """Prepare a batch."""
@@ -60,11 +65,15 @@ class LesionBatch(PrepareBatch):
             return plain_tensor(batchdata[key]).to(device=device, non_blocking=non_blocking)
 
         image = here("image").to(**kwargs)
-        if "lesion_image" not in batchdata:
-            return image, {"image": image}
-        count = math.ceil(self.share * len(image))
-        image = torch.cat([image, here("lesion_image")[:count].to(image)])
-        return image, {"image": image, "lesion_map": here("lesion_map")[:count]}
+        target: dict[str, Any] = {}
+        count = len(image)
+        if "lesion_image" in batchdata:
+            count = math.ceil(self.share * len(image))
+            image = torch.cat([image, here("lesion_image")[:count].to(image)])
+            target["lesion_map"] = here("lesion_map")[:count]
+        if self.vector_key in batchdata:
+            target["vector"] = here(self.vector_key)[:count]
+        return image, {"image": image, **target}
 
 
 class FeatureReplay(PrepareBatch):
@@ -118,7 +127,8 @@ class DescribedBatch(PrepareBatch):
 
     From "image" (B, 2, H, W[, S]) and what :class:`fusion_nets.transforms.EncodeTextd` wrote, "text" (B[, S], 2, L, D),
     "text_mask" (B[, S], 2, L) and "text_vector" (B[, S], 2, D): image, {"image", "vector", "pair"?}, (), {"text",
-    "text_mask"}. Without texts the network gets none.
+    "text_mask"}. Without texts the network gets none. Of simulated pairs the version with lesions, "lesion_image", is
+    the one that the texts describe.
 
     Args:
         vector_key: the text vectors that the critic of the semantic loss understands; another name where the critic has
@@ -130,7 +140,8 @@ class DescribedBatch(PrepareBatch):
 
     def __call__(self, batchdata, device=None, non_blocking=False, **kwargs):  # type: ignore[no-untyped-def]
         """Prepare a batch."""
-        image = batchdata["image"].to(device=device, non_blocking=non_blocking, **kwargs)
+        described = batchdata["lesion_image" if "lesion_image" in batchdata else "image"]
+        image = described.to(device=device, non_blocking=non_blocking, **kwargs)
         target = {"image": image, **({"pair": batchdata["pair"]} if "pair" in batchdata else {})}
         if "text" not in batchdata:
             return image, target, (), {}
@@ -152,6 +163,21 @@ class CriticBatch(PrepareBatch):
         image = batchdata["image"].to(device=device, non_blocking=non_blocking, **kwargs)
         vector = batchdata["text_vector"].to(device=device, non_blocking=non_blocking, **kwargs)[:, 0]
         return image, vector, (vector,), {}
+
+
+class GroundingBatch(PrepareBatch):
+    """Prepare single images with their texts for phrase grounding: image, named, (text, text_mask), {}.
+
+    From "image" and "named" (B, 1, H, W), "text" (B, 1, L, D) and "text_mask" (B, 1, L).
+    """
+
+    def __call__(self, batchdata, device=None, non_blocking=False, **kwargs):  # type: ignore[no-untyped-def]
+        """Prepare a batch."""
+        image, named, text, mask = (
+            plain_tensor(batchdata[key]).to(device=device, non_blocking=non_blocking)
+            for key in ("image", "named", "text", "text_mask")
+        )
+        return image, named, (text[:, 0], mask[:, 0]), {}
 
 
 def own_text(output: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,12 +14,13 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from monai.handlers import CheckpointLoader
 from monai.transforms import Randomizable
+from torch.optim.swa_utils import AveragedModel
 
 from fusion_nets.files import whole_file
 
 from .cases import is_first_process
 
-__all__ = ["BestCheckpoint", "EpochSeed", "RunningCheckpoint", "load_weights", "stopping_score"]
+__all__ = ["AverageWeights", "BestCheckpoint", "EpochSeed", "RunningCheckpoint", "load_weights", "stopping_score"]
 
 
 class RunningCheckpoint:
@@ -147,6 +148,30 @@ def _is_strange(value: object) -> bool:
         return not math.isfinite(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, RuntimeError):  # no number, or several
         return False
+
+
+class AverageWeights(AveragedModel):
+    """Average a network's weights over the iterations of its training, exponentially; it fuses as the network does.
+
+    What is averaged is steadier than the last iteration's, and better. At first few iterations are averaged, later
+    those of about ``1 / (1 - decay)`` iterations. Weights that are not trained stay as they are.
+
+    Args:
+        network: whose weights; its average is ``module``.
+        decay: of the average, when many iterations are done.
+    """
+
+    def __init__(self, network: torch.nn.Module, decay: float = 0.999) -> None:
+        def average(averaged: Any, current: Any, count: torch.Tensor | int) -> None:
+            share = 1 - min(decay, (1 + int(count)) / (20 + int(count)))
+            torch._foreach_lerp_(averaged, current, share)
+
+        super().__init__(network, multi_avg_fn=average)
+        self.network = [network]  # in a list, so that it is no part of this module
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: self.update_parameters(self.network[0]))
 
 
 class EpochSeed:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from monai.data import CacheDataset
 from torch.utils.data import Dataset, RandomSampler, Sampler, WeightedRandomSampler
 
-from fusion_nets.datalists import aanlib_pairs, balanced_weights
+from fusion_nets.datalists import aanlib_pairs, balanced_weights, single_images, with_texts
 from fusion_nets.simulation import SimulatedPairs
 
 __all__ = ["drawn_pairs", "training_pairs"]
@@ -20,6 +20,8 @@ def training_pairs(
     section: str,
     transform: Callable[[Any], Any],
     simulated: Mapping[str, Any],
+    texts: str | os.PathLike[str] | Sequence[dict[str, Any]] | None = None,
+    described_images: bool = False,
 ) -> Dataset:
     """The pairs of one section of a folder; without a folder, simulated pairs.
 
@@ -28,10 +30,14 @@ def training_pairs(
         section: "train" or "val", of the folder.
         transform: loads and prepares a pair of the folder; simulated pairs come prepared.
         simulated: arguments of :class:`fusion_nets.simulation.SimulatedPairs`.
+        texts: on the pairs of the folder, as :func:`fusion_nets.datalists.with_texts` takes them; simulated pairs have
+            texts of their own.
+        described_images: single images of the folder, each with its text, which must be there, in place of pairs.
     """
     if data is None:
         return SimulatedPairs(**simulated)
-    return CacheDataset(aanlib_pairs(data, section), transform)
+    pairs = with_texts(aanlib_pairs(data, section), texts, required=described_images)
+    return CacheDataset(single_images(pairs, described=True) if described_images else pairs, transform)
 
 
 def drawn_pairs(dataset: Dataset, count: int, emphasis: Mapping[str, float] | None = None) -> Sampler[int]:

@@ -18,19 +18,14 @@ import torch
 from monai.bundle import download, run
 from PIL import Image
 
-from fusion_nets.networks import DiffusionUNet, DMFNet, ImageTextCritic, SMFusion
+from fusion_nets.networks import DiffusionUNet, DMFNet, ImageTextCritic, TextGuidedUNet
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 TEXT_WIDTH = 16
 TINY = {"width": 8, "norm_groups": 4}
-TINY_DMFNET = {**TINY, "head_width": 4, "residual": True}
-TINY_SMFUSION = {
-    "widths": [8, 16],
-    "blocks": [1, 1],
-    "heads": [1, 2],
-    "refinement_blocks": 1,
-    "text_width": TEXT_WIDTH,
-}
+TINY_DMFNET = {**TINY, "steps": [10], "detail_width": 8}
+TINY_GROUNDING = {"widths": [8, 16], "place_width": 8, "threshold": 0.0}
+TINY_SMFUSION = {"width": 8, "levels": 2, "grounding": TINY_GROUNDING}
 TINY_CRITIC = {"text_width": TEXT_WIDTH, "feature_width": 8, "widths": [8, 8]}
 
 
@@ -74,7 +69,7 @@ class Bundle:
 
 
 DMFNET = Bundle("dmfnet", DMFNet, TINY_DMFNET)
-SMFUSION = Bundle("smfusion", SMFusion, TINY_SMFUSION)
+SMFUSION = Bundle("smfusion", TextGuidedUNet, TINY_SMFUSION)
 EVERY = pytest.mark.parametrize("bundle", [DMFNET, SMFUSION], ids=lambda bundle: bundle.name)
 
 
@@ -191,7 +186,10 @@ def texts(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         overlay = kind.split("-")[0]
         for number in range(4):
             files = {"anatomy": f"{kind}/MRI/{number}.png", "overlay": f"{kind}/{overlay}/{number}.png"}
-            text = {"anatomy_text": f"MRI {number}, left.", "overlay_text": f"{overlay} {number}, right."}
+            text = {
+                "anatomy_text": f"MRI {number}. Bright region, left.",
+                "overlay_text": f"{overlay} {number}. Dark region, right.",
+            }
             pairs.append(
                 {**{key: str(dataset_dir / file) for key, file in files.items()}, "name": f"{kind}_{number}", **text}
             )
@@ -202,16 +200,17 @@ def texts(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Weights of tiny networks, random but for a head that is almost silent."""
+    """Weights of tiny networks, random but for heads that are almost silent."""
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
-    unet, dmfnet, smfusion = DiffusionUNet(**TINY), DMFNet(**TINY_DMFNET), SMFusion(**TINY_SMFUSION)
-    dmfnet.fusion.head[2].weight.data.mul_(0.01)
+    dmfnet, smfusion = DMFNet(**TINY_DMFNET), TextGuidedUNet(**TINY_SMFUSION)
+    stir(dmfnet)
     stir(smfusion)
     networks = {
-        "unet": unet,
+        "unet": DiffusionUNet(**TINY),
         "dmfnet": dmfnet,
         "critic": ImageTextCritic(**TINY_CRITIC),
+        "grounding": smfusion.grounding,
         "smfusion": smfusion,
     }
     for name, network in networks.items():
@@ -220,9 +219,11 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def stir(network: torch.nn.Module) -> None:
-    """Random values where SMFusion begins with zeros, so that image and text both show in the result."""
+    """Random values where a network begins with zeros, so that image, features and text all show in the result."""
     for name, value in network.named_parameters():
-        if name.startswith("head.") or "modulation" in name:
+        if name.endswith("head.bias"):
+            torch.nn.init.zeros_(value)
+        elif "head." in name or "guides." in name:
             torch.nn.init.normal_(value, std=0.05)
 
 

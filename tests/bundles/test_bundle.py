@@ -72,5 +72,6 @@ def test_the_published_configuration_of_smfusion():
     assert [len(level) for level in network.anatomy_encoder.levels] == [2, 2, 4]
     assert network.anatomy_encoder.embedding.out_channels == 32
     loss = parser.get_parsed_content("loss")
-    assert type(loss.fusion).__name__ == "FusionLoss"
+    assert type(loss.fusion.fusion).__name__ == "FusionLoss"
+    assert loss.fusion.weight == 0
     assert loss.semantic is not None

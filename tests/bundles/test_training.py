@@ -46,8 +46,14 @@ def chosen(dataset_dir, texts, text_encoder, tiny_weights):
             return {**short, "network_def": FIRST_NETWORK[bundle]}
         short["network_def"] = bundle.network_def
         if bundle is DMFNET:
-            return {**short, "unet_weights": str(first_weights or tiny_weights["unet"]), "pool_size": 4}
-        return {**short, "critic": CRITIC, "critic_weights": str(first_weights or tiny_weights["critic"])}
+            return {
+                **short,
+                "unet_weights": str(first_weights or tiny_weights["unet"]),
+                "pool_size": 4,
+                "fresh_pairs": 1,
+            }
+        weights = {"critic_weights": str(first_weights or tiny_weights["critic"])}
+        return {**short, "critic": CRITIC, **weights, "grounding_weights": tiny_weights["grounding"]}
 
     return arguments
 
@@ -78,7 +84,7 @@ class StopAt:
 
 
 @BOTH
-def test_one_stage_after_the_other(bundle, chosen, tmp_path):
+def test_one_stage_after_the_other(bundle, chosen, tiny_weights, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     train(bundle, [FIRST[bundle]], chosen(bundle, FIRST[bundle], first))
     train(bundle, ["train.json"], chosen(bundle, "train.json", second, first / "weights.pt"))
@@ -87,13 +93,16 @@ def test_one_stage_after_the_other(bundle, chosen, tmp_path):
         assert torch.load(folder / "last.pt", weights_only=True)["trainer"]["iteration"] == 4
     stage1, stage2 = (torch.load(folder / "weights.pt", weights_only=True) for folder in (first, second))
     if bundle is DMFNET:
-        assert any(name.startswith("fusion.") for name in stage2)
+        assert stage2["detail.head.weight"].any()
+        # the features reach it
+        assert stage2["detail.guides.0.weight"].any()
         for name, value in stage1.items():
             assert torch.equal(stage2[f"unet.{name}"], value), name
     else:
-        assert stage2["head.weight"].any()
-        # the text reaches the network, and what stands in for one that was forgotten
-        assert stage2["decoder.0.injection.modulation.weight"].any()
+        assert stage2["fusion.head.weight"].any()
+        grounding = torch.load(tiny_weights["grounding"], weights_only=True)
+        for name, value in grounding.items():
+            assert torch.equal(stage2[f"grounding.{name}"], value), name
 
 
 @STAGES

@@ -4,7 +4,7 @@ import pytest
 import torch
 from monai.networks.utils import convert_to_onnx
 
-from fusion_nets.networks import DMFNet, SMFusion
+from fusion_nets.networks import DMFNet, SMFusion, TextGuidedUNet
 
 onnx = pytest.importorskip("onnx", reason='needs pip install ".[export]"')
 onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install ".[export]"')
@@ -53,8 +53,30 @@ def smfusion():
     return network
 
 
+@pytest.fixture(scope="module")
+def guided_by_features():
+    how = {"width": 8, "multipliers": (1, 1, 2), "blocks": 1, "norm_groups": 4, "steps": (10,), "detail_width": 8}
+    return stirred(DMFNet(**how, noise_pixels=128 * 160))
+
+
+@pytest.fixture(scope="module")
+def guided_by_texts():
+    network = TextGuidedUNet(8, 2, grounding={"text_width": 12, "widths": (8, 16), "place_width": 8, "threshold": 0.0})
+    return stirred(network)
+
+
+def stirred(network):
+    torch.manual_seed(0)
+    for name, value in network.named_parameters():
+        if "head." in name or "guides." in name or "modulation" in name:
+            torch.nn.init.normal_(value, std=0.1)
+    return network.eval()
+
+
+@pytest.mark.parametrize("which", ["dmfnet", "guided_by_features"])
 @torch.no_grad()
-def test_dmfnet(dmfnet):
+def test_dmfnet(which, request):
+    dmfnet = request.getfixturevalue(which)
     fuse = exported(dmfnet, torch.rand(2, 2, 64, 96))
     for batch, *size in SIZES:
         image = torch.rand(batch, 2, *size)
@@ -65,8 +87,10 @@ def test_dmfnet(dmfnet):
         fuse(torch.rand(1, 2, 128, 161))
 
 
+@pytest.mark.parametrize("which", ["smfusion", "guided_by_texts"])
 @torch.no_grad()
-def test_smfusion(smfusion):
+def test_smfusion(which, request):
+    smfusion = request.getfixturevalue(which)
     fuse = exported(smfusion, torch.rand(2, 2, 64, 72))
     for batch, *size in [*SIZES, (1, 5, 7)]:
         image = torch.rand(batch, 2, *size)
@@ -75,9 +99,11 @@ def test_smfusion(smfusion):
         torch.testing.assert_close(fuse(image), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("which", ["smfusion", "guided_by_texts"])
 @torch.no_grad()
-def test_smfusion_with_texts(smfusion):
+def test_smfusion_with_texts(which, request):
     """Of any length; a source without words, and no words at all, are as in torch."""
+    smfusion = request.getfixturevalue(which)
     fuse = exported(smfusion, torch.rand(2, 2, 64, 72), torch.rand(2, 2, 5, 12), torch.ones(2, 2, 5, dtype=torch.bool))
     for length, (batch, *size) in zip((1, 9, 0, 4), SIZES, strict=True):
         image, text = torch.rand(batch, 2, *size), torch.randn(batch, 2, length, 12)
@@ -91,7 +117,7 @@ def test_smfusion_with_texts(smfusion):
             assert (expected - smfusion(image)).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("which", ["dmfnet", "smfusion"])
+@pytest.mark.parametrize("which", ["dmfnet", "smfusion", "guided_by_features", "guided_by_texts"])
 @torch.no_grad()
 def test_trace(which, request):
     network = request.getfixturevalue(which)
