@@ -66,7 +66,7 @@ def choose_volumes(where: object, volumes: Sequence[Labels], wanted: Wanted) -> 
         )
     raise ImageError(
         Reason.MISSING,
-        f"{where}: holds no volume {wanted!r}; it holds {_listed(volumes, range(len(volumes)))}, or their mean",
+        f"{where}: holds no volume {wanted!r}; {_listed(volumes, range(len(volumes)))} or their mean is accepted",
     )
 
 

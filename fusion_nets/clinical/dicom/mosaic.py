@@ -65,7 +65,11 @@ def tiles(
         if value is None or (name in ("NumberOfImagesInMosaic", "SpacingBetweenSlices") and not value):
             raise ImageError(Reason.INCOMPLETE, f"{where}: is a mosaic without {name}; one that says it is accepted")
     if rows % side or columns % side:
-        raise ImageError(Reason.DAMAGED, f"{where}: a mosaic of {rows} x {columns} has no {count} tiles of one size")
+        raise ImageError(
+            Reason.DAMAGED,
+            f"{where}: is a mosaic of {rows} x {columns} said to hold {count} images; one that {side} x {side} tiles "
+            "divide is accepted",
+        )
     assert position is not None
     assert orientation is not None
     assert spacing is not None
@@ -113,7 +117,8 @@ def _normal(csa: dict[str, Any] | None, orientation: np.ndarray, where: str) -> 
     if abs(along) < 0.99:
         raise ImageError(
             Reason.DAMAGED,
-            f"{where}: SliceNormalVector and ImageOrientationPatient of the mosaic contradict each other",
+            f"{where}: SliceNormalVector and ImageOrientationPatient of the mosaic contradict each other; one where "
+            "both tell the same planes is accepted",
         )
     return normal * np.sign(along)
 
