@@ -244,7 +244,7 @@ def _checked(entry: object, where: str, folder: Path, number: int) -> dict[str, 
                 raise ValueError(f"{where}: {key!r} must be a text or a list of texts, one per slice")
         elif not isinstance(value, str) and not (key.endswith("_volume") and type(value) is int):
             raise ValueError(f"{where}: {key!r} must be a text, got {type(value).__name__}")
-        if key not in _PATH_KEYS and not all(map(_is_unicode, [value] if isinstance(value, str) else value)):
+        if key not in _PATH_KEYS and not all(map(_is_unicode, value if isinstance(value, list) else [str(value)])):
             raise ValueError(f"{where}: {key!r} has half a character (a lone surrogate); a text in Unicode is accepted")
     name = entry.get("name") or _default_name(folder / entry["anatomy"], number)
     codes = {

@@ -19,7 +19,7 @@ from fusion_nets.transforms import CheckLuminancesd, Described, LoadStudyImaged,
 ROOT = Path(__file__).resolve().parents[1]
 
 SAYS = re.compile(r"accepted|_way_out|ACCEPTED")
-# by check_name, or by the cases when all are known; tests/test_names.py and tests/workflows/test_cases.py ask what they say
+# by check_name, or by the cases when all are known; see tests/test_names.py and tests/workflows/test_cases.py
 TOLD_BEFORE = ("str(error)", "self.refused[name]")
 TELLS_SEVERAL = re.compile(r"reasons are given above|^message$")  # put together before, in describe_pairs
 

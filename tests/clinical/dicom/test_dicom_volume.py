@@ -131,14 +131,18 @@ def test_copy_of_a_file_does_no_harm(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("keyword", "values", "what"),
+    ("keyword", "values", "told"),
     [
-        ("EchoTime", ["5", "90"], "2 echoes (by EchoTime)"),
-        ("TemporalPositionIdentifier", ["1", "2"], "2 temporal positions"),
-        ("ImageType", [["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]], "2 types of image"),
+        ("EchoTime", ["5", "90"], ["5", "90"]),
+        ("TemporalPositionIdentifier", ["1", "2"], ["1", "2"]),
+        (
+            "ImageType",
+            [["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]],
+            [r"ORIGINAL\PRIMARY\M", r"ORIGINAL\PRIMARY\P"],
+        ),
     ],
 )
-def test_several_volumes_in_a_series(tmp_path, keyword, values, what):
+def test_several_volumes_in_a_series(tmp_path, keyword, values, told):
     first = instances("MR")
     second = copy.deepcopy(first)
     for instance in first:
@@ -146,7 +150,8 @@ def test_several_volumes_in_a_series(tmp_path, keyword, values, what):
     for instance in second:
         setattr(instance, keyword, values[1])
         instance.SOPInstanceUID += "1"
-    assert_refused(save(tmp_path / "mr", first + second), Reason.AMBIGUOUS, what)
+    both = f"holds 2 volumes: 1 ({keyword} {told[0]}), 2 ({keyword} {told[1]}); "
+    assert_refused(save(tmp_path / "mr", first + second), Reason.AMBIGUOUS, both)
 
 
 def test_uneven_spacing(tmp_path):
@@ -195,7 +200,13 @@ def test_absurd_size_is_refused_before_memory_is_asked_for(tmp_path, monkeypatch
     series = instances("CT")
     for instance in series:
         instance.Rows = instance.Columns = 65000
-    monkeypatch.setattr(volume_module.np, "empty", lambda *_, **__: pytest.fail("memory was asked for"))
+    empty = np.empty
+
+    def small(shape, *args, **kwargs):
+        assert np.prod(shape) < 65000, "memory was asked for"
+        return empty(shape, *args, **kwargs)
+
+    monkeypatch.setattr(volume_module.np, "empty", small)
     assert_refused(save(tmp_path / "ct", series), Reason.TOO_LARGE, "(1, 65000, 65000, 12)")
 
 
