@@ -25,9 +25,9 @@ def repeated_settings(
 ) -> dict[str, Any]:
     """What of the record of an earlier result holds for a pair.
 
-    Its registration is that of its own sources, known by their digests; a display range is also that of others in the
-    same units. What is not taken is warned of. What an option says is not taken either, nor a registration where an
-    option asks for one.
+    Its registration is that of its own sources, known by their digests and by which of several volumes was chosen; a
+    display range is also that of others in the same units. What is not taken is warned of. What an option says is not
+    taken either, nor a registration where an option asks for one.
 
     Args:
         path: of the record; None is none.
@@ -58,7 +58,8 @@ def repeated_settings(
         is_as_it_was = key not in others and modality in (None, known.get("modality"))
         if is_as_it_was or isinstance(taken.get(f"{key}_window"), (str, type(None))):
             continue
-        units = read_image(pair[key], pair.get(f"{key}_series_uid"), modality).meta.get("units")
+        image = read_image(pair[key], pair.get(f"{key}_series_uid"), modality, pair.get(f"{key}_volume"))
+        units = image.meta.get("units")
         if units != known.get("units"):
             warn(
                 "%s: its %s_window is not taken, because it is in %s, and %s is in %s",
@@ -86,5 +87,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _is_same(pair: Mapping[str, Any], key: str, told: Mapping[str, Any] | None) -> bool:
-    digest = source_sha256(pair[key], pair.get(f"{key}_series_uid"), pair.get(f"{key}_modality"))
-    return told is not None and told.get("sha256") == digest
+    volume = pair.get(f"{key}_volume")
+    if told is None or told.get("volume") != (None if volume is None else str(volume)):
+        return False
+    return told.get("sha256") == source_sha256(pair[key], pair.get(f"{key}_series_uid"), pair.get(f"{key}_modality"))

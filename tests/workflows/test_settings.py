@@ -2,6 +2,7 @@
 
 import json
 
+import nibabel as nib
 import numpy as np
 import pytest
 from refusals import refused
@@ -54,6 +55,17 @@ def test_of_the_same_sources_all_is_taken(settings, pair, caplog):
     assert repeated_settings(settings, pair, {}) == SETTINGS
     assert repeated_settings(None, pair, {}) == {}
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(("chosen", "is_taken"), [("2", True), (2, True), ("1", False)])
+def test_of_another_volume_of_the_same_file(pair, tmp_path, chosen, is_taken):
+    dynamic = nib.Nifti1Image(np.random.default_rng(2).random((8, 9, 4, 2), dtype=np.float32), np.eye(4))
+    nib.save(dynamic, pair["overlay"])
+    record = {key: {"sha256": source_sha256(pair[key])} for key in ("anatomy", "overlay")}
+    record["overlay"]["volume"] = "2"
+    taken = repeated_settings(written(tmp_path, {**SETTINGS, "record": record}), {**pair, "overlay_volume": chosen}, {})
+    assert ("transform" in taken) is is_taken
+    assert "register" not in taken or is_taken
 
 
 def test_of_the_same_sources_under_other_names(settings, pair, tmp_path):
