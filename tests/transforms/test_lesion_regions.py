@@ -187,7 +187,7 @@ def test_labels_of_pictures(tmp_path):
         (lambda labels: labels - 1.0, Reason.VALUES, "whole numbers"),
         (lambda labels: labels * 2.0**24, Reason.VALUES, "whole numbers"),
         (lambda labels: labels * 0.0, Reason.EMPTY, "value 0"),
-        (lambda labels: np.where(labels == 2, np.nan, labels), Reason.NOT_FINITE, "finite"),
+        (lambda labels: np.where(labels == 2, np.nan, labels), Reason.NOT_FINITE, "NaN in 32 voxels"),
     ],
 )
 def test_what_is_no_label_image_is_refused(study, tmp_path, change, reason, said):
