@@ -105,7 +105,8 @@ def test_lesion_batch_has_pairs_without_and_with_lesions():
 
 
 def test_lesion_batch_has_the_texts_of_the_last_pairs():
-    batch = {**pairs_with_lesions(3, 0), "text_vector": torch.rand(3, 2, TEXT_WIDTH), "said_vector": torch.rand(3, 2, 9)}
+    batch = pairs_with_lesions(3, 0)
+    batch |= {"text_vector": torch.rand(3, 2, TEXT_WIDTH), "said_vector": torch.rand(3, 2, 9)}
     image, target = LesionBatch(share=0.5)(batch)
     assert set(target) == {"image", "lesion_map", "vector"}
     assert torch.equal(target["vector"], batch["text_vector"][:2])
