@@ -19,10 +19,11 @@ SAID = {
     None: "",
     "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')": "first GPU, else CPU",
     "$torch.cuda.is_available() or torch.cpu._is_amx_tile_supported()": "where it is fast",
+    "$torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()": "where it is fast",
 }
 
 MEANINGS = {
-    "amp": "compute in bfloat16 where that is safe: for GPUs and processors with AMX",
+    "amp": "compute in bfloat16 where that is safe: for GPUs and processors with AMX or AVX512-BF16",
     "anatomy": "the anatomical image of a single pair: DICOM (folder or file), NIfTI, NRRD, MHA or a picture",
     "anatomy_modality": "`MR`, `CT`, `PT` or `NM`: picks among several DICOM series, or tells what a file does not say",
     "anatomy_series_uid": "SeriesInstanceUID, or its fingerprint as messages give it: picks among several DICOM series",
@@ -37,7 +38,7 @@ MEANINGS = {
     "critic_weights": "what `train_critic.json` wrote",
     "crop_size": "side of the squares that are cut out of a slice, in pixels; smaller slices are padded with black",
     "datalist": "JSON list of pairs, see [datalists](../concepts.md#datalists); paths start from its folder",
-    "dataset_dir": "folder of slices, as `fusion-nets slices` makes it; without one DM-FNet trains on simulated pairs; "
+    "dataset_dir": "folder of slices, as `fusion-nets slices` makes it; without one, training is on simulated pairs; "
     "`inference.json` looks at it only under `evaluate.json` and `lesions.json`",
     "deidentify": "write DICOM by the basic profile of PS3.15, without what tells the patient",
     "describe": "put the sources that have no text into words first",

@@ -43,9 +43,9 @@ class TextGuidedUNet(nn.Module):
 
         Args:
             image: (B, 2, H, W) in [0, 1], anatomy first; any H and W.
-            text: (B, 2, L, D), the word states of both descriptions; None for no descriptions.
-            text_mask: (B, 2, L), true (or not 0) where there is a word; a source with none counts as not described.
-                None: all are words.
+            text: (B, 2, L, D), the findings that both descriptions name, in figures; None for no descriptions.
+            text_mask: (B, 2, L), true (or not 0) where there is a finding; a source with none stays as it is.
+                None: all are findings.
 
         Returns:
             (B, 1, H, W) in [0, 1], the fused luminance.

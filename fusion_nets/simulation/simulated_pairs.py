@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.transforms import Randomizable
 from torch.utils.data import Dataset
 
 from .pairs import MODALITIES, PAIRS, simulate_pair
@@ -35,7 +36,8 @@ class SimulatedPairs(Dataset):
         shapes_share: share of pairs without anatomy.
         lesions: how many at most in each pair.
         truth: whether items have their "truth".
-        transform: what is done to each item at last, such as :class:`~fusion_nets.text.WriteTruthd`.
+        transform: what is done to each item at last, such as :class:`~fusion_nets.text.WriteTruthd`; what it draws at
+            random is the item's own, too.
         options: what else :func:`~fusion_nets.simulation.simulate_pair` takes.
     """
 
@@ -85,4 +87,6 @@ class SimulatedPairs(Dataset):
         }
         if self.with_truth:
             item["truth"] = json.dumps(pair.truth())
+        if isinstance(self.transform, Randomizable):
+            self.transform.set_random_state(seed=int(rng.integers(2**31)))
         return item if self.transform is None else self.transform(item)

@@ -11,6 +11,7 @@ from .conftest import DMFNET, SMFUSION
 NETWORK = ["network_def"]
 TEXTS_OF_A_PAIR = ["anatomy_text", "overlay_text"]
 TEXT_ENCODER = ["text_encoder_model", "text_encoder_revision", "text_cache", "text_encoder"]
+READER = ["reader"]
 IN_PREPROCESSING = "preprocessing#transforms#WhereGivend#transforms"
 
 MAY_DIFFER = {
@@ -19,6 +20,7 @@ MAY_DIFFER = {
         "smallest",
         "made_by#method",
         *TEXT_ENCODER,
+        *READER,
         *TEXTS_OF_A_PAIR,
         *(f"pairs#{key}" for key in TEXTS_OF_A_PAIR),
         *("describe", "describe_per", "describer"),
@@ -50,11 +52,11 @@ MAY_DIFFER = {
         *("texts", "truth_texts", "encoding", "preprocessing#SelectItemsd#keys"),
         *(f"{part}#dataset#{key}" for part in ("train", "validate") for key in ("texts", "simulated")),
         *(f"{part}#preprocessing#transforms" for part in ("train", "validate")),
-        "inferer#slice_arguments",
     ],
     "finetune.json": [],
     "published.json": [
         *NETWORK,
+        *READER,
         *("loss", "loss#fusion", "loss#weight", "loss#fusion#fusion", "loss#fusion#weight", "optimizer#params"),
         *("second_stage#_disabled_", "encoding#1#keys", "train#dataloader#collate_fn", "train#prepare_batch"),
         "validate#evaluator#prepare_batch",

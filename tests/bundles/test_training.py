@@ -13,11 +13,12 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser, run
 from PIL import Image
 
-from .conftest import DMFNET, SMFUSION, TINY, TINY_CRITIC, blobs, causes
+from .conftest import DMFNET, SMFUSION, TINY, TINY_CRITIC, TINY_GROUNDING, blobs, causes
 
 SHORT = {"crop_size": 48, "max_epochs": 2, "epoch_iterations": 2, "batch_size": 2, "val_interval": 1}
 FIRST = {DMFNET: "train_diffusion.json", SMFUSION: "train_critic.json"}
 CRITIC = {"_target_": "fusion_nets.networks.ImageTextCritic", **TINY_CRITIC}
+GROUNDING = {"_target_": "fusion_nets.networks.TextGrounding", **TINY_GROUNDING}
 FIRST_NETWORK = {DMFNET: {"_target_": "fusion_nets.networks.DiffusionUNet", **TINY}, SMFUSION: CRITIC}
 BOTH = pytest.mark.parametrize("bundle", FIRST, ids=lambda bundle: bundle.name)
 STAGES = pytest.mark.parametrize(
@@ -44,6 +45,9 @@ def chosen(dataset_dir, texts, text_encoder, tiny_weights):
             short |= {"texts": str(texts), "text_encoder_model": text_encoder}
         if config == FIRST[bundle]:
             return {**short, "network_def": FIRST_NETWORK[bundle]}
+        if config == "train_grounding.json":
+            pytest.importorskip("nilearn")  # it is on simulated heads alone
+            return {**short, "network_def": GROUNDING, "val_pairs": 4}
         short["network_def"] = bundle.network_def
         if bundle is DMFNET:
             return {
@@ -84,10 +88,14 @@ class StopAt:
 
 
 @BOTH
-def test_one_stage_after_the_other(bundle, chosen, tiny_weights, tmp_path):
-    first, second = tmp_path / "first", tmp_path / "second"
+def test_one_stage_after_the_other(bundle, chosen, tmp_path):
+    first, between, second = tmp_path / "first", tmp_path / "between", tmp_path / "second"
     train(bundle, [FIRST[bundle]], chosen(bundle, FIRST[bundle], first))
-    train(bundle, ["train.json"], chosen(bundle, "train.json", second, first / "weights.pt"))
+    last = chosen(bundle, "train.json", second, first / "weights.pt")
+    if bundle is SMFUSION:
+        train(bundle, ["train_grounding.json"], chosen(bundle, "train_grounding.json", between))
+        last["grounding_weights"] = str(between / "weights.pt")
+    train(bundle, ["train.json"], last)
     for folder in (first, second):
         assert list(folder.glob("events.out.tfevents.*"))
         assert torch.load(folder / "last.pt", weights_only=True)["trainer"]["iteration"] == 4
@@ -100,8 +108,7 @@ def test_one_stage_after_the_other(bundle, chosen, tiny_weights, tmp_path):
             assert torch.equal(stage2[f"unet.{name}"], value), name
     else:
         assert stage2["fusion.head.weight"].any()
-        grounding = torch.load(tiny_weights["grounding"], weights_only=True)
-        for name, value in grounding.items():
+        for name, value in torch.load(between / "weights.pt", weights_only=True).items():
             assert torch.equal(stage2[f"grounding.{name}"], value), name
 
 
@@ -139,7 +146,7 @@ def test_the_published_configuration_takes_the_published_network_and_loss(chosen
     assert (tmp_path / "weights.pt").is_file()
 
 
-@pytest.mark.parametrize("config", ["train_critic.json", "train.json"])
+@pytest.mark.parametrize("config", ["train_critic.json", "train_grounding.json", "train.json"])
 def test_broken_off_and_started_again_equals_a_run_in_one_go(chosen, tmp_path, config):
     whole, broken = (chosen(SMFUSION, config, tmp_path / name) for name in ("whole", "broken"))
     train(SMFUSION, [config], whole)
@@ -189,7 +196,7 @@ AT_THE_END = {
 """On top of multi_gpu_train.json: every process tells what it has come to."""
 
 
-@STAGES
+@pytest.mark.parametrize(("bundle", "config"), [*STAGES.args[1], (SMFUSION, "train_grounding.json")])
 def test_two_processes(bundle, config, chosen, tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     (tmp_path / "end.json").write_text(json.dumps(AT_THE_END))
@@ -218,7 +225,7 @@ def test_a_pretrained_critic(chosen, clip, tmp_path):
     train(SMFUSION, ["train.json", "pretrained_critic.json"], arguments)
     assert (tmp_path / "weights.pt").is_file()
     encoders = [folder for folder in (tmp_path / "texts").iterdir() if folder.is_dir()]
-    assert len(encoders) == 2, "the network's texts and the critic's"
+    assert len(encoders) == 1, "the critic's; the network's texts are read without a model"
     with pytest.raises(RuntimeError) as end:
         train(SMFUSION, ["train.json", "pretrained_critic.json"], {**arguments, "critic_model": None})
     assert "name a model of CLIP type" in causes(end.value)
@@ -229,6 +236,12 @@ def test_a_pretrained_critic(chosen, clip, tmp_path):
     [
         (DMFNET, "train.json", {"unet_weights": "none.pt"}, "none.pt: no such weights; configs/train_diffusion.json"),
         (SMFUSION, "train.json", {"critic_weights": "none.pt"}, "none.pt: no such weights; configs/train_critic.json"),
+        (
+            SMFUSION,
+            "train.json",
+            {"grounding_weights": "none.pt"},
+            "none.pt: no such weights; configs/train_grounding.json",
+        ),
         (
             SMFUSION,
             "train.json",

@@ -3,7 +3,8 @@ import torch
 
 from fusion_nets.losses import FusionLoss, LesionLoss
 
-LOSS = LesionLoss(FusionLoss(), weight=2.0, asked=0.8, asked_opposite=0.5)
+LOSS = LesionLoss(FusionLoss(), weight=2.0, asked=(0.8, 0.9), faded=0.4, faded_weight=4.0, asked_opposite=0.5)
+FADED = 4.0 * 0.4**2  # what a lesion that is lost costs beside
 
 
 def pair_with_lesions(signs, amplitude=0.2):
@@ -30,15 +31,16 @@ def mean(image):
 @pytest.mark.parametrize(
     ("fuse", "signs", "expected"),
     [
-        (mean, [(1, 0)], 0.3**2 / 2),  # one source's mean of two: half, where .8 is asked
-        (mean, [(0, -1)], 0.3**2 / 2),
-        (mean, [(1, 0), (0, 1)], 0.3**2),
+        (mean, [(1, 0)], 0.3**2 / 2),  # one source's mean of two: half, where .8 is asked, or .9 of the overlay
+        (mean, [(0, -1)], 0.4**2 / 2),
+        (mean, [(1, 0), (0, 1)], (0.3**2 + 0.4**2) / 2),
+        (lambda image: 0.7 * mean(image), [(1, 0)], (0.45**2 + 4 * 0.05**2) / 2),  # .35 is nearly lost
         (mean, [(1, 1), (-1, -1)], 0.0),
-        (mean, [(-1, 1)], 0.5**2 / 2),  # they cancel
+        (mean, [(-1, 1)], (0.5**2 + FADED) / 2),  # they cancel
         (lambda image: image[:, 1:], [(-1, 1)], 0.0),
-        (lambda image: image[:, :1], [(0, 1)], 0.8**2 / 2),
-        (lambda image: 1 - image[:, :1], [(1, 0)], 1.8**2 / 2),
-        (lambda image: image.amax(1, keepdim=True), [(0, 1), (0, -1)], 0.8**2 / 2 / 2),
+        (lambda image: image[:, :1], [(0, 1)], (0.9**2 + FADED) / 2),
+        (lambda image: 1 - image[:, :1], [(1, 0)], (1.8**2 + 4 * 1.4**2) / 2),
+        (lambda image: image.amax(1, keepdim=True), [(0, 1), (0, -1)], (0.9**2 + FADED) / 2 / 2),
         (lambda image: image.sum(1, keepdim=True), [(1, 0), (0, -1), (1, 1)], 0.0),
     ],
 )
@@ -52,7 +54,7 @@ def test_the_whole_loss_is_of_the_pairs_without_lesions_and_the_penalty():
     sources = torch.cat([image, other, lesion_image])
     target = {"image": sources, "lesion_map": lesion_map}
     fusion = FusionLoss()(mean(sources[:2]), sources[:2])
-    torch.testing.assert_close(LOSS(mean(sources), target), fusion + 2.0 * 0.3**2 / 2)
+    torch.testing.assert_close(LOSS(mean(sources), target), fusion + 2.0 * 0.4**2 / 2)
     torch.testing.assert_close(LOSS(mean(sources[:2]), {"image": sources[:2]}), fusion)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fusion_nets.losses import ContrastiveLoss, FusionLoss, MetricLoss, SemanticLoss, SMFusionLoss
+from fusion_nets.losses import ContrastiveLoss, FusionLoss, LesionLoss, MetricLoss, SemanticLoss, SMFusionLoss
 from fusion_nets.networks import ImageTextCritic
 
 
@@ -105,16 +105,6 @@ def test_half_precision_predictions_are_measured_in_float32():
 # the whole loss
 
 
-class Constant(nn.Module):
-    def __init__(self, value):
-        super().__init__()
-        self.value = value
-
-    def forward(self, pred, image):
-        assert len(pred) == len(image)
-        return self.value + 0 * pred.mean()
-
-
 def a_batch(count):
     generator = torch.Generator().manual_seed(0)
     pred, image = torch.rand(count, 1, 8, 8, generator=generator), torch.rand(count, 2, 8, 8, generator=generator)
@@ -132,38 +122,24 @@ def test_one_fusion_loss_and_the_semantic_loss():
     torch.testing.assert_close(SMFusionLoss(fusion, semantic)(pred, {"image": image}), fusion(pred, image))
 
 
-def test_kinds_of_pair_count_by_how_many_they_are():
-    pred, image, _ = a_batch(4)
-    losses = {"CT-MRI": Constant(1.0), "PET-MRI": Constant(10.0), "SPECT-MRI": Constant(100.0)}
-    target = {"image": image, "pair": ["PET-MRI", "CT-MRI", "PET-MRI", "PET-MRI"]}
-    assert SMFusionLoss(losses)(pred, target).item() == pytest.approx(0.25 * 1 + 0.75 * 10)
+def test_only_the_last_pairs_are_described():
+    """As LesionBatch has them: those with lesions come last, and their texts name these."""
+    pred, image, vector = a_batch(5)
+    fusion, semantic = FusionLoss(), SemanticLoss(MeanCritic())
+    whole = SMFusionLoss(fusion, semantic, weight=0.25)(pred, {"image": image, "vector": vector[:2]})
+    torch.testing.assert_close(whole, fusion(pred, image) + 0.25 * semantic(pred[3:], image[3:], vector[:2]))
 
 
-def test_every_pair_gets_the_loss_of_its_kind():
+def test_the_fusion_loss_gets_the_whole_target():
+    """What is lost of a lesion costs under a text, too."""
     pred, image, vector = a_batch(4)
-    # both are means over pairs, so that a batch is the mean of its pairs
-    losses = {"a": FusionLoss(1, 0, 0), "b": FusionLoss(0, 2, 0)}
-    target = {"image": image, "vector": vector, "pair": ["a", "b", "b", "a"]}
-    one_by_one = [losses[kind](pred[i : i + 1], image[i : i + 1]) for i, kind in enumerate(target["pair"])]
-    semantic = SemanticLoss(MeanCritic())
-    expected = torch.stack(one_by_one).mean() + 2 * semantic(pred, image, vector)
-    torch.testing.assert_close(SMFusionLoss(losses, semantic, weight=2)(pred, target), expected)
-
-
-def test_gradient_of_a_mixed_batch_reaches_every_pair():
-    pred, image, _ = a_batch(3)
-    pred = torch.nn.functional.interpolate(pred, 48).requires_grad_()
-    image = torch.nn.functional.interpolate(image, 48)
-    whole = SMFusionLoss({"a": MetricLoss(), "b": FusionLoss()})
-    whole(pred, {"image": image, "pair": ["a", "b", "a"]}).backward()
-    assert pred.grad.isfinite().all()
-    assert all(of_pair.any() for of_pair in pred.grad)
-
-
-def test_a_kind_of_pair_without_a_loss_is_named():
-    pred, image, _ = a_batch(1)
-    with pytest.raises(ValueError, match=r"'MR-US'.* a, b"):
-        SMFusionLoss({"a": FusionLoss(), "b": FusionLoss()})(pred, {"image": image, "pair": ["MR-US"]})
+    pred, image = (torch.nn.functional.interpolate(part, 48) for part in (pred, image))
+    lesion_map = torch.zeros(2, 1, 48, 48, dtype=torch.uint8)
+    lesion_map[:, :, 8:20, 8:20] = 1
+    target = {"image": image, "lesion_map": lesion_map}
+    fusion = LesionLoss(MetricLoss())
+    assert fusion(pred, target) > fusion.fusion(pred[:2], image[:2])
+    torch.testing.assert_close(SMFusionLoss(fusion)(pred, {**target, "vector": vector[:2]}), fusion(pred, target))
 
 
 # contrastive

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from monai.transforms import Compose, RandGaussianNoised, RandLambdad
 from torch.utils.data import DataLoader
 
 from fusion_nets.simulation import KINDS, MODALITIES, SimulatedPairs, simulate_pair
@@ -210,6 +211,24 @@ def test_share_of_shapes():
 def test_the_transform_comes_last():
     data = SimulatedPairs(seed=1, length=2, size=48, shapes_share=1.0, transform=lambda item: sorted(item))
     assert data[0] == ["contrast", "image", "lesion_image", "lesion_map", "modality", "pair"]
+
+
+def test_what_a_transform_draws_is_the_items_own():
+    """In any order and at every time: validation is on the same pairs, and a run that went on sees what it would."""
+
+    def made():
+        draw = Compose([RandGaussianNoised("image", prob=1.0), RandLambdad("lesion_map", torch.zeros_like, prob=0.5)])
+        return SimulatedPairs(seed=1, length=6, size=48, shapes_share=1.0, transform=draw)
+
+    data, again = made(), made()
+    forth = [data[index] for index in range(6)]
+    back = [again[index] for index in reversed(range(6))][::-1]
+    for one, other, plain in zip(forth, back, SimulatedPairs(seed=1, length=6, size=48, shapes_share=1.0), strict=True):
+        assert torch.equal(one["image"], other["image"])
+        assert torch.equal(one["lesion_map"], other["lesion_map"])
+        assert torch.equal(one["lesion_image"], plain["lesion_image"]), "the pair is what it is without a transform"
+    noises = [one["image"] - one["lesion_image"] for one in forth]
+    assert not torch.equal(noises[0], noises[1])
 
 
 def test_a_bundle_names_it():

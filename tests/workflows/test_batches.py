@@ -5,12 +5,13 @@ from monai.data import DataLoader, MetaTensor, pad_list_data_collate
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
-from fusion_nets.losses import ContrastiveLoss, FusionLoss, SemanticLoss, SMFusionLoss
-from fusion_nets.networks import DMFNet, ImageTextCritic, SMFusion
+from fusion_nets.losses import ContrastiveLoss, FusionLoss, GroundingLoss, LesionLoss, SemanticLoss, SMFusionLoss
+from fusion_nets.networks import DMFNet, ImageTextCritic, SMFusion, TextGrounding
 from fusion_nets.workflows import (
     CriticBatch,
     DescribedBatch,
     FeatureReplay,
+    GroundingBatch,
     LesionBatch,
     NoisyBatch,
     PairBatch,
@@ -101,6 +102,18 @@ def test_lesion_batch_has_pairs_without_and_with_lesions():
     image, target = LesionBatch()({"image": batch["image"]})
     assert torch.equal(image, batch["image"].as_tensor())
     assert list(target) == ["image"]
+
+
+def test_lesion_batch_has_the_texts_of_the_last_pairs():
+    batch = pairs_with_lesions(3, 0)
+    batch |= {"text_vector": torch.rand(3, 2, TEXT_WIDTH), "said_vector": torch.rand(3, 2, 9)}
+    image, target = LesionBatch(share=0.5)(batch)
+    assert set(target) == {"image", "lesion_map", "vector"}
+    assert torch.equal(target["vector"], batch["text_vector"][:2])
+    assert torch.equal(image[-2:], batch["lesion_image"][:2]), "the texts are those of the pairs with lesions"
+    assert torch.equal(LesionBatch(vector_key="said_vector")(batch)[1]["vector"], batch["said_vector"])
+    plain = {key: batch[key] for key in ("image", "text_vector")}
+    assert torch.equal(LesionBatch(share=0.5)(plain)[1]["vector"], batch["text_vector"])
 
 
 @pytest.mark.parametrize("share", [0, 1.5, -1])
@@ -224,7 +237,7 @@ def test_a_training_step_of_the_whole():
         network=network,
         inferer=SlicewiseInferer(slice_arguments=["text", "text_mask"]),
         optimizer=torch.optim.SGD(network.parameters(), lr=0.1),
-        loss_function=SMFusionLoss({"kind 0": FusionLoss(), "kind 1": FusionLoss(2.0)}, semantic),
+        loss_function=SMFusionLoss(LesionLoss(FusionLoss(), weight=0), semantic),
         prepare_batch=DescribedBatch(),
         decollate=False,
     ).run()
@@ -256,7 +269,19 @@ def test_evaluation_of_a_volume():
         torch.testing.assert_close(torch.as_tensor(fused[..., number]), expected, atol=1e-5, rtol=0, check_device=False)
 
 
-# the critic's
+# the critic's and the grounding's
+
+
+def test_what_the_grounding_gets():
+    batch = {"image": torch.rand(3, 1, 32, 32), "named": torch.rand(3, 1, 32, 32).round()}
+    batch |= {"text": torch.rand(3, 1, 4, 30), "text_mask": torch.rand(3, 1, 4) > 0.5}
+    image, named, arguments, keywords = GroundingBatch()(batch)
+    assert torch.equal(image, batch["image"])
+    assert torch.equal(named, batch["named"])
+    assert keywords == {}
+    for got, key in zip(arguments, ("text", "text_mask"), strict=True):
+        assert torch.equal(got, batch[key][:, 0])
+    assert GroundingLoss()(TextGrounding()(image, *arguments), named).isfinite()
 
 
 def test_what_the_critic_gets():

@@ -8,7 +8,7 @@ from monai.engines import SupervisedTrainer
 from monai.handlers import EarlyStopHandler, LrScheduleHandler
 from monai.transforms import Compose, RandGaussianNoised
 
-from fusion_nets.workflows import BestCheckpoint, EpochSeed, RunningCheckpoint, stopping_score
+from fusion_nets.workflows import AverageWeights, BestCheckpoint, EpochSeed, RunningCheckpoint, stopping_score
 
 
 def make_run(folder, epochs, stop_after=None):
@@ -23,8 +23,9 @@ def make_run(folder, epochs, stop_after=None):
     ]
     transform = Compose([RandGaussianNoised("image", prob=1.0, std=0.5)])
     loader = DataLoader(CacheDataset(data, transform, progress=False), batch_size=4, shuffle=True)
+    average = AverageWeights(network)
     checkpoint = RunningCheckpoint(
-        folder / "last.pt", {"network": network, "optimizer": optimizer, "lr_scheduler": schedule}
+        folder / "last.pt", {"network": network, "average": average, "optimizer": optimizer, "lr_scheduler": schedule}
     )
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
@@ -34,7 +35,7 @@ def make_run(folder, epochs, stop_after=None):
         optimizer=optimizer,
         loss_function=torch.nn.MSELoss(),
         decollate=False,
-        train_handlers=[EpochSeed(3, transform), LrScheduleHandler(schedule, print_lr=False), checkpoint],
+        train_handlers=[EpochSeed(3, transform), LrScheduleHandler(schedule, print_lr=False), average, checkpoint],
     )
     if stop_after is not None:
 
@@ -43,7 +44,7 @@ def make_run(folder, epochs, stop_after=None):
             if engine.state.iteration == stop_after:
                 raise KeyboardInterrupt
 
-    return trainer, network
+    return trainer, torch.nn.ModuleDict({"network": network, "average": average})
 
 
 @pytest.mark.parametrize("stop_after", [4, 8, 9])
@@ -145,6 +146,48 @@ def test_training_stops_early_after_values_that_are_not_finite():
         evaluator.state.metrics["score"] = value
         evaluator.fire_event(Events.EPOCH_COMPLETED)
         assert trainer.should_terminate == stopped
+
+
+@pytest.mark.parametrize(("decay", "kept"), [(0.999, (2 / 21, 3 / 22)), (0.05, (0.05, 0.05))])
+def test_weights_are_averaged_over_iterations(decay, kept):
+    """By hand: the first iteration's are taken as they are; the later ones weigh less the more there were before."""
+    network = torch.nn.Linear(1, 1, bias=False)
+    averaged = AverageWeights(network, decay)
+    seen = []
+
+    def step(engine, value):
+        network.weight.data.fill_(value)
+
+    trainer = Engine(step)
+    averaged.attach(trainer)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: seen.append(averaged.module.weight.item()))
+    trainer.run([1.0, 3.0, -1.0])
+    second = 1 * kept[0] + 3 * (1 - kept[0])
+    third = second * kept[1] - 1 * (1 - kept[1])
+    assert seen == pytest.approx([1.0, second, third])
+    assert network.weight.item() == -1.0, "the network itself is trained on as it is"
+    assert averaged(torch.ones(1, 1)).item() == pytest.approx(third)
+
+
+def test_average_of_frozen_weights_is_what_they_are():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 1))
+    network[0].requires_grad_(False)
+    averaged = AverageWeights(network)
+    optimizer = torch.optim.SGD(network[1].parameters(), lr=0.1)
+
+    def step(engine, batch):
+        optimizer.zero_grad()
+        network(torch.randn(8, 64)).square().mean().backward()
+        optimizer.step()
+
+    trainer = Engine(step)
+    averaged.attach(trainer)
+    trainer.run(range(30))
+    for name, value in network[0].state_dict().items():
+        assert torch.equal(averaged.module[0].state_dict()[name], value), name
+    assert not torch.equal(averaged.module[1].weight, network[1].weight)
+    assert {name.partition(".")[0] for name in averaged.state_dict()} == {"n_averaged", "module"}, "no second network"
 
 
 def test_epoch_seed_differs_from_epoch_to_epoch_and_repeats():
