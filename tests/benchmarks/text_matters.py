@@ -24,7 +24,7 @@ from scores import grey
 from evaluation.observers import Lesion, contrast_recovery, lesion_cases
 from fusion_nets.datalists import AANLIB_PAIRS, aanlib_pairs
 from fusion_nets.simulation import MODALITIES, simulate_pair
-from fusion_nets.text import Finding, TextEncoder, phrase_finding
+from fusion_nets.text import Finding, FindingEncoder, phrase_finding
 
 TONES = {"overlay bright": (1, "bright"), "overlay dark": (1, "dark"), "anatomy bright": (0, "bright")}
 TONES["anatomy dark"] = (0, "dark")
@@ -74,7 +74,7 @@ def main() -> None:
     network = config.get_parsed_content("network_def").eval()
     weights = Path(arguments.bundle) / "models" / "model.pt"
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    encoder = TextEncoder()
+    encoder = FindingEncoder()
 
     def fuse(image: np.ndarray, source: int, text: str) -> torch.Tensor:
         states, mask, _ = encoder([text if which == source else "" for which in range(2)])
