@@ -114,19 +114,21 @@ def a_batch(count):
 def test_one_fusion_loss_and_the_semantic_loss():
     pred, image, vector = a_batch(3)
     fusion, semantic = FusionLoss(), SemanticLoss(MeanCritic())
+    asked = LesionLoss(fusion)
     target = {"image": image, "vector": vector}
-    whole = SMFusionLoss(fusion, semantic, weight=0.25)(pred, target)
+    whole = SMFusionLoss(asked, semantic, weight=0.25)(pred, target)
     assert semantic(pred, image, vector) > 0
     torch.testing.assert_close(whole, fusion(pred, image) + 0.25 * semantic(pred, image, vector))
-    torch.testing.assert_close(SMFusionLoss(fusion)(pred, {"image": image}), fusion(pred, image))
-    torch.testing.assert_close(SMFusionLoss(fusion, semantic)(pred, {"image": image}), fusion(pred, image))
+    torch.testing.assert_close(SMFusionLoss(asked)(pred, {"image": image}), fusion(pred, image))
+    torch.testing.assert_close(SMFusionLoss(asked, semantic)(pred, {"image": image}), fusion(pred, image))
 
 
 def test_only_the_last_pairs_are_described():
     """As LesionBatch has them: those with lesions come last, and their texts name these."""
     pred, image, vector = a_batch(5)
     fusion, semantic = FusionLoss(), SemanticLoss(MeanCritic())
-    whole = SMFusionLoss(fusion, semantic, weight=0.25)(pred, {"image": image, "vector": vector[:2]})
+    asked = LesionLoss(fusion)
+    whole = SMFusionLoss(asked, semantic, weight=0.25)(pred, {"image": image, "vector": vector[:2]})
     torch.testing.assert_close(whole, fusion(pred, image) + 0.25 * semantic(pred[3:], image[3:], vector[:2]))
 
 
