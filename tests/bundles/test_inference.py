@@ -109,7 +109,7 @@ def test_bad_pairs_are_named_and_the_rest_is_fused(bundle, tiny_weights, dataset
         "broken.png": "not a readable picture",
         "colour.png": "a grey image is accepted",
         "flat.nii.gz": "every pixel has the value 7",
-        "nan.nii.gz": "NaN or infinity",
+        "nan.nii.gz": "holds NaN in 1 voxels within the image",
     }.items():
         lines = [
             record.getMessage()

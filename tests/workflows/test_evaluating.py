@@ -259,7 +259,7 @@ def test_twelve_bit_is_measured_as_eight_bit_is(study, tmp_path, capsys):
     """Which was 16 times too dark; the report tells what was taken for white, and the option says it."""
     pairs, folders = study
     for pair in pairs:
-        grey = np.asarray(Image.open(folders["half"] / f"{pair['name']}_fused.png")).astype(np.uint16)
+        grey = np.asarray(Image.open(folders["half"] / f"{pair['name']}_fused.png")).astype(np.uint32)
         grey[0, 0] = 255
         save(folders["half"] / f"{pair['name']}_fused.png", grey.astype(np.uint8))
         save(tmp_path / "twelve" / f"{pair['name']}_fused.png", (grey * 4095 // 255).astype(np.uint16))
