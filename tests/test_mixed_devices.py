@@ -5,12 +5,16 @@ Elementwise operations of tensors of two devices are refused there; a result tha
 
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 
+from fusion_nets.drawing import write_checkerboard
 from fusion_nets.losses import DMFNetLoss, FusionLoss
 from fusion_nets.networks import DMFNet, SMFusion
+from fusion_nets.registration import foreground, register, resample_labels, resample_onto, similarity
+from fusion_nets.registration.elastix import align
 from fusion_nets.transforms import MergeChroma, MergeChromad, PaletteChroma, ScaleToDisplayRange, SplitLuminance
 from fusion_nets.workflows import DescribedBatch, NoisyBatch, PairBatch, SlicewiseInferer
 
@@ -72,11 +76,88 @@ def test_colour(palette):
     assert ScaleToDisplayRange((0, 80))(there(1, 9, 8)).device == ELSEWHERE
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=RuntimeError,
-    reason="the chroma of a coloured overlay waits on the CPU for a prediction of the GPU",
-)
 def test_a_coloured_overlay():
     """As the bundles have it: the network's prediction elsewhere, what was loaded here."""
-    assert MergeChromad()({"pred": there(1, 9, 8), "overlay_chroma": torch.rand(3, 9, 8)})["fused"].shape == (3, 9, 8)
+    fused = MergeChromad()({"pred": there(1, 9, 8), "overlay_chroma": torch.rand(3, 9, 8)})["fused"]
+    assert (fused.device, fused.shape) == (ELSEWHERE, (3, 9, 8))
+
+
+@pytest.fixture
+def moved_away(monkeypatch):
+    """Move images to where only `cpu()` brings their values back, as from a GPU: NumPy refuses them there."""
+    values = {}
+    cpu = torch.Tensor.cpu
+
+    def back(tensor):
+        return values[tuple(tensor.shape)] if tensor.device == ELSEWHERE else cpu(tensor)
+
+    def away(image):
+        values[tuple(image.shape)] = image
+        return image.to(ELSEWHERE)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", back)
+    return away
+
+
+def heads():
+    """A ball with two spots; and the same, inverted, on a grid of its own, 3 mm off."""
+    places = np.stack(np.meshgrid(*(np.arange(n) * 4.0 for n in (26, 24, 22)), indexing="ij"))
+    ball, *spots = (
+        1 / (1 + np.exp((np.linalg.norm(places - np.reshape(middle, (3, 1, 1, 1)), axis=0) - radius) / 2))
+        for middle, radius in (((50, 46, 42), 34), ((40, 50, 40), 8), ((62, 40, 50), 6))
+    )
+    values = torch.from_numpy(ball + spots[0] - 0.5 * spots[1]).float()[None]
+    affine, other = np.diag([4.0, 4, 4, 1]), np.diag([4.0, 4, 4, 1])
+    other[:3, 3] = 3.0, 0, 0
+    overlay = (2 * (values > 0.2) - values)[..., :-1].contiguous()
+    return MetaTensor(values, affine=affine), MetaTensor(overlay, affine=other)
+
+
+def test_numpy_refuses_what_lies_elsewhere(moved_away):
+    """Or no test below could fail."""
+    image, _ = heads()
+    away = moved_away(image)
+    with pytest.raises(TypeError, match="device"):
+        away.numpy()
+    torch.testing.assert_close(away.cpu(), image, rtol=0, atol=0)
+
+
+def test_registration(moved_away):
+    anatomy, overlay = heads()
+    here = register(anatomy, overlay, "rigid")
+    away = register(moved_away(anatomy), moved_away(overlay), "rigid")
+    np.testing.assert_array_equal(away.matrix, here.matrix)
+    assert (away.before, away.after) == (here.before, here.after)
+    assert here.after > here.before
+
+
+def test_elastix(moved_away):
+    anatomy, overlay = heads()
+    content = anatomy[0].numpy() > 0.3
+    how = content, anatomy.affine.numpy(), np.eye(4), np.array([50.0, 46, 42]), False
+    here = align(anatomy, overlay, *how)
+    np.testing.assert_array_equal(align(moved_away(anatomy), moved_away(overlay), *how), here)
+
+
+def test_similarity(moved_away):
+    anatomy, overlay = heads()
+    content = foreground(anatomy)
+    assert similarity(moved_away(anatomy), moved_away(overlay), content) == similarity(anatomy, overlay, content)
+
+
+@pytest.mark.parametrize("spacing", [4.0, 9.0])
+@pytest.mark.parametrize("resample", [resample_onto, resample_labels])
+def test_resampling_comes_back_to_where_the_image_was(moved_away, resample, spacing):
+    anatomy, overlay = heads()
+    anatomy.affine = np.diag([spacing, 4, 4, 1])
+    wanted = resample(overlay, anatomy)
+    result = resample(moved_away(overlay), moved_away(anatomy))
+    assert (result.device, result.shape, result.dtype) == (ELSEWHERE, wanted.shape, wanted.dtype)
+    torch.testing.assert_close(result.affine, wanted.affine)
+
+
+def test_checkerboard(moved_away, tmp_path):
+    anatomy, _ = heads()
+    here = write_checkerboard(tmp_path / "here.png", anatomy, anatomy)
+    away = write_checkerboard(tmp_path / "away.png", moved_away(anatomy), moved_away(anatomy))
+    assert away.read_bytes() == here.read_bytes()

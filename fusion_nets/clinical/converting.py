@@ -104,14 +104,18 @@ def convert_image(
         raise ValueError(f"{path}: unknown ending; accepted are {accepted}, and none for a folder of DICOM")
     from .dicom import deidentify as without_patient
     from .dicom import pick_series, write_instances
+    from .dicom.derived import inherit_shortcomings
 
-    whole = _whole_instances(pick_series(source, series_uid, modality), volume) if _is_dicom(source) else None
+    series = pick_series(source, series_uid, modality) if _is_dicom(source) else None
+    whole = None if series is None else _whole_instances(series, volume)
     if reference is None and whole is not None:
         instances = _copied(whole)
     else:
         image = _read(source, series_uid, modality, units, volume)
         joined = None if reference is None else pick_series(reference, reference_series_uid)
         instances = _as_series(path, image, joined)
+        for instance in instances:
+            inherit_shortcomings(instance, [] if series is None else series.datasets)
     return write_instances(path, without_patient(instances, key) if deidentify else instances)
 
 

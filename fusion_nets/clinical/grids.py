@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from monai.data import MetaTensor
@@ -18,6 +20,7 @@ __all__ = [
     "grid_distance",
     "is_one_grid",
     "is_picture",
+    "on_cpu",
     "overlap",
     "radiological_view",
     "thinned",
@@ -48,6 +51,11 @@ def is_picture(image: MetaTensor) -> bool:
 def as_volume(image: MetaTensor) -> MetaTensor:
     """The image as (C, H, W, D); a two-dimensional one is its only slice, as thick as the affine says."""
     return image if image.ndim == 4 else MetaTensor(image.as_tensor()[..., None], meta=image.meta)
+
+
+def on_cpu(image: MetaTensor) -> MetaTensor:
+    """The image where NumPy, SciPy and ITK can read it: itself, or a copy of one that lies on a GPU."""
+    return image if image.device.type == "cpu" else cast(MetaTensor, image.cpu())
 
 
 def affine_of(image: MetaTensor) -> np.ndarray:

@@ -11,7 +11,7 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from PIL import Image, ImageDraw
 
-from fusion_nets.clinical.grids import affine_of, as_volume, check_same_grid
+from fusion_nets.clinical.grids import affine_of, as_volume, check_same_grid, on_cpu
 from fusion_nets.files import whole_file
 from fusion_nets.registration import foreground
 
@@ -65,6 +65,7 @@ def write_checkerboard(path: str | os.PathLike[str], anatomy: MetaTensor, overla
         raise ValueError(f"{path}: unknown ending; .png is accepted")
     if anatomy.shape[0] != 1 or overlay.shape[0] != 1:
         raise ValueError(f"images of {anatomy.shape[0]} and {overlay.shape[0]} channels; grey images are accepted")
+    anatomy, overlay = on_cpu(anatomy), on_cpu(overlay)
     check_same_grid(overlay, anatomy)
     affine = affine_of(anatomy)
     turn = ornt_transform(io_orientation(affine), axcodes2ornt(("L", "A", "S")))

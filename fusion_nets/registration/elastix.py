@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
-from fusion_nets.clinical.grids import affine_of
+from fusion_nets.clinical.grids import affine_of, on_cpu
 
 from .resampling import resample_onto
 
@@ -82,7 +82,7 @@ def align(
     """
     import itk
 
-    fixed_image, moving_image = _as_itk(fixed), _as_itk(moving, np.linalg.inv(start))
+    fixed_image, moving_image = _as_itk(on_cpu(fixed)), _as_itk(on_cpu(moving), np.linalg.inv(start))
     parameters = itk.ParameterObject.New()
     about = [str(value) for value in centre * TO_LPS]
     for kind in ("EulerTransform", "AffineTransform")[: 2 if affine else 1]:

@@ -6,7 +6,7 @@ import numpy as np
 from monai.data import MetaTensor
 from scipy import ndimage
 
-from fusion_nets.clinical.grids import as_volume, voxels_between
+from fusion_nets.clinical.grids import as_volume, on_cpu, voxels_between
 
 from .resampling import air
 
@@ -33,6 +33,7 @@ def similarity(
         content: (H, W[, D]) bool, as :func:`fusion_nets.registration.foreground` gives it.
         transform: anatomy's world to overlay's world, (4, 4), RAS in mm.
     """
+    anatomy, overlay = on_cpu(anatomy), on_cpu(overlay)
     fixed, moving = as_volume(anatomy), as_volume(overlay)
     index = np.argwhere(content.reshape(fixed.shape[1:]))
     if not len(index):

@@ -8,7 +8,7 @@ from monai.data import MetaTensor
 from monai.networks.layers import AffineTransform
 from scipy.fft import next_fast_len
 
-from fusion_nets.clinical.grids import affine_of, as_volume, is_one_grid, voxels_between
+from fusion_nets.clinical.grids import affine_of, as_volume, is_one_grid, on_cpu, voxels_between
 from fusion_nets.clinical.quantities import UPTAKE
 
 __all__ = ["air", "resample_labels", "resample_onto"]
@@ -52,12 +52,14 @@ def resample_onto(overlay: MetaTensor, anatomy: MetaTensor, transform: np.ndarra
         transform: anatomy's world to overlay's world, (4, 4), RAS in mm; by default they are the same.
 
     Returns:
-        (C, H', W'[, D']) float32 with the anatomy's affine and the overlay's other metadata. Where the grids are one
-        (to a tenth of a voxel) and no transform is given, the values are the overlay's, bit for bit.
+        (C, H', W'[, D']) float32 on the overlay's device, with the anatomy's affine and the overlay's other metadata.
+        Where the grids are one (to a tenth of a voxel) and no transform is given, the values are the overlay's, bit for
+        bit. On a GPU they are those of the CPU, where all is computed.
     """
     meta = {**overlay.meta, "affine": anatomy.affine.clone(), "spatial_shape": np.array(anatomy.shape[1:])}
     if _is_identity(transform) and is_one_grid(overlay, anatomy):
         return MetaTensor(overlay.as_tensor().float().clone(), meta=meta)
+    device, overlay = overlay.device, on_cpu(overlay)
     source, target = as_volume(overlay), as_volume(anatomy)
     size, outside = tuple(target.shape[1:]), air(overlay)
     between = voxels_between(source, target, transform)
@@ -77,7 +79,7 @@ def resample_onto(overlay: MetaTensor, anatomy: MetaTensor, transform: np.ndarra
         theta = torch.from_numpy(first @ between).float()
         moved = torch.stack([resample(one[None, None], theta, size)[0, 0] for one in values])
         moved[:, _is_outside(between, size, source.shape[1:])] = outside
-    return MetaTensor(moved.reshape(source.shape[0], *anatomy.shape[1:]), meta=meta)
+    return MetaTensor(moved.reshape(source.shape[0], *anatomy.shape[1:]).to(device), meta=meta)
 
 
 def resample_labels(labels: MetaTensor, anatomy: MetaTensor) -> MetaTensor:
@@ -88,18 +90,20 @@ def resample_labels(labels: MetaTensor, anatomy: MetaTensor) -> MetaTensor:
         anatomy: (C, H', W'[, D']), of which only the grid counts.
 
     Returns:
-        (1, H', W'[, D']) int32 with the anatomy's affine; 0 further than half a voxel outside the labels' grid. The
-        labels themselves where the grids are one (to a tenth of a voxel).
+        (1, H', W'[, D']) int32 on the labels' device, with the anatomy's affine; 0 further than half a voxel outside
+        the labels' grid. The labels themselves where the grids are one (to a tenth of a voxel).
     """
     values = labels.as_tensor()
     if not is_one_grid(labels, anatomy):
-        source, target = as_volume(labels), as_volume(anatomy)
+        source, target = as_volume(on_cpu(labels)), as_volume(anatomy)
         resample = AffineTransform(
             normalized=False, mode="nearest", padding_mode="zeros", align_corners=False, reverse_indexing=True
         )
         theta = torch.from_numpy(voxels_between(source, target)).float()
         values = resample(source.as_tensor().float()[None], theta, tuple(target.shape[1:]))[0]
-    return MetaTensor(values.to(torch.int32).reshape(1, *anatomy.shape[1:]), affine=anatomy.affine.clone())
+    return MetaTensor(
+        values.to(labels.device, torch.int32).reshape(1, *anatomy.shape[1:]), affine=anatomy.affine.clone()
+    )
 
 
 def _is_identity(transform: np.ndarray | None) -> bool:

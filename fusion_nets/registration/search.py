@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from nibabel.affines import apply_affine
 
 from fusion_nets.clinical import Reason
-from fusion_nets.clinical.grids import affine_of, is_one_grid, is_picture, thinned
+from fusion_nets.clinical.grids import affine_of, is_one_grid, is_picture, on_cpu, thinned
 
 from .elastix import align
 from .foreground import foreground
@@ -79,6 +79,7 @@ def register(
         raise ValueError(f"register is {mode!r}; accepted are {', '.join(get_args(RegistrationMode))}")
     if not 0 < limits < float("inf"):
         raise ValueError(f"register_limits is {limits}; a number above 0 is accepted, 1 for the usual limits")
+    anatomy, overlay = on_cpu(anatomy), on_cpu(overlay)
     none = Registration(np.eye(4), mode, "none", None, None, "not asked for")
     if mode == "none":
         return none

@@ -178,14 +178,14 @@ class MergeChroma(Transform):
 
         Args:
             luminance: (1, ...) in [0, 1]; the metadata of the result is its.
-            chroma: (3, ...), as :class:`SplitLuminance` gives it, or None for grey.
+            chroma: (3, ...), as :class:`SplitLuminance` gives it, on any device, or None for grey.
 
         Returns:
-            (3, ...) in [0, 1], or the luminance itself where there is no chroma.
+            (3, ...) in [0, 1] on the luminance's device, or the luminance itself where there is no chroma.
         """
         if chroma is None:
             return luminance
-        colour = convert_to_tensor(chroma)
+        colour = convert_to_tensor(chroma, device=luminance.device)  # it may have waited elsewhere
         bright = luminance.to(torch.result_type(luminance, colour))
         room = torch.where(colour > 0, 1 - bright, bright)
         tiny = torch.finfo(colour.dtype).tiny

@@ -253,3 +253,21 @@ def test_whole_numbers_beyond_16_bit_are_told(tmp_path, caplog):
 def test_units_that_the_source_contradicts(folder, tmp_path):
     with pytest.raises(ValueError, match="SUV"):
         convert_image(folder / "CT", tmp_path / "a.nii", units="SUV")
+
+
+def test_a_new_series_of_dicom_keeps_what_its_pixels_went_through(folder):
+    instances = [dcmread(path) for path in sorted((folder / CT).iterdir())]
+    instances[2].BurnedInAnnotation = "YES"
+    for instance in instances:
+        instance.LossyImageCompression, instance.LossyImageCompressionRatio = "01", "9.5"
+    written(folder / "burned", instances)
+    for path in convert_image(folder / "burned", folder / "joined", reference=folder / CT):
+        made = dcmread(path)
+        assert (made.BurnedInAnnotation, made.LossyImageCompression) == ("YES", "01")
+        assert made.LossyImageCompressionRatio == 9.5
+        assert dciodvfy_errors(path) == []
+    with pytest.raises(ValueError, match="Burned In Annotation"):
+        convert_image(folder / "burned", folder / "safe", reference=folder / CT, deidentify=True)
+    silent = dcmread(convert_image(folder / CT, folder / "silent", reference=folder / CT)[0])
+    assert "BurnedInAnnotation" not in silent
+    assert "LossyImageCompression" not in silent

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fusion_nets import __version__
 
 from .derived import code
+from .hidden import remove_hidden
 from .identity import derived_uid
 from .new_series import new_instance
 
@@ -61,8 +62,10 @@ def deidentify(datasets: Sequence[Dataset], key: str | bytes | None = None) -> l
     Each attribute meets its action of table E.1-1, also within sequences; private attributes, curves and overlays are
     removed. Where the table leaves a choice by type, what is valid for all types is done (an empty value for X/Z, a
     dummy for X/D). Beyond the table, all other free text is emptied and unknown bulk removed, but for what says how an
-    image was made. Pixels are not looked at: the option to clean them is not part of the basic profile, nor is the one
-    to clean faces. Nothing of the weight and times that SUV needs is left in an original PET.
+    image was made. What lies in the words of the pixels beside the picture, overlay planes in unused bits among it, and
+    behind the last pixel, is removed. The picture is not looked at: the option to clean it is not part of the basic
+    profile, nor is the one to clean faces, and an image that is silent about text burned in may have some. Nothing of
+    the weight and times that SUV needs is left in an original PET.
 
     A patient becomes "P" and eight hexadecimal digits as name and ID.
 
@@ -75,7 +78,9 @@ def deidentify(datasets: Sequence[Dataset], key: str | bytes | None = None) -> l
         New objects in the same order, for :func:`write_instances`.
 
     Raises:
-        ValueError: for an image that says it has text burned in, or an object that consists of text.
+        ValueError: for an image that says it has text burned in, an object that consists of text, or pixels of which it
+            cannot be told what the picture is.
+        ImageError: for compressed pixels with unused bits that cannot be decoded.
         ModuleNotFoundError: if dicom-anonymizer, which has the table, is not installed.
     """
     secret = secrets.token_bytes(32) if key is None else key.encode() if isinstance(key, str) else key
@@ -96,6 +101,7 @@ def _deidentified(dataset: Dataset, secret: bytes) -> Dataset:
     instance.file_meta = new_instance(instance.SOPClassUID, instance.SOPInstanceUID).file_meta
     if "TransferSyntaxUID" in meta:
         instance.file_meta.TransferSyntaxUID = meta.TransferSyntaxUID
+    remove_hidden(instance)
     patient = str(dataset.get("IssuerOfPatientID") or ""), str(dataset.get("PatientID") or "")
     instance.PatientName = instance.PatientID = f"P{_digest(secret, '/'.join(patient))[:8].upper()}"
     instance.PatientIdentityRemoved = "YES"

@@ -35,10 +35,13 @@ if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.sr.coding import Code
 
-__all__ = ["code", "derived_series", "this_equipment"]
+__all__ = ["code", "derived_series", "inherit_shortcomings", "this_equipment"]
 
 WHITE = 65535
 """Stored value of 1, white."""
+
+ALWAYS_LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
+"""Transfer syntaxes of JPEG that nothing passes through unchanged."""
 
 # What the images of a slice share with the instance they are derived from, beside patient and study. Their acquisition
 # stays the source's: when, of what body part, with what contrast medium.
@@ -174,7 +177,7 @@ def derived_series(
         instance.SourceImageSequence = source_image(here, source, kept) + source_image(overlaid, source)
         referenced_series(instance, [plane.instance for plane in (*here, *overlaid)])
         instance.ContributingEquipmentSequence = deepcopy(equipment)
-        _inherit_shortcomings(instance, [*anatomy, *overlay])
+        inherit_shortcomings(instance, [*anatomy, *overlay])
         result.append(instance)
     return result
 
@@ -262,16 +265,29 @@ def _derivation_codes(has_overlay: bool) -> list[Dataset]:
     return [code("SpatialResampling"), fused] if has_overlay else [fused]
 
 
-def _inherit_shortcomings(instance: Dataset, sources: Sequence[Dataset]) -> None:
-    """What pixels have been through they keep: text burned in, faces that can be recognised, lossy compression."""
-    burned = [source for source in sources if source.get("BurnedInAnnotation") == "YES"]
-    instance.BurnedInAnnotation = "YES" if burned else "NO"
-    if any(source.get("RecognizableVisualFeatures") == "YES" for source in sources):
-        instance.RecognizableVisualFeatures = "YES"
-    lossy = [source for source in sources if source.get("LossyImageCompression") == "01"]
-    instance.LossyImageCompression = "01" if lossy else "00"
-    if lossy:  # of a derived image these hold the values of its sources, PS3.3 C.7.6.1.1.5
+def inherit_shortcomings(instance: Dataset, sources: Sequence[Dataset]) -> None:
+    """What pixels have been through they keep: text burned in, faces that can be recognised, lossy compression.
+
+    One source is enough for it; that there was none of it takes all, and is not said where one of them is silent.
+    """
+    for keyword in ("BurnedInAnnotation", "RecognizableVisualFeatures"):
+        said = {source.get(keyword) for source in sources}
+        if "YES" in said or said == {"NO"}:
+            setattr(instance, keyword, "YES" if "YES" in said else "NO")
+        elif keyword in instance:  # of the study that it belongs to, which knows its own images alone
+            delattr(instance, keyword)
+    lossy = [source for source in sources if _is_lossy(source)]
+    if lossy:  # of a derived image ratio and method hold the values of its sources, PS3.3 C.7.6.1.1.5
+        instance.LossyImageCompression = "01"
         _copy(instance, lossy[0], ("LossyImageCompressionRatio", "LossyImageCompressionMethod"))
+    elif {source.get("LossyImageCompression") for source in sources} == {"00"}:
+        instance.LossyImageCompression = "00"
+
+
+def _is_lossy(source: Dataset) -> bool:
+    """By what it says, or by how it is encoded; JPEG 2000 and JPEG-LS of the syntaxes for both do not tell."""
+    syntax = getattr(source, "file_meta", {}).get("TransferSyntaxUID")
+    return source.get("LossyImageCompression") == "01" or syntax in ALWAYS_LOSSY
 
 
 def _copy(to: Dataset, source: Dataset, keywords: Sequence[str]) -> None:

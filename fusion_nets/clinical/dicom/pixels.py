@@ -16,7 +16,7 @@ from .parsing import parse, parsing
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["check_photometric", "decode", "exact", "looked", "padding", "shown", "white_of"]
+__all__ = ["check_photometric", "decode", "exact", "looked", "padding", "shown", "stored_frames", "white_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def decode(path: Path, where: str) -> Iterator[np.ndarray]:
                 raise ImageError(
                     Reason.DAMAGED, f"{where}: PixelData is too short for {count} of {shape}; a whole file is accepted"
                 )
-        frames = _decoded(dataset, str(syntax or ""))
+        frames = stored_frames(dataset)
     for _ in range(count):
         try:
             with parsing(where):
@@ -92,7 +92,9 @@ def decode(path: Path, where: str) -> Iterator[np.ndarray]:
         yield frame
 
 
-def _decoded(dataset: Dataset, syntax: str) -> Iterator[np.ndarray]:
+def stored_frames(dataset: Dataset) -> Iterator[np.ndarray]:
+    """The words of each frame as they are stored, unused bits and all; of colours RGB."""
+    syntax = str(dataset.file_meta.get("TransferSyntaxUID") or "")
     if syntax == EXTENDED and int(dataset.BitsStored) > 8:
         yield from _extended(dataset)
         return

@@ -8,7 +8,7 @@ import pytest
 from judges import CT, MR, PT, dciodvfy_errors, image_of, series_of, written
 from pydicom import DataElement, Dataset, dcmread
 from pydicom.datadict import DicomDictionary, keyword_for_tag
-from pydicom.uid import RLELossless
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from fusion_nets.clinical.dicom import deidentify, derived_series, presentation_state, spatial_registration
 
@@ -195,6 +195,72 @@ def test_pixels_geometry_and_compression_stay(tmp_path):
     assert back[0].file_meta.TransferSyntaxUID == RLELossless
     np.testing.assert_array_equal(back[0].pixel_array, expected[0])
     assert dciodvfy_errors(tmp_path / "IM0001.dcm") == []
+
+
+def hiding(signed=False, high=11, seed=0):
+    """A slice of 12 bit, all other bits of its words set at random; and its words without them."""
+    (instance, *_), _ = series_of(CT)
+    rng = np.random.default_rng(seed)
+    values = rng.integers(*((-2048, 2048) if signed else (0, 4096)), (instance.Rows, instance.Columns))
+    words = (values << (high - 11)) & 0xFFFF
+    mask = (0xFFF << (high - 11)) & 0xFFFF
+    noise = rng.integers(0, 2**16, values.shape) & ~mask
+    instance.BitsStored, instance.HighBit, instance.PixelRepresentation = 12, high, int(signed)
+    instance.PixelData = ((words & mask) | noise).astype("<u2").tobytes()
+    overlay = {0x0010: ("US", instance.Rows), 0x0011: ("US", instance.Columns), 0x0100: ("US", 16), 0x0102: ("US", 15)}
+    for element, (vr, value) in overlay.items():
+        instance.add_new(0x60000000 | element, vr, value)
+    return instance, words.astype(np.uint16).view(np.int16 if signed else np.uint16)
+
+
+@pytest.mark.parametrize("rle", [False, True])
+@pytest.mark.parametrize(("signed", "high"), [(False, 11), (True, 11), (False, 15), (True, 15), (False, 13)])
+def test_what_lies_in_unused_bits_goes(tmp_path, signed, high, rle):
+    instance, words = hiding(signed, high)
+    before = instance.PixelData
+    if rle:
+        instance.BitsStored, instance.HighBit = 16, 15  # or pydicom would not encode all bits
+        instance.compress(RLELossless, generate_instance_uid=False)
+        instance.BitsStored, instance.HighBit = 12, high
+    (after,) = written(tmp_path, deidentify([instance]))
+    assert not any(element.tag.group == 0x6000 for element in after)
+    found = np.frombuffer(after.PixelData, words.dtype).reshape(words.shape)
+    np.testing.assert_array_equal(found, words)
+    assert not np.array_equal(np.frombuffer(before, words.dtype).reshape(words.shape), words)
+    assert dciodvfy_errors(tmp_path / "IM0001.dcm") == []
+    assert instance.file_meta.TransferSyntaxUID == (RLELossless if rle else ExplicitVRLittleEndian)  # as it came
+
+
+def test_compressed_pixels_that_hide_nothing_stay_as_they_are():
+    instance, words = hiding()
+    instance.PixelData = words.tobytes()
+    instance.compress(RLELossless, generate_instance_uid=False)
+    (after,) = deidentify([instance])
+    assert after.file_meta.TransferSyntaxUID == RLELossless
+    assert after.PixelData == instance.PixelData
+
+
+def test_padding_of_more_bits_stays_and_bytes_after_the_last_pixel_go():
+    instance, words = hiding()
+    padded = words.copy()
+    padded[:2] = 0xF830
+    instance.PixelPaddingValue = 0xF830
+    instance.PixelData = padded.tobytes() + b"Wanderfalke "
+    (after,) = deidentify([instance])
+    assert after.PixelData == padded.tobytes()
+    assert instance.PixelData.endswith(b"Wanderfalke ")
+
+
+def test_unused_bits_that_cannot_be_told_are_refused():
+    instance, _ = hiding()
+    instance.HighBit = 7
+    with pytest.raises(ValueError, match="High Bit is 7 with Bits Stored 12"):
+        deidentify([instance])
+    instance, _ = hiding()
+    instance.BitsAllocated = 12
+    instance.BitsStored, instance.HighBit = 10, 9
+    with pytest.raises(ValueError, match="Bits Allocated is 12"):
+        deidentify([instance])
 
 
 def test_file_meta_information_tells_nothing(tmp_path):

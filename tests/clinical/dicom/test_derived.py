@@ -8,6 +8,7 @@ import torch
 from judges import CT, MR, PT, affine_of, dciodvfy_errors, dcm2niix, enhanced, image_of, series_of, written
 from nibabel.orientations import aff2axcodes, apply_orientation, inv_ornt_aff
 from pydicom import Dataset
+from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGBaseline8Bit, JPEGExtended12Bit
 
 from fusion_nets import __version__
 from fusion_nets.clinical.dicom import derived_series, presentation_state
@@ -122,8 +123,6 @@ def test_says_what_it_is_made_of():
     uids = {source.SOPInstanceUID: source.SeriesInstanceUID for source in (*anatomy, *overlay)}
     assert listed == {(uids[item.ReferencedSOPInstanceUID], item.ReferencedSOPInstanceUID) for item in references}
     assert (middle.WindowCenter, middle.WindowWidth) == (32768, 65536)
-    assert middle.BurnedInAnnotation == "NO"
-    assert middle.LossyImageCompression == "00"
     processing = middle.ContributingEquipmentSequence[-1]
     assert (processing.Manufacturer, processing.SoftwareVersions) == ("fusion-nets", __version__)
     assert processing.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
@@ -162,6 +161,61 @@ def test_deidentification_burned_in_text_and_lossy_compression_are_handed_on():
         assert instance.LongitudinalTemporalInformationModified == "REMOVED"
         assert (instance.LossyImageCompression, instance.LossyImageCompressionRatio) == ("01", 12.5)
         assert instance.BurnedInAnnotation == "YES"
+
+
+@pytest.mark.parametrize("keyword", ["BurnedInAnnotation", "RecognizableVisualFeatures", "LossyImageCompression"])
+@pytest.mark.parametrize(
+    ("anatomys", "overlays", "expected"),
+    [
+        (None, None, None),
+        (False, False, False),
+        (False, None, None),
+        (None, False, None),
+        (True, None, True),
+        (None, True, True),
+        (False, True, True),
+        (True, False, True),
+    ],
+)
+def test_what_pixels_went_through_is_said_where_it_is_known(keyword, anatomys, overlays, expected):
+    words = {None: None, True: "YES", False: "NO"}
+    if keyword == "LossyImageCompression":
+        words = {None: None, True: "01", False: "00"}
+    (anatomy, image), (overlay, _) = series_of(MR), series_of(PT)
+    for series, known in ((anatomy, anatomys), (overlay, overlays)):
+        for instance in series if known is not None else ():
+            setattr(instance, keyword, words[known])
+    for instance in derived_series(fused_on(image), anatomy, overlay, method="x"):
+        assert instance.get(keyword) == words[expected]
+
+
+def test_one_silent_slice_is_silence():
+    anatomy, image = series_of(MR)
+    for instance in anatomy[1:]:
+        instance.BurnedInAnnotation, instance.LossyImageCompression = "NO", "00"
+    for instance in derived_series(fused_on(image), anatomy, method="x"):
+        assert "BurnedInAnnotation" not in instance
+        assert "LossyImageCompression" not in instance
+
+
+@pytest.mark.parametrize(
+    ("syntax", "said", "expected"),
+    [
+        (JPEGBaseline8Bit, None, "01"),
+        (JPEGExtended12Bit, "00", "01"),
+        (JPEG2000, None, None),
+        (JPEG2000, "00", "00"),
+        (JPEG2000Lossless, None, None),
+    ],
+)
+def test_an_encoding_that_is_always_lossy_tells_so(syntax, said, expected):
+    anatomy, image = series_of(MR)
+    for instance in anatomy:
+        instance.file_meta.TransferSyntaxUID = syntax
+        if said:
+            instance.LossyImageCompression = said
+    for instance in derived_series(fused_on(image), anatomy, method="x"):
+        assert instance.get("LossyImageCompression") == expected
 
 
 def test_nothing_of_the_source_comes_along_unasked():
