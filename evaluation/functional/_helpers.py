@@ -103,7 +103,9 @@ def check_range(*images: torch.Tensor, data_range: float) -> None:
                 "such as data_range=255"
             )
         try:
-            finite = _plain(image.detach()).nan_to_num(0, 0, 0)
+            plain = _plain(image.detach())
+            # what was infinite may have become the largest number there is
+            finite = torch.where(plain.abs() < torch.finfo(plain.dtype).max, plain, 0)
             low, high = (end.item() for end in finite.aminmax())
         except RuntimeError:  # of tensors without values
             return

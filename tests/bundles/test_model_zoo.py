@@ -146,8 +146,7 @@ def test_keys_of_the_inference(bundle, unpacked):
 def test_keys_of_a_training(bundle, name, unpacked):
     parser = ConfigParser(ConfigParser.load_config_file(unpacked / bundle.name / "configs" / name))
     assert [key for key in TRAINING_KEYS if key not in parser] == []
-    handlers = [handler for handler in parser["train#handlers"] if isinstance(handler, dict)]  # and references to some
-    validation = [handler for handler in handlers if handler["_target_"] == "ValidationHandler"]
+    validation = [h for h in parser["train#handlers"] if h["_target_"] == "ValidationHandler"]
     assert [handler["interval"] for handler in validation] == ["@val_interval"]
 
 
