@@ -12,7 +12,17 @@ MARK = re.compile(r"^<!-- generated: (command line|options (\w+\.json)) -->$", r
 
 BUNDLES = {"dmfnet": "DM-FNet", "smfusion": "SMFusion"}
 
-WIRING = {"network", "network_def", "smallest", "tokenizer", "pairs", "key_metric", "additional_metrics", "bundle_root"}
+WIRING = {
+    "average",
+    "network",
+    "network_def",
+    "smallest",
+    "tokenizer",
+    "pairs",
+    "key_metric",
+    "additional_metrics",
+    "bundle_root",
+}
 """Entries of the upper level that no user sets; `bundle_root` is told once for all configurations."""
 
 SAID = {
