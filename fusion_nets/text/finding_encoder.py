@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 
@@ -21,13 +22,18 @@ _LARGEST = 25.0
 """Diameter in mm that is written as 1."""
 
 
+_MOST = 32
+"""Findings of one text that are looked for: each is an image of its own to the network, and takes memory like one."""
+
+
 class FindingEncoder:
     """Encode texts by the findings that :func:`~fusion_nets.text.parse_findings` reads in them; no model is needed.
 
     In place of a word's state stands a finding that lies somewhere, such as a bright region or a hemorrhage, as
     figures: its tone (1 bright, -1 dark, 0 not said), its side (left, right, midline, both: 1 or 0 each), its place (1
     or 0 for each of the words for one), whether its size in mm is known, and its logarithm. What is denied, or holds of
-    the whole image, is no finding of this kind.
+    the whole image, is no finding of this kind; what is said twice is one, and those behind the first 32 are left out
+    with a warning.
 
     Examples:
         >>> states, mask, _ = FindingEncoder()(["Small bright region, right frontal, in the CT.", "No hemorrhage."])
@@ -48,7 +54,7 @@ class FindingEncoder:
         """
         if isinstance(texts, str):
             raise ValueError("expected a sequence of texts, got a single one")
-        named = [[_figures(finding) for finding in parse_findings(text) if _is_local(finding)] for text in texts]
+        named = [_named(text) for text in texts]
         length = max(map(len, named), default=0)
         states = torch.zeros(len(texts), length, self.width)
         mask = torch.zeros(len(texts), length, dtype=torch.bool)
@@ -57,6 +63,13 @@ class FindingEncoder:
                 states[row, column] = torch.tensor(figures)
                 mask[row, column] = True
         return EncodedText(states, mask, states.sum(dim=1))
+
+
+def _named(text: str) -> list[list[float]]:
+    named = list(dict.fromkeys(tuple(_figures(finding)) for finding in parse_findings(text) if _is_local(finding)))
+    if len(named) > _MOST:
+        logging.getLogger(__name__).warning("a text names %d findings; the first %d are looked for", len(named), _MOST)
+    return [list(figures) for figures in named[:_MOST]]
 
 
 def _is_local(finding: Finding) -> bool:

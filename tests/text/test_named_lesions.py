@@ -108,3 +108,12 @@ def test_what_lies_nowhere_is_not_looked_for(text):
 def test_a_single_string_is_refused():
     with pytest.raises(ValueError, match="sequence of texts"):
         FindingEncoder()("Bright region.")
+
+
+def test_a_text_of_thousands_of_findings_takes_no_memory_for_them(caplog):
+    """Each would be an image of its own to the network."""
+    said = "Right frontal bright region. " * 2000
+    assert FindingEncoder()([said]).states.shape[1] == 1
+    many = " ".join(f"Left frontal dark region, {size}.5 mm." for size in range(2, 202))
+    assert FindingEncoder()([many]).states.shape[1] == 32
+    assert "names 200 findings; the first 32" in caplog.text
