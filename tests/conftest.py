@@ -19,6 +19,18 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def judge(shared: Path) -> ModuleType:
+    """The reference judge of lesions, as a module."""
+    path = shared / "reference" / "lesions" / "lesions.py"
+    if not path.is_file():
+        pytest.skip("needs reference/lesions in the shared reference folder")
+    spec = importlib.util.spec_from_file_location("judge", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
 def dicom_study(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The sample study as DICOM, coarse: folders "mri", "pet" and "ct"; not to be changed."""
     from fusion_nets.simulation import write_sample_study

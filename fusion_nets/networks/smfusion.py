@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .restormer_parts import ChannelAttention, ChannelNorm, RestormerBlock
-from .text_parts import SemanticInteraction, TextInjection
+from .text_parts import SemanticInteraction, TextInjection, checked_mask
 
 __all__ = ["SMFusion"]
 
@@ -87,13 +87,7 @@ class SMFusion(nn.Module):
         batch, _, height, width = image.shape
         if text is None:
             text = torch.zeros([batch, 2, 0, self.text_width], dtype=image.dtype, device=image.device)
-        if text.ndim != 4 or text.shape[0] != batch or text.shape[1] != 2 or text.shape[3] != self.text_width:
-            raise ValueError(f"expected text of ({batch}, 2, L, {self.text_width}), got {list(text.shape)}")
-        if text_mask is None:
-            text_mask = torch.ones([batch, 2, text.shape[2]], dtype=torch.bool, device=text.device)
-        if text_mask.shape != text.shape[:3]:
-            raise ValueError(f"expected text_mask of {list(text.shape[:3])}, got {list(text_mask.shape)}")
-        text_mask = text_mask.to(torch.bool)
+        text_mask = checked_mask(image, text, text_mask, self.text_width)
 
         padded = F.pad(image, [0, -width % self.stride, 0, -height % self.stride], mode="replicate")
         anatomy = self.anatomy_encoder(padded[:, :1])

@@ -9,6 +9,7 @@ from torch import nn
 
 from .fusion_unet import FusionUNet
 from .text_grounding import TextGrounding, blurred
+from .text_parts import checked_mask
 
 __all__ = ["TextGuidedUNet"]
 
@@ -57,14 +58,9 @@ class TextGuidedUNet(nn.Module):
             raise ValueError(f"expected (B, 2, H, W), got {list(image.shape)}")
         if text is None:
             return self.fusion(image)
-        if text.ndim != 4 or text.shape[0] != len(image) or text.shape[1] != 2 or text.shape[3] != self.text_width:
-            raise ValueError(f"expected text of ({len(image)}, 2, L, {self.text_width}), got {list(text.shape)}")
-        if text_mask is None:
-            text_mask = torch.ones(text.shape[:3], dtype=torch.bool, device=text.device)
-        if text_mask.shape != text.shape[:3]:
-            raise ValueError(f"expected text_mask of {list(text.shape[:3])}, got {list(text_mask.shape)}")
+        text_mask = checked_mask(image, text, text_mask, self.text_width)
         sources = image.flatten(0, 1)[:, None]
-        named = self.grounding.find(sources, text.flatten(0, 1), text_mask.to(torch.bool).flatten(0, 1))
+        named = self.grounding.find(sources, text.flatten(0, 1), text_mask.flatten(0, 1))
         return self.fusion(emphasised(sources, named, self.emphasis).reshape(image.shape))
 
 

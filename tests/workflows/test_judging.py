@@ -1,7 +1,6 @@
 """Lesions through the commands: the reference judge's figures, a page with curves and the worst, tables, refusals."""
 
 import csv
-import importlib.util
 import json
 
 import numpy as np
@@ -66,17 +65,6 @@ def judged(tmp_path_factory):
     asked = ["--lesions", str(root / "lesions"), "--output_dir", str(root / "report"), "--metrics", "Qabf"]
     assert main(["evaluate", *asked, *methods]) == 0
     return root
-
-
-@pytest.fixture(scope="module")
-def judge(shared):
-    path = shared / "reference" / "lesions" / "lesions.py"
-    if not path.is_file():
-        pytest.skip("needs reference/lesions in the shared reference folder")
-    spec = importlib.util.spec_from_file_location("judge", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_commands_figures_are_the_reference_judges(judge, tmp_path):

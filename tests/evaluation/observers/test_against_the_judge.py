@@ -1,6 +1,5 @@
 """Equal to the reference judge on cases of our own making: the same lesions, recoveries, and observers."""
 
-import importlib.util
 import json
 
 import numpy as np
@@ -20,17 +19,6 @@ from evaluation.observers import (
 )
 
 PAIRS = {"CT": 6, "PET": 6}
-
-
-@pytest.fixture(scope="module")
-def judge(shared):
-    path = shared / "reference" / "lesions" / "lesions.py"
-    if not path.is_file():
-        pytest.skip("needs reference/lesions in the shared reference folder")
-    spec = importlib.util.spec_from_file_location("judge", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def save(path, image):
