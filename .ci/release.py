@@ -65,7 +65,8 @@ def exported(commit: str, part: str) -> Iterator[Path]:
     content = git("-c", "tar.umask=0022", "archive", "--format=tar", commit, part)
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-            archive.extractall(folder, filter="data")
+            # Python 3.10 and 3.11 have filters from some patch release on; what git packs itself needs none
+            archive.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
         yield Path(folder)
 
 
