@@ -7,11 +7,13 @@ TINY = {"width": 8, "norm_groups": 4, "steps": (10,), "detail_width": 8}
 
 
 def stirred(network, seed=0):
-    """What starts at zero is made random."""
-    torch.manual_seed(seed)
+    """All weights are those of the seed, and what starts at zero is random, too."""
+    generator = torch.Generator().manual_seed(seed)
     for name, value in network.named_parameters():
         if "head." in name or "guides." in name:
-            torch.nn.init.normal_(value, std=0.05)
+            value.data.normal_(std=0.05, generator=generator)
+        elif value.ndim > 1:
+            value.data.normal_(std=(2 / value[0].numel()) ** 0.5, generator=generator)
     return network.eval()
 
 
