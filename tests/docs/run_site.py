@@ -76,4 +76,6 @@ def test_every_public_name_has_its_place(site):
 
 
 def test_small(site):
-    assert sum(path.stat().st_size for path in site.rglob("*.png")) < 2**21
+    sizes = {path.name: path.stat().st_size for path in site.rglob("*.png")}
+    assert max(sizes.values()) < 2**20, sizes
+    assert sum(sizes.values()) < 2**22, sizes

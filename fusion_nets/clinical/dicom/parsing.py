@@ -100,7 +100,10 @@ def _found_syntax(dataset: Dataset, where: object) -> UID:
     """How a file without that note in its meta information turned out to be written, if its pixels can be so, too."""
     from pydicom import uid
 
-    implicit, little = dataset.original_encoding
+    if hasattr(dataset, "original_encoding"):
+        implicit, little = dataset.original_encoding
+    else:  # before pydicom 3.0
+        implicit, little = dataset.read_implicit_vr, dataset.read_little_endian
     if "PixelData" in dataset and dataset["PixelData"].is_undefined_length:
         raise ImageError(
             Reason.INCOMPLETE,

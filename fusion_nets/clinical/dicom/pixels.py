@@ -114,8 +114,12 @@ def _extended(dataset: Dataset) -> Iterator[np.ndarray]:
     import gdcm
     from pydicom import encaps
 
-    generate = getattr(encaps, "generate_frames", None) or encaps.generate_pixel_data_frame
-    for frame in generate(dataset.PixelData, number_of_frames=int(dataset.get("NumberOfFrames") or 1)):
+    count = int(dataset.get("NumberOfFrames") or 1)
+    if hasattr(encaps, "generate_frames"):
+        frames = encaps.generate_frames(dataset.PixelData, number_of_frames=count)
+    else:  # before pydicom 3.0
+        frames = encaps.generate_pixel_data_frame(dataset.PixelData, count)
+    for frame in frames:
         fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
         fragment.SetByteStringValue(frame)
         fragments.AddFragment(fragment)
