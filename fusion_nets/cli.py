@@ -7,6 +7,7 @@ A command is one entry in `build_parser`, and one function of `commands`, which 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import re
 import signal
@@ -65,7 +66,10 @@ def _device(name: str) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what a misspelt command or value may have meant."""
+    """Takes no option's beginning for the option, and says what a misspelt command or value may have meant."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def error(self, message: str) -> NoReturn:
         """End the program with usage and message."""
@@ -84,6 +88,15 @@ class _CommandParser(_Parser):
         super().__init__(*args, **kwargs)
         self.add_argument("--traceback", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         self.set_defaults(parser=self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; an option that there is not is told before one that is missing, for which it may stand."""
+        words = itertools.takewhile(lambda word: word != "--", args or ())
+        options = [word for word in words if word.startswith("--") and " " not in word]  # as argparse tells them
+        unknown = [word for word in options if word.partition("=")[0] not in self._option_string_actions]
+        if unknown:
+            self.refuse(unknown)
+        return super().parse_known_args(args, namespace)
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
         """End the program because of arguments that there are not."""

@@ -23,13 +23,17 @@ _LONGEST = len("_registration.tfm")
 def perhaps(word: object, accepted: Iterable[str]) -> str:
     """What a misspelt word may have meant, to be put behind it in a message: ", perhaps 'register'", or nothing.
 
+    That is the shortest accepted word that begins with it, or else the one that is spelt most like it.
+
     Examples:
         >>> perhaps("regsiter", ["register", "regions"])
         ", perhaps 'register'"
         >>> perhaps("x", ["register", "regions"])
         ''
     """
-    near = get_close_matches(str(word)[:80], list(accepted), 1)
+    known, start = [str(one) for one in accepted], str(word)[:80]
+    begun = [one for one in known if len(start) > 2 and one.startswith(start)]
+    near = [min(begun, key=len)] if begun else get_close_matches(start, known, 1)
     return f", perhaps {near[0]!r}" if near else ""
 
 
