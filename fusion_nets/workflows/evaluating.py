@@ -22,7 +22,7 @@ from evaluation.functional import FUSION_METRICS, fusion_metrics
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.datalists import load_pairs
 from fusion_nets.files import whole_file
-from fusion_nets.names import entries_read
+from fusion_nets.names import entries_read, shown
 from fusion_nets.registration import RegistrationMode
 from fusion_nets.transforms import (
     PaletteChroma,
@@ -217,7 +217,7 @@ def _failed(
     reason = str(error)
     for place in sorted(places, key=len, reverse=True):
         reason = re.sub(rf"{re.escape(place)}(/[^:;,]*)?", places[place], reason)
-    return report.Failure(pair["name"], method, reason)
+    return report.Failure(shown(pair["name"]), method, shown(reason))
 
 
 def _notes(
