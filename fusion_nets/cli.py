@@ -166,9 +166,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--register_limits", type=float, metavar="TIMES", help="how far registration may go; default: 1, 45 degrees"
     )
-    command.add_argument(
-        "--least_overlap", type=float, metavar="SHARE", help="of the sources, or they are refused; default: 0.25"
-    )
+    _add_least_overlap(command)
     command.add_argument("--transform", metavar="TFM", help="a registration that was made before")
     command.add_argument("--overlay_palette", metavar="NAME", help="colours of a grey overlay, or none; default: auto")
     command.add_argument("--format", help="one or more of dicom, nifti, nrrd, mha, png, parted by commas")
@@ -253,6 +251,7 @@ def build_parser() -> argparse.ArgumentParser:
             f"--{name}_window", nargs="+", metavar="VALUE", help="display range under which they were fused, as of fuse"
         )
     command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
+    _add_least_overlap(command)
     command.add_argument(
         "--fused_white", type=float, metavar="VALUE", help="of fused images whose files do not say it, such as 4095"
     )
@@ -285,6 +284,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--seed", type=int, default=0, help="where lesions lie (default: %(default)s)")
     command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
+    _add_least_overlap(command)
     for name in ("anatomy", "overlay"):
         command.add_argument(f"--{name}_window", nargs="+", metavar="VALUE", help="display range, as of fuse")
     command.set_defaults(run=commands.lesions)
@@ -296,6 +296,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--dataset_dir", required=True, metavar="FOLDER", help="training set to make or to add to")
     command.add_argument("--section", default="train", help="train, val or another (default: %(default)s)")
     command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
+    _add_least_overlap(command)
     for name in ("anatomy", "overlay"):
         command.add_argument(f"--{name}_window", nargs="+", metavar="VALUE", help="display range, as of fuse")
     command.set_defaults(run=commands.slices)
@@ -342,6 +343,12 @@ def build_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=commands.describe)
 
     return parser
+
+
+def _add_least_overlap(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--least_overlap", type=float, metavar="SHARE", help="of the sources, or they are refused; default: 0.25"
+    )
 
 
 if __name__ == "__main__":

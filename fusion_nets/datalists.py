@@ -257,7 +257,7 @@ def _checked(entry: object, where: str, folder: Path, number: int) -> dict[str, 
     return {**{key: value for key, value in entry.items() if key != "regions"}, **codes, **files, "name": name}
 
 
-def check_texts(pair: Mapping[Hashable, Any], paths: Collection[Hashable] = _PATH_KEYS) -> None:
+def check_texts(pair: Mapping[Any, Any], paths: Collection[Hashable] = _PATH_KEYS) -> None:
     """See whether all that a pair says is Unicode.
 
     JSON can tell of half characters (lone surrogates), and bytes that are no text are read as such; no result, page or
