@@ -78,7 +78,9 @@ def git(*arguments: str) -> bytes:
 def main() -> None:
     """Make what is asked for, and say what it is."""
     made = {"bundles": bundles, "wheel": wheel}
-    parser = argparse.ArgumentParser(description="Make what is handed out, of a commit and nothing else.")
+    parser = argparse.ArgumentParser(
+        description="Make what is handed out, of a commit and nothing else.", allow_abbrev=False
+    )
     parser.add_argument("what", choices=made)
     parser.add_argument("--commit", default="HEAD", help="default: %(default)s")
     parser.add_argument("--output_dir", type=Path, default=REPOSITORY / "dist", help="default: %(default)s")

@@ -7,6 +7,7 @@ A command is one entry in `build_parser`, and one function of `commands`, which 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import re
 import signal
@@ -65,7 +66,10 @@ def _device(name: str) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what a misspelt command or value may have meant."""
+    """Takes no option's beginning for the option, and says what a misspelt command or value may have meant."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def error(self, message: str) -> NoReturn:
         """End the program with usage and message."""
@@ -84,6 +88,15 @@ class _CommandParser(_Parser):
         super().__init__(*args, **kwargs)
         self.add_argument("--traceback", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         self.set_defaults(parser=self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; an option that there is not is told before one that is missing, for which it may stand."""
+        words = itertools.takewhile(lambda word: word != "--", args or ())
+        options = [word for word in words if word.startswith("--") and " " not in word]  # as argparse tells them
+        unknown = [word for word in options if word.partition("=")[0] not in self._option_string_actions]
+        if unknown:
+            self.refuse(unknown)
+        return super().parse_known_args(args, namespace)
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
         """End the program because of arguments that there are not."""
@@ -153,9 +166,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--register_limits", type=float, metavar="TIMES", help="how far registration may go; default: 1, 45 degrees"
     )
-    command.add_argument(
-        "--least_overlap", type=float, metavar="SHARE", help="of the sources, or they are refused; default: 0.25"
-    )
+    _add_least_overlap(command)
     command.add_argument("--transform", metavar="TFM", help="a registration that was made before")
     command.add_argument("--overlay_palette", metavar="NAME", help="colours of a grey overlay, or none; default: auto")
     command.add_argument("--format", help="one or more of dicom, nifti, nrrd, mha, png, parted by commas")
@@ -240,6 +251,7 @@ def build_parser() -> argparse.ArgumentParser:
             f"--{name}_window", nargs="+", metavar="VALUE", help="display range under which they were fused, as of fuse"
         )
     command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
+    _add_least_overlap(command)
     command.add_argument(
         "--fused_white", type=float, metavar="VALUE", help="of fused images whose files do not say it, such as 4095"
     )
@@ -272,6 +284,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--seed", type=int, default=0, help="where lesions lie (default: %(default)s)")
     command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
+    _add_least_overlap(command)
     for name in ("anatomy", "overlay"):
         command.add_argument(f"--{name}_window", nargs="+", metavar="VALUE", help="display range, as of fuse")
     command.set_defaults(run=commands.lesions)
@@ -283,6 +296,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--dataset_dir", required=True, metavar="FOLDER", help="training set to make or to add to")
     command.add_argument("--section", default="train", help="train, val or another (default: %(default)s)")
     command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
+    _add_least_overlap(command)
     for name in ("anatomy", "overlay"):
         command.add_argument(f"--{name}_window", nargs="+", metavar="VALUE", help="display range, as of fuse")
     command.set_defaults(run=commands.slices)
@@ -329,6 +343,12 @@ def build_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=commands.describe)
 
     return parser
+
+
+def _add_least_overlap(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--least_overlap", type=float, metavar="SHARE", help="of the sources, or they are refused; default: 0.25"
+    )
 
 
 if __name__ == "__main__":

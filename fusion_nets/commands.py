@@ -93,6 +93,11 @@ def _window(words: Sequence[str] | None) -> Any:
     return [low, high]
 
 
+def _overlap(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What was asked for, or nothing."""
+    return {} if arguments.least_overlap is None else {"least_overlap": arguments.least_overlap}
+
+
 def convert(arguments: argparse.Namespace) -> None:
     """Write an image in another form."""
     from pathlib import Path
@@ -186,6 +191,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         arguments.output_dir,
         windows={key: _window(getattr(arguments, f"{key}_window")) for key in ("anatomy", "overlay")},
         register=arguments.register,
+        **_overlap(arguments),
         metrics=arguments.metrics,
         device=arguments.device,
         lesions=arguments.lesions,
@@ -213,6 +219,7 @@ def lesions(arguments: argparse.Namespace) -> None:
             arguments.output_dir,
             **({"makes": arguments.makes} if arguments.makes else {}),
             windows={key: _window(getattr(arguments, f"{key}_window")) for key in ("anatomy", "overlay")},
+            **_overlap(arguments),
             **{name: getattr(arguments, name) for name in names},
         )
     )
@@ -225,7 +232,8 @@ def slices(arguments: argparse.Namespace) -> None:
 
     windows = {key: _window(getattr(arguments, f"{key}_window")) for key in ("anatomy", "overlay")}
     pairs = load_pairs(arguments.datalist)
-    print(slice_pairs(pairs, arguments.dataset_dir, arguments.section, windows, arguments.register))
+    how = arguments.section, windows, arguments.register
+    print(slice_pairs(pairs, arguments.dataset_dir, *how, **_overlap(arguments)))
 
 
 def import_weights(arguments: argparse.Namespace) -> None:

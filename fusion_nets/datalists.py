@@ -6,19 +6,20 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusion_nets.clinical import INPUT_SUFFIXES, modality_code
+from fusion_nets.clinical import INPUT_SUFFIXES, ImageError, Reason, modality_code
 from fusion_nets.clinical.modalities import MODALITY_NAMES
-from fusion_nets.names import perhaps
+from fusion_nets.names import is_unicode, perhaps, shown
 
 __all__ = [
     "AANLIB_PAIRS",
     "MODALITY_NAMES",
     "aanlib_pairs",
     "balanced_weights",
+    "check_texts",
     "load_pairs",
     "pairs_or_section",
     "single_images",
@@ -186,7 +187,8 @@ def load_pairs(
     Returns:
         The pairs, each with a name of its own: by default that of the anatomy's file, or "pair1" and so on for DICOM,
         whose folders and files are often named after the patient. All strings are data: a name that no file can have
-        is refused by what would write it (:func:`fusion_nets.names.check_name`), and costs that pair alone.
+        is refused by what would write it (:func:`fusion_nets.names.check_name`), a text that is none by what loads the
+        pair (:func:`check_texts`), and costs that pair alone.
 
     Raises:
         ValueError: naming the datalist, the entry, and what would be accepted.
@@ -203,7 +205,8 @@ def load_pairs(
     elif isinstance(datalist, (str, os.PathLike)):
         where, folder = str(datalist), Path(datalist).parent
         try:
-            entries = json.loads(Path(datalist).read_text(encoding="utf-8-sig"))
+            # bytes that are no text cost the pair that they stand in
+            entries = json.loads(Path(datalist).read_text(encoding="utf-8-sig", errors="surrogateescape"))
         except OSError as error:
             raise ValueError(f"{where}: cannot be read ({error.strerror}); a JSON file is accepted") from error
         except (ValueError, RecursionError) as error:
@@ -244,8 +247,6 @@ def _checked(entry: object, where: str, folder: Path, number: int) -> dict[str, 
                 raise ValueError(f"{where}: {key!r} must be a text or a list of texts, one per slice")
         elif not isinstance(value, str) and not (key.endswith("_volume") and type(value) is int):
             raise ValueError(f"{where}: {key!r} must be a text, got {type(value).__name__}")
-        if key not in _PATH_KEYS and not all(map(_is_unicode, value if isinstance(value, list) else [str(value)])):
-            raise ValueError(f"{where}: {key!r} has half a character (a lone surrogate); a text in Unicode is accepted")
     name = entry.get("name") or _default_name(folder / entry["anatomy"], number)
     codes = {
         key: modality_code(entry[key], f"{where}: {key!r}")
@@ -256,9 +257,29 @@ def _checked(entry: object, where: str, folder: Path, number: int) -> dict[str, 
     return {**{key: value for key, value in entry.items() if key != "regions"}, **codes, **files, "name": name}
 
 
-def _is_unicode(text: str) -> bool:
-    """What JSON can tell of half characters, no file, page or tokenizer takes."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+def check_texts(pair: Mapping[Any, Any], paths: Collection[Hashable] = _PATH_KEYS) -> None:
+    """See whether all that a pair says is Unicode.
+
+    JSON can tell of half characters (lone surrogates), and bytes that are no text are read as such; no result, page or
+    tokenizer takes them. Paths may hold them, as file systems do.
+
+    Args:
+        pair: as :func:`load_pairs` gives it.
+        paths: the keys of its paths.
+
+    Raises:
+        ImageError: naming the pair and what it says.
+
+    Examples:
+        >>> check_texts({"name": "a", "anatomy_text": "Ein großer Tumor."})
+    """
+    for key, value in pair.items():
+        texts = value if isinstance(value, list) else [value]
+        if key not in paths and not all(is_unicode(text) for text in texts if isinstance(text, str)):
+            name = shown(str(pair.get("name", "the pair")))
+            raise ImageError(
+                Reason.TEXT, f"{name}: {key!r} has half a character (a lone surrogate); a text in Unicode is accepted"
+            )
 
 
 def _default_name(path: Path, number: int) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-__all__ = ["check_destination", "check_name", "entries_read", "is_result", "perhaps"]
+__all__ = ["check_destination", "check_name", "entries_read", "is_result", "is_unicode", "perhaps", "shown"]
 
 _RESULT = re.compile(
     r"_(fused(\.nii\.gz|\.[a-z0-9]+|_slices)|dicom|registration\.tfm|regions\.csv|description\.json"
@@ -23,14 +23,38 @@ _LONGEST = len("_registration.tfm")
 def perhaps(word: object, accepted: Iterable[str]) -> str:
     """What a misspelt word may have meant, to be put behind it in a message: ", perhaps 'register'", or nothing.
 
+    That is the shortest accepted word that begins with it, or else the one that is spelt most like it.
+
     Examples:
         >>> perhaps("regsiter", ["register", "regions"])
         ", perhaps 'register'"
         >>> perhaps("x", ["register", "regions"])
         ''
     """
-    near = get_close_matches(str(word)[:80], list(accepted), 1)
+    known, start = [str(one) for one in accepted], str(word)[:80]
+    begun = [one for one in known if len(start) > 2 and one.startswith(start)]
+    near = [min(begun, key=len)] if begun else get_close_matches(start, known, 1)
     return f", perhaps {near[0]!r}" if near else ""
+
+
+def is_unicode(text: str) -> bool:
+    r"""Whether a text has no half characters (lone surrogates), which no page, table or tokenizer takes.
+
+    Examples:
+        >>> is_unicode("a"), is_unicode("\ud800")
+        (True, False)
+    """
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def shown(text: str) -> str:
+    r"""With an escape sequence for each half character.
+
+    Examples:
+        >>> print(shown("a\udcff"))
+        a\udcff
+    """
+    return text.encode(errors="backslashreplace").decode()
 
 
 def check_name(name: str, folder: str | os.PathLike[str] = ".", behind: int = _LONGEST) -> None:
@@ -111,7 +135,8 @@ def check_destination(path: str | os.PathLike[str], sources: Iterable[str | os.P
 
 def _places(path: str | os.PathLike[str]) -> set[Path]:
     """Where it lies, and where the link lies that it may be."""
-    if "\0" in os.fspath(path):  # there is no such place
-        return set()
     folder, name = os.path.split(path)
-    return {Path(os.path.realpath(path)), Path(os.path.realpath(folder), name)}
+    try:
+        return {Path(os.path.realpath(path)), Path(os.path.realpath(folder), name)}
+    except ValueError:  # of NUL or half a character: there is no such place
+        return set()

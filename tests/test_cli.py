@@ -427,10 +427,10 @@ def test_montage_with_the_overlay_where_a_registration_puts_it(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["fuse", *COMPUTING["fuse"], "--regsiter", "rigid"], "arguments: --regsiter rigid, perhaps '--register'"),
+        (["fuse", *COMPUTING["fuse"], "--regsiter", "rigid"], "arguments: --regsiter, perhaps '--register'"),
         (["fuse", *COMPUTING["fuse"], "--overlay-palette=hot"], "perhaps '--overlay_palette'"),
         (["describe", *COMPUTING["describe"], "--modle", "x"], "perhaps '--model'"),
-        (["montage", "--antomy", "a"], "required: --anatomy"),
+        (["montage", "--antomy", "a"], "arguments: --antomy, perhaps '--anatomy'"),
         (["fuse", *COMPUTING["fuse"], "--register", "rigd"], "perhaps 'rigid'"),
         (["convrt", "a", "b"], "perhaps 'convert'"),
         (["fuse", *COMPUTING["fuse"], "rigid"], "unrecognized arguments: rigid\n"),

@@ -115,6 +115,8 @@ def test_a_destination_that_is_read(tmp_path):
         ("regsiter", "register"),
         ("registre", "register"),
         ("overlya_text", "overlay_text"),
+        ("regi", "register"),
+        ("overlay_", "overlay_text"),
         ("x", None),
         (10**6 * "r", None),
     ],

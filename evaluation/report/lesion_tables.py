@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -12,6 +10,7 @@ from typing import Any
 from evaluation.report.cells import NONE, NumberedTables, column_head, number_told, row_head, text_cell, value_cell
 from evaluation.report.lesion_comparison import KindSummary, LesionComparison, source_of
 from evaluation.report.subjects import Interval
+from evaluation.report.tables import csv_text
 
 __all__ = ["lesion_kinds_csv", "lesion_tables", "lesions_csv", "lesions_html", "lesions_lead", "psychometric_csv"]
 
@@ -67,12 +66,7 @@ def psychometric_csv(comparison: LesionComparison) -> str:
 
 
 def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    for row in rows:
-        writer.writerow([_exact(value) if isinstance(value, float) else value for value in row])
-    return text.getvalue()
+    return csv_text([head, *([_exact(value) if isinstance(value, float) else value for value in row] for row in rows)])
 
 
 def _exact(value: float) -> str:

@@ -6,26 +6,40 @@ import csv
 import io
 import json
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from evaluation.report.comparison import Comparison
 
-__all__ = ["cases_csv", "summary_json", "summary_markdown"]
+__all__ = ["cases_csv", "csv_text", "summary_json", "summary_markdown"]
 
 _ALL = "All pairs"
 
 
 def cases_csv(comparison: Comparison) -> str:
     """A row for each case and method: case, subject, pair, method, slices, and every metric in full precision."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["case", "subject", "pair", "method", "slices", *comparison.metrics])
+    rows: list[list[Any]] = [["case", "subject", "pair", "method", "slices", *comparison.metrics]]
     for score in comparison.scores:
         values = (score.values[metric] for metric in comparison.metrics)
         told = ["" if math.isnan(value) else repr(float(value)) for value in values]
         subject = comparison.subject_of[score.case]
-        rows.writerow([score.case, subject, score.group, score.method, score.slices, *told])
-    return text.getvalue()
+        rows.append([score.case, subject, score.group, score.method, score.slices, *told])
+    return csv_text(rows)
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    r"""Rows as CSV with lines that end in a line feed; a cell with a carriage return is quoted, too.
+
+    Examples:
+        >>> csv_text([["a\rb", 1], ["c", 2]])
+        '"a\rb",1\nc,2\n'
+    """
+    lines = []
+    for row in rows:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\r\n").writerow(row)  # quotes what is in this, and no more
+        lines.append(line.getvalue().removesuffix("\r\n") + "\n")
+    return "".join(lines)
 
 
 def summary_json(comparison: Comparison) -> str:

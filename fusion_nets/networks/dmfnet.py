@@ -12,7 +12,7 @@ from torch import nn
 from .attention_fusion import FusionDecoder
 from .diffusion_unet import DiffusionUNet
 from .fusion_unet import FusionUNet
-from .noise import normal_from_uniform
+from .noise import normal_from_uniform, seeded
 from .released import load_released
 from .schedules import linear_alpha_bar, noise_level_range
 
@@ -173,15 +173,13 @@ class DMFNet(nn.Module):
         if torch.jit.is_tracing():
             raise ValueError("a traced network has no generator: make it with noise_pixels")
         steps, draws = self.level_lower.shape[0], image.shape[0] if self.training else 1
-        generator = torch.Generator()
-        generator.manual_seed(int(torch.randint(0x7FFFFFFF, [1]).item()) if self.training else self.seed)
+        levels = [steps, 2, draws] if noise_level is None else [0]
+        size = [steps, 2, draws, image.shape[2], image.shape[3]] if noise is None else [0]
+        seed = torch.randint(0x7FFFFFFF, [1]) if self.training else torch.tensor([self.seed])
+        where, drawn = seeded(image, seed, levels, size)
         if noise_level is None:
-            where = torch.rand([steps, 2, draws], generator=generator).to(image.device)
             noise_level = self.level_lower + where * (self.level_upper - self.level_lower)
-        if noise is None:
-            size = [steps, 2, draws, image.shape[2], image.shape[3]]
-            noise = torch.randn(size, generator=generator).to(image.device)
-        return noise, noise_level
+        return drawn if noise is None else noise, noise_level
 
     def _recall(
         self, image: torch.Tensor, noise: torch.Tensor | None, noise_level: torch.Tensor | None

@@ -1,12 +1,13 @@
-"""Torch's normal noise without torch's generator, for exported graphs, which have none."""
+"""Noise of a seed: as one step of a compiled graph, and without torch's generator for exported ones, which have none."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
-__all__ = ["normal_from_uniform"]
+__all__ = ["normal_from_uniform", "seeded"]
 
 
 def normal_from_uniform(uniform: torch.Tensor, count: int) -> torch.Tensor:
@@ -26,6 +27,35 @@ def normal_from_uniform(uniform: torch.Tensor, count: int) -> torch.Tensor:
     last = count - 16 + (count % 16 + 15) // 16 * 16
     values = _box_muller(uniform[: (count + 15) // 16 * 16])
     return torch.cat([values[: count - 16], _box_muller(uniform[last : last + 16])])
+
+
+# torch.compile breaks a graph at a generator, and keeps an operator of one's own whole
+@torch.library.custom_op("fusion_nets::seeded", mutates_args=())
+def seeded(
+    image: torch.Tensor, seed: torch.Tensor, uniform: Sequence[int], normal: Sequence[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What torch's generator for the processor draws of a seed, on whatever device the image lies.
+
+    Args:
+        image: says where.
+        seed: (1,).
+        uniform: size of the numbers that are drawn first, from 0 to 1.
+        normal: size of those that are drawn then, standard normal.
+
+    Returns:
+        Both, float32.
+    """
+    generator = torch.Generator().manual_seed(int(seed))
+    first = torch.rand(uniform, generator=generator)
+    return first.to(image.device), torch.randn(normal, generator=generator).to(image.device)
+
+
+@seeded.register_fake
+def _(
+    image: torch.Tensor, seed: torch.Tensor, uniform: Sequence[int], normal: Sequence[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where there are no values: traces, and torch's device "meta"."""
+    return tuple(torch.empty(size, dtype=torch.float32, device=image.device) for size in (uniform, normal))
 
 
 def _box_muller(uniform: torch.Tensor) -> torch.Tensor:

@@ -114,8 +114,7 @@ def check_overlap(
         what = f"{said}, at least {100 * least:.0f} % are accepted" if share < least else f"{name}: shows nothing there"
         raise RegistrationError(
             Reason.GRID,
-            f"{what}; to register them (rigid), a transform, or for a fusion a smaller least_overlap (0 takes any) is "
-            "accepted",
+            f"{what}; to register them (rigid), a transform, or a smaller least_overlap (0 takes any) is accepted",
         )
     if share < OVERLAPS_WELL:
         logging.getLogger(__name__).warning("%s", said)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import math
@@ -17,6 +15,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 
 from evaluation.observers import region_contrast, region_recovery, regions_lost
+from evaluation.report.tables import csv_text
 from fusion_nets.files import whole_file
 
 from .lesion_regions import SOURCES, LoadRegions, contrast_of_regions, plain_figure
@@ -191,11 +190,7 @@ def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
             else:
                 line[name] = "; ".join(value) if isinstance(value, list) else value
         flat.append(line)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(flat[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return text.getvalue()
+    return csv_text([list(flat[0]), *([line.get(name, "") for name in flat[0]] for line in flat)])
 
 
 JudgeRegionsD = JudgeRegionsDict = JudgeRegionsd

@@ -12,6 +12,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, ensure_tuple
 
 from fusion_nets.clinical import RASTER_SUFFIXES, ImageError, Reason, read_image, source_sha256
+from fusion_nets.datalists import check_texts
 
 __all__ = [
     "CheckSources",
@@ -88,9 +89,10 @@ class LoadStudyImaged(MapTransform):
         """Load every key.
 
         Raises:
-            ImageError: for an image that cannot be used.
+            ImageError: for an image that cannot be used, or a pair with what is no text in its name or texts.
         """
         d = dict(data)
+        check_texts(d, (*self.keys, "regions"))
         is_first = True
         for key in self.key_iterator(d):
             path, which = d[key], [d.get(f"{key}_{detail}") for detail in ("series_uid", "modality", "volume")]

@@ -254,12 +254,12 @@ def _digest(value: Any) -> str:
 
 def _files(path: Path) -> list[Any]:
     """Name, size and time of change of an image's files; content would have to be read of every case at every start."""
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir it takes any name
         files = sorted(file for file in path.rglob("*") if file.is_file())
     elif path.suffix.lower() in _HEADERS:
-        files = sorted(path.parent.glob(f"{escape(path.stem)}.*"))
+        files = sorted(path.parent.glob(f"{escape(path.stem)}.*")) if os.path.isfile(path) else []
     else:
-        files = [path] if path.is_file() else []
+        files = [path] if os.path.isfile(path) else []
     return [(str(file.relative_to(path.parent)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 

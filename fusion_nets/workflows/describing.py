@@ -6,7 +6,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -17,9 +18,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from fusion_nets import __version__
 from fusion_nets.clinical import ImageError, Reason
-from fusion_nets.datalists import load_pairs
+from fusion_nets.datalists import check_texts, load_pairs
 from fusion_nets.files import file_sha256, whole_file
-from fusion_nets.names import check_destination
+from fusion_nets.names import check_destination, shown
 from fusion_nets.text import Describer
 from fusion_nets.transforms import Describe, LoadStudyImage, ScaleToDisplayRange
 from fusion_nets.transforms.display import Window
@@ -81,8 +82,9 @@ def describe_pairs(
     pairs = [{**pair} for pair in load_pairs(pairs)]
     check_destination(output, [pair[key] for pair in pairs for key in _KEYS])
     task = _Task(Describe(describer, per), describer.configuration, dict(windows or {}), output.parent)
-    wanted = [(pair, key) for pair in pairs for key in _KEYS if overwrite or not pair.get(f"{key}_text")]
-    failures = set()
+    failures = set(_refused(pairs))
+    usable = [pair for pair in pairs if pair["name"] not in failures]
+    wanted = [(pair, key) for pair in usable for key in _KEYS if overwrite or not pair.get(f"{key}_text")]
     with ExitStack() as stack:
         noted = stack.enter_context(_Journal(Path(journal or f"{output}.journal.jsonl")))
         stack.enter_context(logging_redirect_tqdm())
@@ -113,9 +115,21 @@ def describe_pairs(
     placed = [{**pair, **{key: task.place(pair[key]) for key in _KEYS}} for pair in pairs]
     with whole_file(output) as partial:
         text = json.dumps({"description": description, "pairs": placed}, indent=1, ensure_ascii=False)
+        # of paths that are no Unicode, JSON's escape sequences
+        text = re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
         partial.write_text(text + "\n", encoding="utf-8")
     noted.path.unlink(missing_ok=True)
     return output
+
+
+def _refused(pairs: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The names of pairs that say what is no text."""
+    for pair in pairs:
+        try:
+            check_texts(pair)
+        except ImageError as error:
+            logging.getLogger(__name__).error("%s: not described: %s", shown(pair["name"]), error)
+            yield pair["name"]
 
 
 class _Task:
@@ -182,7 +196,7 @@ class _Task:
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         try:
             file = _folder_sha256(pair[key]) if os.path.isdir(pair[key]) else file_sha256(pair[key])
-        except OSError:
+        except (OSError, ValueError):
             file = ""  # loading it says what is wrong
         return {"image": self.place(pair[key]), "file": file, "settings": digest}
 
@@ -191,7 +205,10 @@ class _Task:
         if os.path.isabs(path):
             return path
         folder, name = os.path.split(path)
-        return os.path.relpath(os.path.join(os.path.realpath(folder), name), os.path.realpath(self.folder))
+        try:
+            return os.path.relpath(os.path.join(os.path.realpath(folder), name), os.path.realpath(self.folder))
+        except ValueError:  # no file can be called so
+            return path
 
 
 def _folder_sha256(folder: str) -> str:

@@ -22,8 +22,8 @@ from evaluation.functional import FUSION_METRICS, fusion_metrics
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.datalists import load_pairs
 from fusion_nets.files import whole_file
-from fusion_nets.names import entries_read
-from fusion_nets.registration import RegistrationMode
+from fusion_nets.names import entries_read, shown
+from fusion_nets.registration import LEAST_OVERLAP, RegistrationMode
 from fusion_nets.transforms import (
     PaletteChroma,
     palette_colours,
@@ -56,6 +56,7 @@ def evaluate_methods(
     progress: bool = True,
     lesions: str | os.PathLike[str] | None = None,
     fused_white: float | None = None,
+    least_overlap: float = LEAST_OVERLAP,
 ) -> list[Path]:
     """Measure the fused images of any number of methods over the same pairs, and write the comparison.
 
@@ -82,6 +83,8 @@ def evaluate_methods(
             lesions is judged.
         fused_white: what means white in the fused images, such as 4095 of 12 bit; by default what their files say, or
             else the least that fits, which the report tells, see :func:`read_fused`.
+        least_overlap: share of what one of the two images shows that must lie in the field of view of the other, see
+            :func:`fusion_nets.registration.check_overlap`.
 
     Returns:
         The files.
@@ -102,7 +105,7 @@ def evaluate_methods(
     unknown = [name for name in chosen if name not in FUSION_METRICS]
     if unknown or not chosen:
         raise ValueError(f"metrics {unknown} are unknown; accepted are {', '.join(FUSION_METRICS)}")
-    study = StudyImages(pairs, methods, windows or {}, register, fused_white)
+    study = StudyImages(pairs, methods, windows or {}, register, fused_white, least_overlap)
     _check_sources(Path(output_dir), study)
     scores, failures = [], []
     with ExitStack() as stack:
@@ -217,7 +220,7 @@ def _failed(
     reason = str(error)
     for place in sorted(places, key=len, reverse=True):
         reason = re.sub(rf"{re.escape(place)}(/[^:;,]*)?", places[place], reason)
-    return report.Failure(pair["name"], method, reason)
+    return report.Failure(shown(pair["name"]), method, shown(reason))
 
 
 def _notes(

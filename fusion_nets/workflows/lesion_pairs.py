@@ -20,7 +20,7 @@ from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.datalists import MODALITY_NAMES, load_pairs
 from fusion_nets.files import whole_file
 from fusion_nets.names import check_name, entries_read
-from fusion_nets.registration import RegistrationMode
+from fusion_nets.registration import LEAST_OVERLAP, RegistrationMode
 from fusion_nets.transforms.display import Window
 
 from .study_images import StudyImages, study_rows
@@ -116,6 +116,7 @@ def write_lesion_pairs(
     windows: Mapping[str, Window | None] | None = None,
     register: RegistrationMode = "auto",
     progress: bool = True,
+    least_overlap: float = LEAST_OVERLAP,
 ) -> Path:
     """Write registered 2-D pairs without and with inserted lesions, as grey pictures, to be fused by any program.
 
@@ -134,6 +135,8 @@ def write_lesion_pairs(
         windows: display range by "anatomy" and "overlay".
         register: how the overlays are brought onto the anatomies.
         progress: show a progress bar.
+        least_overlap: share of what one of the two images shows that must lie in the field of view of the other, see
+            :func:`fusion_nets.registration.check_overlap`.
 
     Returns:
         The datalist.
@@ -144,7 +147,7 @@ def write_lesion_pairs(
     """
     pairs, makes, folder = load_pairs(pairs), _checked_makes(makes), Path(output_dir)
     chosen = _spaced(pairs, pairs_of_kind)
-    study, failed = StudyImages(chosen, {}, windows or {}, register), 0
+    study, failed = StudyImages(chosen, {}, windows or {}, register, least_overlap=least_overlap), 0
     read = entries_read(folder, (pair[key] for pair in pairs for key in ("anatomy", "overlay")))
     datalist, truth = [], []
     bar = tqdm(chosen, desc="inserting lesions", unit="pair", disable=not progress)

@@ -20,7 +20,7 @@ from fusion_nets.clinical import ImageError, Reason, write_image
 from fusion_nets.datalists import MODALITY_NAMES, load_pairs
 from fusion_nets.files import whole_file
 from fusion_nets.names import check_name, entries_read
-from fusion_nets.registration import RegistrationMode
+from fusion_nets.registration import LEAST_OVERLAP, RegistrationMode
 from fusion_nets.transforms import CommonGridd, LoadStudyImaged, ScaleToDisplayRanged, SplitLuminanced
 from fusion_nets.transforms.display import Window
 
@@ -41,6 +41,7 @@ def slice_pairs(
     windows: Mapping[str, Window | None] | None = None,
     register: RegistrationMode = "auto",
     progress: bool = True,
+    least_overlap: float = LEAST_OVERLAP,
 ) -> Path:
     """Write the slices of pairs as pictures of 8 bit, and note them in a section of the folder's ``splits.json``.
 
@@ -62,6 +63,8 @@ def slice_pairs(
             :class:`fusion_nets.transforms.ScaleToDisplayRange`.
         register: how the overlays are brought onto the anatomies, see :func:`fusion_nets.registration.register`.
         progress: show a progress bar.
+        least_overlap: share of what one of the two images shows that must lie in the field of view of the other, see
+            :func:`fusion_nets.registration.check_overlap`.
 
     Returns:
         ``splits.json``.
@@ -86,7 +89,7 @@ def slice_pairs(
     prepare = Compose(
         [
             LoadStudyImaged(_KEYS, smallest=FUSION_METRICS["VIF"].smallest),  # by which training chooses its weights
-            CommonGridd("overlay", "anatomy", register),
+            CommonGridd("overlay", "anatomy", register, least_overlap=least_overlap),
             *(ScaleToDisplayRanged(key, (windows or {}).get(key)) for key in _KEYS),
             SplitLuminanced(_KEYS),
         ]

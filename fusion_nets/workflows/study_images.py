@@ -24,7 +24,7 @@ from fusion_nets.clinical import (
     check_same_grid,
     read_image,
 )
-from fusion_nets.registration import RegistrationMode
+from fusion_nets.registration import LEAST_OVERLAP, RegistrationMode
 from fusion_nets.transforms import CommonGridd, LoadStudyImaged, ScaleToDisplayRange, ScaleToDisplayRanged
 from fusion_nets.transforms.display import Window
 
@@ -54,6 +54,8 @@ class StudyImages:
         methods: folder of each method's fused images, found as :class:`FusedImages` says.
         windows: display range by "anatomy" and "overlay".
         register: how overlays are brought onto anatomies.
+        least_overlap: share of what one of the two images shows that must lie in the field of view of the other, see
+            :func:`fusion_nets.registration.check_overlap`.
         fused_white: what means white in the fused images, see :func:`read_fused`.
 
     Attributes:
@@ -70,6 +72,7 @@ class StudyImages:
         windows: Mapping[str, Window | None],
         register: RegistrationMode,
         fused_white: float | None = None,
+        least_overlap: float = LEAST_OVERLAP,
     ) -> None:
         if fused_white is not None and not 0 < fused_white < math.inf:
             raise ValueError(f"fused_white is {fused_white}; a number above 0 is accepted, such as 4095 for 12 bit")
@@ -80,7 +83,7 @@ class StudyImages:
         self.prepare = Compose(
             [
                 LoadStudyImaged(("anatomy", "overlay"), smallest=2),
-                CommonGridd("overlay", "anatomy", register),
+                CommonGridd("overlay", "anatomy", register, least_overlap=least_overlap),
                 lambda pair: {**pair, **{key: pair[key].double() for key in ("anatomy", "overlay")}},
                 *(ScaleToDisplayRanged(key, windows.get(key)) for key in ("anatomy", "overlay")),
             ]

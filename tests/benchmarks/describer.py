@@ -145,7 +145,7 @@ def table(results: Mapping[str, Mapping[str, Scores]]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--dataset_dir", required=True)
     parser.add_argument("--model", required=True, help="folder of the generated describer's checkpoint")
     parser.add_argument("--section", default="test")

@@ -163,7 +163,7 @@ def verdicts(scores: Scores, names: Sequence[str], methods: Sequence[str]) -> li
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--dataset_dir", required=True)
     parser.add_argument("--published_dir", help="the images that the authors of DM-FNet published")
     parser.add_argument("--section", default="test")

@@ -47,7 +47,7 @@ def fastest(function: Callable[[], torch.Tensor], repeats: int) -> tuple[float, 
 @torch.no_grad()
 def main() -> int:
     """Measure, print, judge."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)

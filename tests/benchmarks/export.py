@@ -91,7 +91,7 @@ def seconds(functions: dict[str, Network], image: torch.Tensor, repeats: int) ->
 @torch.no_grad()
 def main() -> int:
     """Write, compare, time, judge."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--dataset_dir", type=Path)
     parser.add_argument("--output_dir", type=Path, default=Path("dist"))
     parser.add_argument("--bundle", nargs="+", default=["dmfnet", "smfusion"])

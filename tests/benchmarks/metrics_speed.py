@@ -143,7 +143,7 @@ def on_cuda(images: torch.Tensor, per_pair: float) -> None:
 @torch.no_grad()
 def main() -> int:
     """Measure, print, judge."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--pairs", type=int, default=64)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)

@@ -115,7 +115,7 @@ def patchwork_picture(path: Path, methods: dict[str, Fuse], seed: int) -> None:
 
 def main() -> None:
     """Draw them."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--metrics_alone", required=True)
     parser.add_argument("--output_dir", default=str(BUNDLES.parent / "docs"))
     parser.add_argument("--seeds", type=int, nargs=2, default=(121, 121), help="of the two pictures")

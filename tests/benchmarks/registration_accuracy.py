@@ -62,7 +62,7 @@ def target_error(found: np.ndarray, true: np.ndarray, points: np.ndarray) -> tup
 
 def main() -> int:
     """Measure, print, judge."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--spacing", type=float, default=2.0)
     parser.add_argument("--mode", choices=("rigid", "affine"), default="rigid")
     parser.add_argument("--seed", type=int, default=0)

@@ -76,7 +76,7 @@ def print_table(means: Mapping[str, Means]) -> None:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--bundle", required=True)
     parser.add_argument("--dataset_dir", required=True)
     parser.add_argument("--published_dir", required=True)

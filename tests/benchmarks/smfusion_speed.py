@@ -50,7 +50,7 @@ def head(size: int) -> torch.Tensor:
 @torch.no_grad()
 def main() -> int:
     """Measure, print, judge."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--widths", type=int, nargs="+", default=(32, 64, 128))
     parser.add_argument("--blocks", type=int, nargs="+", default=(2, 2, 4))
     parser.add_argument("--size", type=int, default=256)

@@ -64,7 +64,7 @@ def finding_of(lesion: Lesion, tone: str, head: np.ndarray, rng: np.random.Gener
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--dataset_dir", help="an AANLIB folder; by default simulated pairs")
     parser.add_argument("--section", default="test")
     parser.add_argument("--pairs", type=int, default=24, help="of each kind, at most")

@@ -1,4 +1,5 @@
 import logging
+from contextlib import nullcontext
 
 import nibabel as nib
 import numpy as np
@@ -8,6 +9,7 @@ from monai.data import DataLoader, MetaTensor, decollate_batch
 from monai.engines import SupervisedEvaluator
 from monai.transforms import Compose, ConcatItemsd
 from PIL import Image
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.datalists import load_pairs
@@ -321,3 +323,31 @@ def test_at_least_one_slice_at_once():
 def test_progress_over_the_slices(capsys, progress):
     SlicewiseInferer(2, progress=progress)(torch.rand(1, 2, 8, 8, 5), lambda x: x[:, :1])
     assert ("5/5" in capsys.readouterr().err) == progress
+
+
+@pytest.mark.parametrize(
+    ("device", "training", "enabled", "warned"),
+    [("cpu", False, True, 0), ("cuda", False, False, 1), ("cuda", True, True, 0)],
+)
+def test_amp_is_for_training_on_cuda(monkeypatch, caplog, device, training, enabled, warned):
+    """Where it costs grey levels of images, and saves no time; one warning is enough."""
+    asked = []
+    monkeypatch.setattr(torch, "autocast", lambda *_, enabled: asked.append(enabled) or nullcontext())
+    inferer = SlicewiseInferer(amp=True)
+    with FakeTensorMode():
+        images = torch.empty(1, 2, 8, 8, device=device)
+        for _ in range(2):
+            with torch.set_grad_enabled(training):
+                inferer(images, lambda image: image)
+    assert asked == [enabled] * 2
+    assert [record.getMessage()[:5] for record in caplog.records] == ["amp: "] * warned
+
+
+def test_a_training_is_not_told_of_amp_where_it_validates(caplog):
+    inferer = SlicewiseInferer(amp=True)
+    with FakeTensorMode():
+        images = torch.empty(1, 2, 8, 8, device="cuda")
+        inferer(images, lambda image: image)
+        with torch.no_grad():
+            inferer(images, lambda image: image)
+    assert not caplog.records

@@ -13,6 +13,7 @@ from monailabel.utils.others.generic import device_list, name_to_device
 
 from fusion_nets.clinical.dicom import PALETTES
 from fusion_nets.names import perhaps
+from fusion_nets.registration import LEAST_OVERLAP
 from fusion_nets.transforms import ScaleToDisplayRange
 
 __all__ = ["FORMATS", "FROM_BATCHES", "FROM_CLIENTS", "parameters", "read_parameters"]
@@ -43,6 +44,9 @@ def parameters(model: str, takes_text: bool) -> dict[str, Any]:
         "overlay_window": "",
         "anatomy_modality": ["", "MR", "CT"],
         "overlay_modality": ["", "CT", "PT", "NM"],
+        "anatomy_volume": "",
+        "overlay_volume": "",
+        "least_overlap": LEAST_OVERLAP,
         "regions": "",
         **texts,
         "result_extension": list(FORMATS),
@@ -86,6 +90,8 @@ def _read(name: str, value: Any, shown: Any) -> Any:
         return _device(value)
     if name.endswith("_window"):
         return _window(value)
+    if isinstance(shown, float):
+        return _share(value)
     if isinstance(shown, list):
         if value not in shown:
             raise ValueError(f"is {value!r}; accepted are {', '.join(filter(None, shown))}")
@@ -95,6 +101,8 @@ def _read(name: str, value: Any, shown: Any) -> Any:
             raise ValueError("true or false is accepted")
     elif name.endswith("_text") and isinstance(value, list) and all(isinstance(text, str) for text in value):
         pass  # one for each slice
+    elif name.endswith("_volume") and type(value) is int:
+        pass
     elif not isinstance(value, str):
         raise ValueError(f"is a {type(value).__name__}; a text is accepted")
     elif name in ("label_tag", "regions") and value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", value):
@@ -109,6 +117,16 @@ def _device(value: Any) -> str:
     if device not in accepted:
         raise ValueError(f"is {value!r}; accepted are {', '.join(dict.fromkeys((*accepted, *device_list())))}")
     return device
+
+
+def _share(value: Any) -> float:
+    try:
+        share = float(value)
+    except (TypeError, ValueError):
+        share = math.nan
+    if isinstance(value, bool) or not 0 <= share <= 1:
+        raise ValueError(f"is {value!r}; a share from 0 to 1 is accepted")
+    return share
 
 
 def _window(value: Any) -> Any:

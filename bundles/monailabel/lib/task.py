@@ -86,7 +86,7 @@ class FusionTask(InferTask):
             name="pair",
             progress=False,
             register=values["registration"],
-            **{name: value or None for name, value in asked.items()},
+            **{name: None if value in ("", []) else value for name, value in asked.items()},
             **self._networks[device],
         )
         return str(folder / f"pair_fused{extension}"), _told(folder)
