@@ -77,6 +77,7 @@ lint: $(READY)
 
 # evidence that takes minutes: speed, and the tables of the model cards
 bench: $(READY)
+	$(BIN)/python tests/benchmarks/many_cases.py
 	$(BIN)/python tests/benchmarks/dmfnet_speed.py
 	$(BIN)/python tests/benchmarks/smfusion_speed.py
 	$(BIN)/python tests/benchmarks/metrics_speed.py

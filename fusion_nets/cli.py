@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from . import commands
+from . import __version__, commands
 
 __all__ = ["build_parser", "main"]
 
@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
+        commands.check_options(arguments)
         if "device" in arguments:
             arguments.device = _device(arguments.device)
         arguments.run(arguments)
@@ -115,6 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="print Python's traceback where something fails, as FUSION_NETS_TRACEBACK=1 in the environment does",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser)
 
     command = parsers.add_parser("sample", help="write the sample study: MRI, FDG-PET and CT of a simulated head")

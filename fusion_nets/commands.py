@@ -1,7 +1,7 @@
 """What each command of `fusion-nets` does with its parsed arguments.
 
-A command imports what it needs itself, so that `--help` answers at once, prints what it wrote, and raises `ValueError`,
-`OSError` or `ModuleNotFoundError` for what the user can mend.
+A command imports what it needs itself, so that `--help` and errors of options answer at once, prints what it wrote, and
+raises `ValueError`, `OSError` or `ModuleNotFoundError` for what the user can mend.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 __all__ = [
     "DESCRIBERS",
+    "check_options",
     "convert",
     "describe",
     "evaluate",
@@ -26,6 +27,22 @@ __all__ = [
 
 DESCRIBERS = {"measured": "MeasuredText", "given": "GivenText", "generated": "GeneratedText"}
 """By what `describe` describes, and the names of these classes in `fusion_nets.text`."""
+
+
+def check_options(arguments: argparse.Namespace) -> None:
+    """Refuse options of a command that do not go together, before torch and MONAI are imported, which takes seconds."""
+    given = vars(arguments)
+    for name in ("anatomy_window", "overlay_window"):
+        _window(given.get(name))
+    if given.get("command") == "fuse" and arguments.describe and arguments.method != "smfusion":
+        raise ValueError("--describe belongs to --method smfusion")
+    if given.get("command") == "evaluate":
+        _methods(arguments.method)
+    if given.get("command") == "describe":
+        if arguments.describer == "generated" and not arguments.model:
+            raise ValueError("--describer generated needs a --model")
+        if arguments.describer != "generated" and (arguments.model or arguments.prompt):
+            raise ValueError("--model and --prompt belong to --describer generated")
 
 
 def sample(arguments: argparse.Namespace) -> None:
@@ -53,8 +70,6 @@ def fuse(arguments: argparse.Namespace) -> None:
 
     from fusion_nets.workflows import fuse_pair
 
-    if arguments.describe and arguments.method != "smfusion":
-        raise ValueError("--describe belongs to --method smfusion")
     chosen = {
         name: getattr(arguments, name)
         for name in (
@@ -171,14 +186,6 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """Compare methods by their fused images."""
     from fusion_nets.workflows import evaluate_methods, read_lesion_pairs
 
-    methods: dict[str, str] = {}
-    for method in arguments.method:
-        name, equals, folder = method.partition("=")
-        if not (name.strip() and equals and folder):
-            raise ValueError(f"--method is {method!r}; NAME=FOLDER is accepted")
-        if name in methods:
-            raise ValueError(f"--method {name!r} is given twice; give each a name of its own")
-        methods[name] = folder
     if arguments.lesions:
         of_folder, cases = read_lesion_pairs(arguments.lesions)
         clean = {case.clean for case in cases}
@@ -187,7 +194,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         pairs = _pairs(arguments)
     for path in evaluate_methods(
         pairs,
-        methods,
+        _methods(arguments.method),
         arguments.output_dir,
         windows={key: _window(getattr(arguments, f"{key}_window")) for key in ("anatomy", "overlay")},
         register=arguments.register,
@@ -198,6 +205,19 @@ def evaluate(arguments: argparse.Namespace) -> None:
         fused_white=arguments.fused_white,
     ):
         print(path)
+
+
+def _methods(given: Sequence[str]) -> dict[str, str]:
+    """The folder of each method."""
+    methods: dict[str, str] = {}
+    for method in given:
+        name, equals, folder = method.partition("=")
+        if not (name.strip() and equals and folder):
+            raise ValueError(f"--method is {method!r}; NAME=FOLDER is accepted")
+        if name in methods:
+            raise ValueError(f"--method {name!r} is given twice; give each a name of its own")
+        methods[name] = folder
+    return methods
 
 
 def _pairs(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -259,10 +279,6 @@ def describe(arguments: argparse.Namespace) -> None:
     from fusion_nets.datalists import aanlib_pairs, load_pairs
     from fusion_nets.workflows import describe_pairs
 
-    if arguments.describer == "generated" and not arguments.model:
-        raise ValueError("--describer generated needs a --model")
-    if arguments.describer != "generated" and (arguments.model or arguments.prompt):
-        raise ValueError("--model and --prompt belong to --describer generated")
     if arguments.dataset_dir:
         pairs = aanlib_pairs(arguments.dataset_dir, arguments.section)
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import NoReturn
 
@@ -81,7 +80,7 @@ def tell_moved(room: str) -> None:
     vars(sys.modules[room])["__getattr__"] = told
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     """Asked last for a module, when nobody has it."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:

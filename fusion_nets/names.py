@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-__all__ = ["check_destination", "check_name", "entries_read", "is_result", "is_unicode", "perhaps", "shown"]
+__all__ = ["check_destination", "check_name", "entries_read", "is_result", "is_unicode", "pair_of", "perhaps", "shown"]
 
 _RESULT = re.compile(
     r"_(fused(\.nii\.gz|\.[a-z0-9]+|_slices)|dicom|registration\.tfm|regions\.csv|description\.json"
@@ -97,6 +97,17 @@ def _most_bytes(folder: Path) -> int:
     return 255
 
 
+def pair_of(file: str) -> str | None:
+    """The name of the pair whose result a file or folder of this name is; None where it is no pair's.
+
+    Examples:
+        >>> pair_of("case1_b_fused.nii.gz"), pair_of("case1.nii.gz")
+        ('case1_b', None)
+    """
+    ends = (bar.start() for bar in re.finditer("_", file))
+    return next((file[:end] for end in ends if _RESULT.fullmatch(file, end)), None)
+
+
 def is_result(name: str, file: str) -> bool:
     """Whether a file or folder of this name is a result of the pair, and of no other pair.
 
@@ -104,17 +115,19 @@ def is_result(name: str, file: str) -> bool:
         >>> is_result("case1", "case1_fused.nii.gz"), is_result("case1", "case1_b_fused.nii.gz")
         (True, False)
     """
-    return file.startswith(name) and bool(_RESULT.fullmatch(file, len(name)))
+    return pair_of(file) == name
 
 
 def entries_read(folder: str | os.PathLike[str], sources: Iterable[str | os.PathLike[str]]) -> dict[str, str]:
     """What of a folder is read, or holds what is read, by the names of its entries: the source of each."""
-    places = _places(folder)
+    known: dict[str, str] = {}
+    places = _places(folder, known)
     found = {}
     for source in sources:
-        for place in _places(source):
-            for inside in (place.relative_to(there).parts for there in places if place.is_relative_to(there)):
-                found.update({part: str(source) for part in inside[:1]})
+        for place in _places(source, known):
+            for inside in (_inside(place, there) for there in places):
+                if inside:
+                    found[inside.partition(os.sep)[0]] = str(source)
     return found
 
 
@@ -128,15 +141,34 @@ def check_destination(path: str | os.PathLike[str], sources: Iterable[str | os.P
     Raises:
         ValueError: naming the source.
     """
+    known: dict[str, str] = {}
+    targets = _places(path, known)
     for source in sources:
-        if source and any(place.is_relative_to(target) for place in _places(source) for target in _places(path)):
+        places = _places(source, known) if source else ()
+        if any(_inside(place, target) is not None for place in places for target in targets):
             raise ValueError(f"{path}: would be written over {source}, which is read; another name is accepted")
 
 
-def _places(path: str | os.PathLike[str]) -> set[Path]:
-    """Where it lies, and where the link lies that it may be."""
+def _places(path: str | os.PathLike[str], known: dict[str, str]) -> set[str]:
+    """Where it lies, and where the link lies that it may be; where folders lie is looked up once, and known."""
+    path = os.fspath(path)
+    if "\0" in path:  # there is no such place
+        return set()
     folder, name = os.path.split(path)
     try:
-        return {Path(os.path.realpath(path)), Path(os.path.realpath(folder), name)}
-    except ValueError:  # of NUL or half a character: there is no such place
+        if folder not in known:
+            known[folder] = os.path.realpath(folder)
+        place = os.path.join(known[folder], name)
+        if name in ("", os.curdir, os.pardir) or os.path.islink(path):
+            return {os.path.realpath(path), os.path.normpath(place)}
+    except ValueError:  # of half a character
         return set()
+    return {place}
+
+
+def _inside(place: str, folder: str) -> str | None:
+    """The path from a folder to a place in it, "" for the folder itself; None where it lies elsewhere."""
+    within = os.path.join(folder, "")
+    if os.path.normcase(place) == os.path.normcase(folder):
+        return ""
+    return place[len(within) :] if os.path.normcase(place).startswith(os.path.normcase(within)) else None

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import fusion_nets
 from fusion_nets import cli, commands, datalists, drawing, registration, text, workflows
 from fusion_nets.networks import DMFNet
 
@@ -403,6 +404,44 @@ def test_runs_as_module_and_help_imports_nothing_heavy(module):
     assert all(command in shown.stdout for command in ("sample", "montage"))
     assert "argparse" in shown.stderr
     assert not any(heavy in shown.stderr for heavy in ("numpy", "torch", "nibabel", "matplotlib"))
+
+
+PROMPT = """
+import contextlib, io, sys
+from fusion_nets import cli
+
+(parsers,) = (action for action in cli.build_parser()._actions if isinstance(action.choices, dict))
+for arguments in [["--help"], ["--version"], *([name, "--help"] for name in parsers.choices), ["fuse"], ["fusse"]]:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            cli.main(arguments)
+        except SystemExit as ended:
+            assert ended.code == (0 if arguments[-1].startswith("--") else 2), said.getvalue()
+pair = ["--anatomy", "a.png", "--overlay", "b.png", "--output_dir", "out"]
+for arguments, reason in [
+    (["fuse", *pair, "--describe"], "--describe belongs to --method smfusion"),
+    (["fuse", *pair, "--overlay_window", "1", "2", "x"], "a window is LOW HIGH"),
+    (["evaluate", "--datalist", "a.json", "--output_dir", "out", "--method", "a"], "NAME=FOLDER is accepted"),
+    (["describe", "--datalist", "a.json", "--output", "b.json", "--describer", "generated"], "needs a --model"),
+    (["describe", "--datalist", "a.json", "--output", "b.json", "--prompt", "What?"], "belong to --describer"),
+]:
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        assert cli.main(arguments) == 2
+    assert reason in said.getvalue(), said.getvalue()
+print(len(parsers.choices), sorted({"torch", "monai", "numpy", "nibabel", "matplotlib"} & set(sys.modules)))
+"""
+
+
+def test_help_of_every_command_and_errors_of_options_import_nothing_heavy():
+    done = subprocess.run([sys.executable, "-c", PROMPT], capture_output=True, text=True)
+    count, _, heavy = done.stdout.strip().partition(" ")
+    assert (int(count or 0) >= 10, heavy) == (True, "[]"), done.stderr
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--version"])
+    assert (stopped.value.code, capsys.readouterr().out) == (0, f"fusion-nets {fusion_nets.__version__}\n")
 
 
 def test_montage_with_the_overlay_where_a_registration_puts_it(tmp_path):

@@ -25,7 +25,7 @@ import evaluation
 import fusion_nets
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.files import remove_partials, whole_file
-from fusion_nets.names import check_name, entries_read, is_result
+from fusion_nets.names import check_name, entries_read, pair_of
 
 from .processes import gathered, is_first_process
 
@@ -69,7 +69,9 @@ class CaseRecords:
     ) -> None:
         self.output_dir = Path(output_dir)
         self.folder = self.output_dir / ".cases"
-        self.read = entries_read(output_dir, (pair[key] for pair in pairs for key in _SOURCES if key in pair))
+        read = entries_read(output_dir, (pair[key] for pair in pairs for key in _SOURCES if key in pair))
+        # what the results of a pair of this name would be written over
+        self.read = {pair_of(entry): source for entry, source in read.items()}
         refusals = {pair["name"]: self._refusal(pair["name"]) for pair in pairs}
         self.refused = {name: reason for name, reason in refusals.items() if reason}
         self.pairs = {pair["name"]: pair for pair in pairs if not refusals[pair["name"]]}
@@ -159,13 +161,12 @@ class CaseRecords:
             check_name(name, self.output_dir)
         except ValueError as error:
             return str(error)
-        for entry, source in self.read.items():
-            if is_result(name, entry):
-                return (
-                    f"{self.output_dir}: the results of {name!r} would be written over {source}, which is read; "
-                    "another folder or name is accepted"
-                )
-        return ""
+        if name not in self.read:
+            return ""
+        return (
+            f"{self.output_dir}: the results of {name!r} would be written over {self.read[name]}, which is read; "
+            "another folder or name is accepted"
+        )
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.json"

@@ -64,7 +64,8 @@ def fuse_pair(
             :class:`fusion_nets.transforms.JudgeRegions`.
         options: what else is known of the pair, as :func:`fusion_nets.datalists.load_pairs` takes it, and other
             entries of the bundle's inference configuration, such as ``register="rigid"``: values and objects. None is
-            the configuration's own choice.
+            the configuration's own choice. ``resume=True`` leaves a pair as it is that an earlier call with the same
+            files and options has done, as a scheduler needs that calls again (:class:`CaseRecords`).
 
     Returns:
         What lies in ``output_dir`` of this pair.
@@ -103,12 +104,12 @@ def fuse_pair(
             values = {
                 **repeated_settings(settings, pair, chosen),
                 "progress": True,
+                "resume": False,
                 **chosen,
                 "bundle_root": str(root),
                 "datalist": [pair],
                 "output_dir": str(output_dir),
                 "output_format": [output_format] if isinstance(output_format, str) else output_format,
-                "resume": False,
             }
             check_values(values)
             set_values(workflow.parser, values)

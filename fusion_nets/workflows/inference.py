@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from traceback import clear_frames
 from typing import Any
 
 import torch
@@ -63,6 +64,7 @@ class PairStream(IterableDataset):
                 reason = image_error(error)
                 if reason is None:
                     raise
+                _let_go(reason)
                 self.failures.append(reason)
                 logging.getLogger(__name__).error("%s: not fused: %s", pair["name"], reason)
                 continue
@@ -76,6 +78,13 @@ class PairStream(IterableDataset):
         """End the program with a non-zero exit code if pairs could not be used; of several, the first process."""
         if self.failed:
             raise SystemExit(f"{self.failed} of {len(self.data)} pairs could not be fused; reasons are given above")
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Leave a traceback's lines, and not the images that its functions held: thousands may be kept."""
+    while error is not None:
+        clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def image_error(error: BaseException | None) -> ImageError | None:
