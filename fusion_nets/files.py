@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import platform
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["SIGNATURE", "file_sha256", "remove_partials", "whole_file", "whole_folder"]
+__all__ = ["SIGNATURE", "WriteError", "file_sha256", "remove_partials", "whole_file", "whole_folder"]
 
 _HERE = f"{zlib.crc32(platform.node().encode()):08x}"
 _PARTIAL = re.compile(rf"\.{_HERE}-(\d+)\.partial\..+")
@@ -24,6 +25,27 @@ SIGNATURE = b"fusion-nets"
 """Stands in the first 1024 bytes of a file that may be replaced together with its folder."""
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (errno.EIO, errno.EROFS)
+
+
+class WriteError(OSError):
+    """A file that could not be written, because the system refused: the disk is full, damaged or read only.
+
+    ``errno`` is the system's, ``filename`` what the file or folder would have been called.
+    """
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing else can be written there either: no room, or no more that this user may take."""
+        return self.errno in _NO_ROOM
+
+    def __str__(self) -> str:
+        """The message."""
+        accepted = "with more room" if self.is_full else "that can be written"
+        return f"{self.filename}: not written ({self.strerror}); a folder {accepted} is accepted"
+
+
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a name beside the destination to write to, and rename it into place when the block ends well.
@@ -31,13 +53,20 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     The folder is made when it is missing; whatever goes wrong, no half-written file bears the destination's name, and
     what stood there before stays. The name keeps the destination's ending, from which writers tell the format. Only a
     process that is killed without notice leaves it behind, for :func:`remove_partials`.
+
+    Raises:
+        WriteError: if there is no room for it, also where what writes it does not notice.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
+        _check_room(partial)
         os.replace(partial, path)
+    except Exception as error:
+        _raise_if_refused(error, path, partial)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -54,16 +83,16 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         ValueError: if there is a file of that name, or a folder with something else in it; nothing is changed then.
+        WriteError: if there is no room for it.
     """
     path = Path(path)
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise ValueError(f"{path}: is no folder; the name of a new folder is accepted")
     if path.is_dir() and not all(_is_ours(inside) for inside in path.rglob("*")):
         raise ValueError(f"{path}: holds what was not written by this library; a new folder is accepted")
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial, old = _beside(path), _beside(path, "old.")
-    partial.mkdir()
     try:
+        partial.mkdir(parents=True)
         yield partial
         if path.exists():
             os.replace(path, old)
@@ -73,9 +102,41 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             if old.exists():
                 os.replace(old, path)
             raise
+    except Exception as error:
+        _raise_if_refused(error, path, partial)
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_room(partial: Path) -> None:
+    """Raise if the file cannot grow by a byte.
+
+    Writers in C, such as Pillow's of TIFF and ITK's of transforms, may not notice that a full disk took less than they
+    gave, or that it took nothing.
+    """
+    if partial.is_file():
+        with open(partial, "r+b", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.write(b"\0")
+            file.truncate(size)
+
+
+def _raise_if_refused(error: Exception, path: Path, partial: Path) -> None:
+    """Name the destination where the system refused to write, whatever a writer made of that."""
+    cause: BaseException | None = error
+    while cause is not None and not (isinstance(cause, OSError) and cause.errno is not None):
+        cause = cause.__cause__  # pydicom wraps a traceback around it
+    if cause is None:
+        try:
+            _check_room(partial)
+        except OSError as lack:
+            cause = lack
+    if isinstance(cause, OSError) and not isinstance(cause, WriteError) and cause.errno in (*_NO_ROOM, *_REFUSED):
+        file = partial if cause.filename is None else Path(os.fsdecode(cause.filename))
+        if file.is_relative_to(partial) or partial.is_relative_to(file):  # else another file, which was read
+            raise WriteError(cause.errno, os.strerror(cause.errno), str(path)) from error
 
 
 def _beside(path: Path, state: str = "") -> Path:
