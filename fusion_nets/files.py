@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import platform
 import re
 import shutil
+import threading
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+
+from fusion_nets import running
 
 __all__ = ["SIGNATURE", "WriteError", "file_sha256", "remove_partials", "whole_file", "whole_folder"]
 
-_HERE = f"{zlib.crc32(platform.node().encode()):08x}"
-_PARTIAL = re.compile(rf"\.{_HERE}-(\d+)\.partial\..+")
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
+_PARTIAL = re.compile(rf"\.{_HOST}-([0-9a-f]{{8}})-(\d{{1,10}})-([0-9a-f]{{8}})-\d+\.partial\..+")
+"""Where a process runs, its number, when it began, and which of its files this is; see `_beside`."""
+
+_BORN = time.time()
+_NUMBERS = itertools.count()
+_SWAPPING = threading.Lock()
 
 _LONGEST = 255
 """Bytes that a name has at most, as most file systems have it."""
@@ -94,14 +105,15 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         partial.mkdir(parents=True)
         yield partial
-        if path.exists():
-            os.replace(path, old)
-        try:
-            os.replace(partial, path)
-        except BaseException:
-            if old.exists():
-                os.replace(old, path)
-            raise
+        with _SWAPPING:  # of two threads that write the same folder, the later one's stays
+            if path.exists():
+                os.replace(path, old)
+            try:
+                os.replace(partial, path)
+            except BaseException:
+                if old.exists():
+                    os.replace(old, path)
+                raise
     except Exception as error:
         _raise_if_refused(error, path, partial)
         raise
@@ -140,8 +152,14 @@ def _raise_if_refused(error: Exception, path: Path, partial: Path) -> None:
 
 
 def _beside(path: Path, state: str = "") -> Path:
-    """A name for what is to be renamed; of a name too long for more before it, the end, and a digest of all."""
-    before, name = f".{_HERE}-{os.getpid()}.partial.{state}", os.fsencode(path.name)
+    """A name for what is to be renamed; of a name too long for more before it, the end, and a digest of all.
+
+    No two of a process are alike, nor are those of two processes of the same number, one of which is no more: a
+    container that starts again has its host name and its number, too.
+    """
+    process = os.getpid()
+    before = f".{_HOST}-{_place()}-{process}-{_beginning(process)}-{next(_NUMBERS)}.partial.{state}"
+    name = os.fsencode(path.name)
     if len(before) + len(name) > _LONGEST:
         before += f"{zlib.crc32(name):08x}."
         return path.with_name(before + name[len(before) - _LONGEST :].decode(errors="ignore"))
@@ -158,26 +176,44 @@ def _is_ours(path: Path) -> bool:
 
 
 def remove_partials(folder: str | os.PathLike[str]) -> None:
-    """Remove what processes of this machine that are no more were writing in a folder when they were killed."""
+    """Remove what processes of this machine that are no more were writing in a folder when they were killed.
+
+    Of the same host name under another kernel, or in another container, processes cannot be seen from here: what is
+    older than this process is theirs of an earlier life, and is removed, too.
+    """
     if not os.path.isdir(folder):
         return
     for path in Path(folder).iterdir():
         partial = _PARTIAL.fullmatch(path.name)
-        if partial and not _is_running(int(partial[1])):
+        if partial and _is_left(path, partial[1], int(partial[2]), partial[3]):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
 
 
-def _is_running(process: int) -> bool:
+def _is_left(path: Path, place: str, process: int, beginning: str) -> bool:
+    if place == _place():
+        began = running.beginning(process)
+        return began is None or (began != "" and _digest(began) != beginning)
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return path.stat().st_mtime < _BORN
+    except OSError:  # gone meanwhile
         return False
-    except OSError:  # somebody else's
-        return True
-    return True
+
+
+@cache
+def _place() -> str:
+    return _digest(running.place())
+
+
+@cache
+def _beginning(process: int) -> str:
+    return _digest(running.beginning(process) or "")
+
+
+def _digest(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
