@@ -14,7 +14,6 @@ from typing import Any, Literal, cast
 
 from monai.data import MetaTensor
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from fusion_nets import __version__
 from fusion_nets.clinical import ImageError, Reason
@@ -24,6 +23,8 @@ from fusion_nets.names import check_destination, shown
 from fusion_nets.text import Describer
 from fusion_nets.transforms import Describe, LoadStudyImage, ScaleToDisplayRange
 from fusion_nets.transforms.display import Window
+
+from .progress import LOG_ABOVE_BAR
 
 __all__ = ["describe_pairs"]
 
@@ -87,7 +88,7 @@ def describe_pairs(
     wanted = [(pair, key) for pair in usable for key in _KEYS if overwrite or not pair.get(f"{key}_text")]
     with ExitStack() as stack:
         noted = stack.enter_context(_Journal(Path(journal or f"{output}.journal.jsonl")))
-        stack.enter_context(logging_redirect_tqdm())
+        stack.enter_context(LOG_ABOVE_BAR)
         bar = stack.enter_context(tqdm(total=len(wanted), desc="describing", unit="image", disable=not progress))
         for start in range(0, len(wanted), batch_size):
             batch = wanted[start : start + batch_size]

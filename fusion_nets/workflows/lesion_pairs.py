@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from evaluation.observers import LESION_MAKES, Lesion, LesionCase, lesion_cases, luminance
 from fusion_nets.clinical import ImageError, Reason
@@ -23,6 +22,7 @@ from fusion_nets.names import check_name, entries_read
 from fusion_nets.registration import LEAST_OVERLAP, RegistrationMode
 from fusion_nets.transforms.display import Window
 
+from .progress import LOG_ABOVE_BAR
 from .study_images import StudyImages, study_rows
 
 __all__ = ["CURVE_MAKES", "InsertLesions", "KnownCase", "lesion_group", "read_lesion_pairs", "write_lesion_pairs"]
@@ -151,7 +151,7 @@ def write_lesion_pairs(
     read = entries_read(folder, (pair[key] for pair in pairs for key in ("anatomy", "overlay")))
     datalist, truth = [], []
     bar = tqdm(chosen, desc="inserting lesions", unit="pair", disable=not progress)
-    with logging_redirect_tqdm(), bar:
+    with LOG_ABOVE_BAR, bar:
         for pair in bar:
             try:
                 _check_name(pair["name"], folder, read)

@@ -15,7 +15,6 @@ from typing import Any
 from monai.data import MetaTensor
 from monai.transforms import Compose
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from evaluation.functional import FUSION_METRICS
 from fusion_nets.clinical import ImageError, Reason, write_image
@@ -27,6 +26,7 @@ from fusion_nets.transforms import CommonGridd, LoadStudyImaged, ScaleToDisplayR
 from fusion_nets.transforms.display import Window
 
 from .inference import image_error
+from .progress import LOG_ABOVE_BAR
 
 __all__ = ["slice_pairs"]
 
@@ -101,7 +101,7 @@ def slice_pairs(
     failures = 0
     with ExitStack() as stack:
         note = stack.enter_context(_Notes(root / "splits.json", splits))
-        stack.enter_context(logging_redirect_tqdm())
+        stack.enter_context(LOG_ABOVE_BAR)
         for pair in stack.enter_context(tqdm(wanted, desc="slicing", unit="pair", disable=not progress)):
             try:
                 _check_names(pair, root)
