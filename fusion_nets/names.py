@@ -8,12 +8,17 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-__all__ = ["check_destination", "check_name", "entries_read", "is_result", "is_unicode", "pair_of", "perhaps", "shown"]
+__all__ = ["RESULTS_BESIDE", "check_destination", "check_name", "entries_read", "is_result", "is_unicode"]
+__all__ += ["pair_of", "perhaps", "shown"]
+
+RESULTS_BESIDE = (
+    *("_registration.tfm", "_checkerboard.png", "_montage.png"),
+    *("_regions.csv", "_description.json"),
+)
+"""What stands behind a pair's name in the names of what is written beside its fused image, where there is such."""
 
 _RESULT = re.compile(
-    r"_(fused(\.nii\.gz|\.[a-z0-9]+|_slices)|dicom|registration\.tfm|regions\.csv|description\.json"
-    r"|(montage|checkerboard)\.png)",
-    re.IGNORECASE,
+    rf"_fused(\.nii\.gz|\.[a-z0-9]+|_slices)|_dicom|{'|'.join(map(re.escape, RESULTS_BESIDE))}", re.IGNORECASE
 )
 """What stands behind a pair's name in the names of its results."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from fusion_nets.files import whole_file
@@ -106,6 +107,14 @@ class TextEncoder:
         """A digest over the model's weights, configuration and tokenizer: what vectors are kept under."""
         return folder_sha256(self.folder)
 
+    @property
+    def configuration(self) -> dict[str, str]:
+        """By what vectors are told from another encoder's: the model's digest, or its name where it is not there."""
+        try:
+            return {"sha256": self.identity}
+        except (OSError, ValueError):
+            return {"model": str(self.model), "revision": str(self.revision)}
+
     @cached_property
     def _config(self) -> Any:
         from transformers import AutoConfig
@@ -123,7 +132,9 @@ class TextEncoder:
                 self._memory[key] = self._encode(text)
             return self._memory[key]
         path = self.cache_dir / self.identity[:16] / key[:2] / f"{key}.safetensors"
-        if not path.is_file():
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError):  # not there, or cut short
             with whole_file(path) as partial:
                 partial.write_bytes(save(self._encode(text)))  # save_file hides why it could not write
         return load_file(path)

@@ -2,52 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import cache
-from glob import escape
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
-import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.handlers import write_metrics_reports
 from monai.metrics import CumulativeIterationMetric
 from monai.metrics.utils import do_metric_reduction
 
-import evaluation
-import fusion_nets
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.files import remove_partials, whole_file
-from fusion_nets.names import check_name, entries_read, pair_of
+from fusion_nets.names import RESULTS_BESIDE, check_name, entries_read, pair_of
 
+from .digests import are_whole, digest, files_of, library_digest, sizes
 from .processes import gathered, is_first_process
 
 __all__ = ["CaseMetrics", "CaseRecords"]
 
-_WITHOUT_EFFECT = ("R", "cache_dir", "device", "output_dir", "progress")
-"""Attributes that say where and how something is done, not what comes out."""
-
 _SOURCES = ("anatomy", "overlay", "regions")
-
-_HEADERS = (".mhd", ".nhdr")
-"""Of images whose values lie in another file."""
 
 
 class CaseRecords:
     """Records of the cases that are done, ``{output_dir}/.cases/{name}.json``, each written after all else of its case.
 
-    A case is done when its results are there, and its record was made by the same settings, by the same sources of this
-    library, from the same files (their names, sizes and times of change). Such a case is not done again: not by the
-    same command, nor by one for a longer datalist, in one process or any number of them on machines that share the
-    folder. The record of a case goes before anything of it is written anew. It holds no path and nothing of a patient
-    but the name that the datalist gives the case.
+    A case is done when its results are there, none of them empty or shorter than it was, and its record was made by the
+    same settings and weights, by the same sources of this library and versions of what it computes with, from the same
+    files (their names, sizes and times of change). Such a case is not done again: not by the same command, nor by one
+    for a longer datalist, in one process or any number of them on machines that share the folder. The record of a case
+    goes before anything of it is written anew. It holds no path and nothing of a patient but the name that the datalist
+    gives the case.
 
     Handlers note their figures of a case, and find those of all cases, in the order of the datalist, when an epoch is
     completed. Put this handler before them: an epoch is completed when all processes have come to its end.
@@ -55,8 +44,9 @@ class CaseRecords:
     Args:
         output_dir: folder of the results.
         pairs: the datalist, of all processes.
-        settings: what the results depend on besides the files: transforms, inferer, network, metrics; compared by
-            their attributes.
+        settings: what the results depend on besides the files: transforms, inferer, network, metrics; compared by what
+            they are made of, see :func:`fusion_nets.workflows.digests.digest`, as they are when an epoch starts: a
+            network with the weights that it has by then.
         resume: pass over cases that are done. Otherwise all are done, and no record of them is left.
     """
 
@@ -76,8 +66,9 @@ class CaseRecords:
         self.refused = {name: reason for name, reason in refusals.items() if reason}
         self.pairs = {pair["name"]: pair for pair in pairs if not refusals[pair["name"]]}
         self.resume = resume
-        self.settings = _digest([_plain(settings), _library()])
-        self.done = 0
+        self.settings = list(settings)
+        self._made_with: str | None = None
+        self._done: set[str] = set()
         self._begun: dict[str, str] = {}
         self._notes: dict[str, dict[str, Any]] = {}
         self._finished: dict[str, Mapping[str, Any]] = {}
@@ -95,9 +86,9 @@ class CaseRecords:
         if (
             record is not None
             and record["made_by"] == self._begun[name]
-            and all((self.output_dir / file).exists() for file in record["files"])
+            and are_whole(self.output_dir, record["files"])
         ):
-            self.done += 1
+            self._done.add(name)
             return True
         self._path(name).unlink(missing_ok=True)
         return False
@@ -121,7 +112,8 @@ class CaseRecords:
 
     def _start(self) -> None:
         remove_partials(self.folder)
-        self.done = 0
+        self._done.clear()
+        self._made_with = None
         self._notes.clear()
         self._finished.clear()
         self._kept.clear()
@@ -134,21 +126,24 @@ class CaseRecords:
 
     def _write(self) -> None:
         for name, made in self._finished.items():
-            files = list(made.get("saved", []))
-            record = {"made_by": self._begun.pop(name, ""), "files": files, **self._notes.pop(name, {})}
+            record = {
+                "made_by": self._begun.pop(name, ""),
+                "files": self._files(name, made),
+                **self._notes.pop(name, {}),
+            }
             if self.resume:
                 with whole_file(self._path(name)) as partial:
                     partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
             else:
                 self._kept[name] = record
-            self.done += 1
+            self._done.add(name)
         self._finished.clear()
 
     def _wait(self) -> None:
         if not self.resume:
             self._kept = {name: record for kept in gathered(self._kept) for name, record in kept.items()}
             return
-        done = sum(gathered(self.done))
+        done = sum(gathered(len(self._done)))
         here = sum(self._path(name).is_file() for name in self.pairs) if is_first_process() else done
         if here < done:
             raise RuntimeError(
@@ -178,12 +173,20 @@ class CaseRecords:
             record = json.loads(self._path(name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return record if isinstance(record, dict) and {"made_by", "files"} <= record.keys() else None
+        return record if isinstance(record, dict) and _is_record(record) else None
+
+    def _files(self, name: str, made: Mapping[str, Any]) -> dict[str, int]:
+        """The results of a case, and how long they are."""
+        beside = sizes(self.output_dir, (f"{name}{ending}" for ending in RESULTS_BESIDE))
+        there = {file: size for file, size in beside.items() if size}
+        return there | sizes(self.output_dir, made.get("saved", []))
 
     def _made_by(self, name: str) -> str:
+        if self._made_with is None:
+            self._made_with = digest([self.settings, library_digest()])
         pair = dict(self.pairs[name])
-        files = [_files(Path(pair.pop(key))) for key in _SOURCES if key in pair]
-        return _digest([self.settings, pair, files])
+        files = [files_of(Path(pair.pop(key))) for key in _SOURCES if key in pair]
+        return digest([self._made_with, pair, files])
 
 
 class CaseMetrics:
@@ -249,54 +252,6 @@ class CaseMetrics:
                     shutil.copyfile(table, partial)
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _files(path: Path) -> list[Any]:
-    """Name, size and time of change of an image's files; content would have to be read of every case at every start."""
-    if os.path.isdir(path):  # unlike Path.is_dir it takes any name
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-    elif path.suffix.lower() in _HEADERS:
-        files = sorted(path.parent.glob(f"{escape(path.stem)}.*")) if os.path.isfile(path) else []
-    else:
-        files = [path] if os.path.isfile(path) else []
-    return [(str(file.relative_to(path.parent)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-
-
-@cache
-def _library() -> str:
-    """A digest of the sources of this library."""
-    rooms = [Path(room) for package in (evaluation, fusion_nets) for room in package.__path__]
-    return _digest([file.read_text(encoding="utf-8") for room in rooms for file in sorted(room.rglob("*.py"))])
-
-
-def _plain(value: Any, seen: dict[int, Any] | None = None) -> Any:
-    """What a part of a configuration is made of; MONAI's ``pickle_hashing`` would tell one device from another."""
-    seen = {} if seen is None else seen
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, Mapping):
-        return [[str(key), _plain(one, seen)] for key, one in value.items()]
-    if isinstance(value, (list, tuple)):
-        return [_plain(one, seen) for one in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted(map(str, value))
-    if isinstance(value, (np.ndarray, torch.Tensor)):
-        return value.tolist()
-    if isinstance(value, torch.nn.Module):
-        return str(value)
-    if isinstance(value, type):
-        return f"{value.__module__}.{value.__qualname__}"
-    if isinstance(value, FunctionType):
-        code = value.__code__
-        return [f"{value.__module__}.{value.__qualname__}", code.co_code.hex(), code.co_names, str(code.co_consts)]
-    if id(value) in seen:
-        return list(seen).index(id(value))
-    seen[id(value)] = value
-    if hasattr(value, "configuration"):  # a describer, which tells more than it holds: the digest of its model
-        return [_plain(type(value)), _plain(value.configuration, seen)]
-    if hasattr(value, "__dict__"):
-        made_of = {name: one for name, one in vars(value).items() if name not in _WITHOUT_EFFECT}
-        return [_plain(type(value)), _plain(made_of, seen)]
-    return str(value)
+def _is_record(record: Mapping[str, Any]) -> bool:
+    files = record.get("files")
+    return "made_by" in record and isinstance(files, dict) and all(type(size) is int for size in files.values())
