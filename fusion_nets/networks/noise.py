@@ -1,4 +1,4 @@
-"""Noise of a seed: as one step of a compiled graph, and without torch's generator for exported ones, which have none."""
+"""Noise of a seed: as one step of a compiled graph, and for exported ones without torch's generator."""
 
 from __future__ import annotations
 
