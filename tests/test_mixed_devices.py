@@ -1,8 +1,10 @@
 """What computes stays on the device of its input: on torch's "meta", which has no values but minds devices. No GPU.
 
 Elementwise operations of tensors of two devices are refused there; a result that comes back to the CPU is seen, too.
+FUSION_DEVICE names a real device instead (tests/gpu.py).
 """
 
+import os
 from contextlib import nullcontext
 
 import numpy as np
@@ -18,13 +20,14 @@ from fusion_nets.registration.elastix import align
 from fusion_nets.transforms import MergeChroma, MergeChromad, PaletteChroma, ScaleToDisplayRange, SplitLuminance
 from fusion_nets.workflows import DescribedBatch, NoisyBatch, PairBatch, SlicewiseInferer
 
-ELSEWHERE = torch.device("meta")
+ELSEWHERE = torch.empty(0, device=os.environ.get("FUSION_DEVICE", "meta")).device
 
 
 @pytest.fixture(autouse=True)
 def without_autocast(monkeypatch):
     """Which knows no meta device, and moves nothing."""
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    if ELSEWHERE.type == "meta":
+        monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
 
 
 def there(*shape):
@@ -95,7 +98,8 @@ def moved_away(monkeypatch):
         values[tuple(image.shape)] = image
         return image.to(ELSEWHERE)
 
-    monkeypatch.setattr(torch.Tensor, "cpu", back)
+    if ELSEWHERE.type == "meta":
+        monkeypatch.setattr(torch.Tensor, "cpu", back)
     return away
 
 

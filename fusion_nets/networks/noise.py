@@ -1,4 +1,4 @@
-"""Noise of a seed: as one step of a compiled graph, and without torch's generator for exported ones, which have none."""
+"""Noise of a seed: as one step of a compiled graph, and for exported ones without torch's generator."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def _(
     image: torch.Tensor, seed: torch.Tensor, uniform: Sequence[int], normal: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Where there are no values: traces, and torch's device "meta"."""
-    return tuple(torch.empty(size, dtype=torch.float32, device=image.device) for size in (uniform, normal))
+    first, second = (torch.empty(size, dtype=torch.float32, device=image.device) for size in (uniform, normal))
+    return first, second
 
 
 def _box_muller(uniform: torch.Tensor) -> torch.Tensor:

@@ -290,10 +290,10 @@ class InsertLesions:
             )
         modality = pair.get("overlay_modality") or getattr(pair.get("overlay"), "meta", {}).get("modality")
         modality = _checked_modality(pair["name"], modality)
-        sources = image.double().numpy().clip(0, 1)
+        sources = image.cpu().double().numpy().clip(0, 1)
         made = list(_cases(pair, sources, modality, self.makes, self.seed, self.most))
         slices = [case.images for _, case in made] or [sources]
         told = [known.plain() for known, _ in made]
         repeated = {key: torch.stack([pair[key]] * len(slices)) for key in self.slice_keys if key in pair}
-        volume = torch.from_numpy(np.stack(slices, axis=-1)).to(image.dtype)
+        volume = torch.from_numpy(np.stack(slices, axis=-1)).to(image)
         return {**pair, **repeated, "image": volume, "lesions": json.dumps(told), "group": lesion_group(pair, modality)}
