@@ -12,6 +12,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, ensure_tuple
 
 from fusion_nets.clinical import RASTER_SUFFIXES, ImageError, Reason, read_image, source_sha256
+from fusion_nets.stages import stage
 
 __all__ = [
     "CheckSources",
@@ -90,6 +91,7 @@ class LoadStudyImaged(MapTransform):
         Raises:
             ImageError: for an image that cannot be used.
         """
+        stage("reading")
         d = dict(data)
         is_first = True
         for key in self.key_iterator(d):
