@@ -27,7 +27,7 @@ FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --fo
 export PYTHONWARNINGS := ignore
 
 .PHONY: demo test test-gpu fuzz test-newest test-oldest label test-label lint bench scores descriptions describer export bundles wheel \
-    test-travel docs test-docs ready ready-label lock check-lock clean
+    test-travel test-many docs test-docs ready ready-label lock check-lock clean
 
 demo: $(READY)
 	$(BIN)/fusion-nets sample --format dicom --spacing 1.5 --output_dir demo
@@ -127,6 +127,10 @@ bundles wheel: $(READY)
 # both bundles in an empty environment with nothing but the wheel, by what their model cards say; takes minutes
 test-travel: $(READY)
 	$(BIN)/python -m pytest tests/bundles/travel.py
+
+# two processes, and four hosts (root makes them: namespaces of the network), share a datalist; one worker is killed; takes minutes
+test-many: $(READY)
+	$(BIN)/python -m pytest tests/bundles/test_distributed_inference.py tests/bundles/many.py
 
 # the site, into dist/docs; and every command in it, run
 docs: $(DOCS_READY)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 __all__ = [
@@ -66,6 +67,15 @@ def simulate(arguments: argparse.Namespace) -> None:
 
 def fuse(arguments: argparse.Namespace) -> None:
     """Fuse two series."""
+    from fusion_nets.stages import shown_stages
+
+    with shown_stages():
+        written = _fused(arguments)
+    for path in written:
+        print(path)
+
+
+def _fused(arguments: argparse.Namespace) -> list[Path]:
     import torch
 
     from fusion_nets.workflows import fuse_pair
@@ -81,7 +91,7 @@ def fuse(arguments: argparse.Namespace) -> None:
         for detail in ("modality", "series_uid", "volume"):
             chosen[f"{key}_{detail}"] = getattr(arguments, f"{key}_{detail}")
         chosen[f"{key}_window"] = _window(getattr(arguments, f"{key}_window"))
-    for path in fuse_pair(
+    return fuse_pair(
         arguments.anatomy,
         arguments.overlay,
         arguments.output_dir,
@@ -93,8 +103,7 @@ def fuse(arguments: argparse.Namespace) -> None:
         describe=arguments.describe or None,
         device=torch.device(arguments.device),
         **chosen,
-    ):
-        print(path)
+    )
 
 
 def _window(words: Sequence[str] | None) -> Any:
@@ -115,8 +124,6 @@ def _overlap(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def convert(arguments: argparse.Namespace) -> None:
     """Write an image in another form."""
-    from pathlib import Path
-
     from fusion_nets.clinical import convert_image
     from fusion_nets.names import check_destination
 
@@ -135,7 +142,6 @@ def convert(arguments: argparse.Namespace) -> None:
 def montage(arguments: argparse.Namespace) -> None:
     """Draw anatomy, overlay and fused images."""
     import json
-    from pathlib import Path
 
     import torch
 

@@ -28,6 +28,7 @@ from fusion_nets.registration import (
     similarity,
     write_transform,
 )
+from fusion_nets.stages import stage
 
 from .colour import luminance
 
@@ -108,7 +109,9 @@ class CommonGrid(Transform):
         if is_picture(img) or is_picture(ref):
             check_same_grid(img, ref)
         grey, grey_ref = _grey(img), _grey(ref)
+        stage("registration")
         registration = self._registration(grey, grey_ref)
+        stage("resampling")
         moved = resample_onto(img, ref, registration.matrix)
         check_overlap(grey_ref, grey, moved, registration.matrix, self.least_overlap)
         moved.meta["registration"] = registration.as_dict()

@@ -13,6 +13,7 @@ from monai.utils import TransformBackends, ensure_tuple
 
 from fusion_nets.clinical import RASTER_SUFFIXES, ImageError, Reason, read_image, source_sha256
 from fusion_nets.datalists import check_texts
+from fusion_nets.stages import stage
 
 __all__ = [
     "CheckSources",
@@ -91,6 +92,7 @@ class LoadStudyImaged(MapTransform):
         Raises:
             ImageError: for an image that cannot be used, or a pair with what is no text in its name or texts.
         """
+        stage("reading")
         d = dict(data)
         check_texts(d, (*self.keys, "regions"))
         is_first = True

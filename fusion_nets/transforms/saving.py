@@ -19,6 +19,7 @@ from fusion_nets.datalists import MODALITY_NAMES
 from fusion_nets.drawing import write_montage
 from fusion_nets.files import remove_partials, whole_file
 from fusion_nets.names import check_name
+from fusion_nets.stages import stage
 
 from .colour import MergeChroma
 from .loading import source_series
@@ -207,6 +208,7 @@ class SaveFusedd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write every key."""
+        stage("writing")
         d = dict(data)
         saved: list[str] = []
         for key in self.key_iterator(d):

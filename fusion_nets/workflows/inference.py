@@ -12,9 +12,9 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type
 from torch.utils.data import IterableDataset, get_worker_info
-from tqdm import tqdm
 
 from fusion_nets.clinical import ImageError
+from fusion_nets.stages import stage, stage_bar
 
 from .cases import CaseRecords
 from .processes import gathered, is_first_process, own_share
@@ -145,6 +145,7 @@ class SlicewiseInferer(Inferer):
         Raises:
             ValueError: if an argument of ``slice_arguments`` does not come as (B, D, ...) with a volume.
         """
+        stage("fusing")
 
         def predict(images: torch.Tensor, arguments: Mapping[str, Any]) -> torch.Tensor:
             with torch.autocast(images.device.type, torch.bfloat16, enabled=self._in_bfloat16(images.device)):
@@ -162,7 +163,7 @@ class SlicewiseInferer(Inferer):
                 raise ValueError(f"expected {name} of ({len(inputs)}, {depth}, ...), got {list(row.shape)}")
             rows[name] = row.flatten(0, 1)
         fused = []
-        with tqdm(total=len(slices), desc="fusing", unit="slice", disable=not self.progress) as bar:
+        with stage_bar(total=len(slices), desc="fusing", unit="slice", disable=not self.progress) as bar:
             for start in range(0, len(slices), self.sw_batch_size):
                 some = slice(start, start + self.sw_batch_size)
                 fused.append(predict(slices[some], {**kwargs, **{name: row[some] for name, row in rows.items()}}))

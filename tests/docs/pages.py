@@ -29,6 +29,25 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE, LABEL, TRAVEL, CI, SUITE = "make test-docs", "make test-label", "make test-travel", ".ci/run", "make test"
 LANGUAGES = ("bash", "python")
 
+SLURM = {
+    # a job's script, as many times as its array is long, on one host that stands for as many nodes as it asks for
+    "sbatch": r"""
+array=$(printf '%s\n' "$@" | sed -n 's/^--array=0-//p')
+for script in "$@"; do :; done
+nodes=$(sed -n 's/^#SBATCH .*--nodes=\([0-9]*\).*/\1/p' "$script")
+for task in $(seq 0 "${array:-0}"); do
+    SLURM_JOB_ID=$$ SLURM_NNODES=${nodes:-1} SLURM_JOB_NODELIST=localhost SLURM_CPUS_PER_TASK=1 \
+        SLURM_ARRAY_TASK_ID=$task SLURM_ARRAY_TASK_COUNT=$((${array:-0} + 1)) bash -eu "$script" || exit
+done
+""",
+    "srun": r"""
+for node in $(seq "$SLURM_NNODES"); do "$@" & jobs="$jobs $!"; done
+for job in $jobs; do wait "$job" || exit; done
+""",
+    "scontrol": "echo localhost",
+}
+"""Stand-ins for Slurm's commands: the scripts of the pages are run where there is none."""
+
 _FENCE = re.compile(
     r"^(?P<indent> *)(?P<ticks>`{3,})(?P<words>[^\n`]*)\n(?P<code>.*?)^(?P=indent)(?P=ticks) *$", re.M | re.S
 )
@@ -100,6 +119,9 @@ class Newcomer:
             "torchrun": "-m torch.distributed.run",
         }.items():
             (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
+            (programs / name).chmod(0o755)
+        for name, script in SLURM.items():
+            (programs / name).write_text(f"#!/bin/bash\n{script}")
             (programs / name).chmod(0o755)
         self.environment = {
             **os.environ,
