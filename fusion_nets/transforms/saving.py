@@ -20,6 +20,7 @@ from fusion_nets.drawing import write_montage
 from fusion_nets.files import remove_partials, whole_file
 from fusion_nets.names import check_name
 from fusion_nets.stages import stage
+from fusion_nets.shortage import missing_memory
 
 from .colour import MergeChroma
 from .loading import source_series
@@ -118,7 +119,10 @@ class SaveFused(Transform):
             except Exception as error:  # what was computed is in the other forms then
                 failed.append((form, error))
         if failed:
-            reasons = "; ".join(f"no {form.lstrip('.')}: {' '.join(str(error).split())}" for form, error in failed)
+            reasons = "; ".join(
+                f"no {form.lstrip('.')}: {missing_memory(error) or ' '.join(str(error).split())}"
+                for form, error in failed
+            )
             written = f"written are {', '.join(saved)}" if saved else "nothing is written"
             raise ImageError(Reason.OUTPUT, f"{name}: {reasons}; {written}") from failed[0][1]
         return saved

@@ -29,6 +29,7 @@ from fusion_nets.transforms import (
 )
 from fusion_nets.transforms.display import Window
 
+from .inference import image_error
 from .judging import JudgedLesions, judge_lesions
 from .matching import FusedImages
 from .progress import LOG_ABOVE_BAR
@@ -122,8 +123,10 @@ def evaluate_methods(
             for method in methods:
                 try:
                     values, slices = _measure(study.fused(method, pair, sources), sources, chosen, device)
-                except ImageError as error:
-                    failures.append(_failed(pair, method, error, study.methods[method]))
+                except Exception as error:
+                    if (reason := image_error(error)) is None:
+                        raise
+                    failures.append(_failed(pair, method, reason, study.methods[method]))
                 else:
                     whose = pair.get("pair", ""), slices, pair.get("subject", "")
                     scores.append(report.Score(pair["name"], method, values, *whose))

@@ -95,7 +95,7 @@ def fuse_pair(
     _check_configs(configs)
     failures: list[ImageError] = []
     # without MONAI's words that a configuration is code and that none is there for logging, both as they should be
-    with silence(("monai.bundle.workflows",), below=logging.ERROR):
+    with silence(("monai.bundle.workflows",), below=logging.ERROR), silence(("ignite.engine.engine",)):
         try:
             workflow = ConfigWorkflow(
                 [str(config) for config in configs], workflow_type="inference", logging_file=False

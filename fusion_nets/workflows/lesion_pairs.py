@@ -22,6 +22,7 @@ from fusion_nets.names import check_name, entries_read
 from fusion_nets.registration import LEAST_OVERLAP, RegistrationMode
 from fusion_nets.transforms.display import Window
 
+from .inference import image_error
 from .progress import LOG_ABOVE_BAR
 from .study_images import StudyImages, study_rows
 
@@ -156,9 +157,11 @@ def write_lesion_pairs(
             try:
                 _check_name(pair["name"], folder, read)
                 sources, modality = _sources(study, pair)
-            except ImageError as error:
+            except Exception as error:
+                if (reason := image_error(error)) is None:
+                    raise
                 failed += 1
-                logging.getLogger(__name__).error("%s: no lesion inserted: %s", pair["name"], error)
+                logging.getLogger(__name__).error("%s: no lesion inserted: %s", pair["name"], reason)
                 continue
             kept = {"subject": pair.get("subject", pair["name"]), "pair": lesion_group(pair, modality)}
             kept |= {"anatomy_modality": pair.get("anatomy_modality", "MR"), "overlay_modality": modality}

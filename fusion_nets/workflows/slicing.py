@@ -22,6 +22,7 @@ from fusion_nets.datalists import MODALITY_NAMES, load_pairs
 from fusion_nets.files import whole_file
 from fusion_nets.names import check_name, entries_read
 from fusion_nets.registration import LEAST_OVERLAP, RegistrationMode
+from fusion_nets.shortage import full_disk
 from fusion_nets.transforms import CommonGridd, LoadStudyImaged, ScaleToDisplayRanged, SplitLuminanced
 from fusion_nets.transforms.display import Window
 
@@ -108,9 +109,9 @@ def slice_pairs(
                 prepared = prepare(pair)
                 kind = _kind(pair, prepared)
                 names = _write_slices(root / kind, kind, pair["name"], prepared, read)
-            except (ImageError, RuntimeError) as error:
+            except Exception as error:
                 reason = image_error(error)
-                if reason is None:
+                if reason is None or full_disk(error):
                     raise
                 logging.getLogger(__name__).error("%s: not sliced: %s", pair["name"], reason)
                 failures += 1

@@ -40,7 +40,7 @@ def parsing(where: object) -> Iterator[None]:
     try:
         with silence(_LOGGERS), _UNCHECKED:
             yield
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Exception as error:
         # the message of the error may quote a value, such as the patient's name, and so might its traceback
