@@ -148,7 +148,11 @@ def test_the_published_configuration_takes_the_published_network_and_loss(chosen
     assert (tmp_path / "weights.pt").is_file()
 
 
-@pytest.mark.parametrize(("bundle", "config"), [*STAGES.args[1], (SMFUSION, "train_grounding.json")])
+@pytest.mark.parametrize(
+    ("bundle", "config"),
+    [*STAGES.args[1], (SMFUSION, "train_grounding.json")],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
 def test_broken_off_and_started_again_equals_a_run_in_one_go(bundle, config, chosen, tmp_path):
     whole, broken = (chosen(bundle, config, tmp_path / name) for name in ("whole", "broken"))
     train(bundle, [config], whole)
