@@ -176,7 +176,7 @@ class FusionApp(MONAILabelApp):
         record = self.images.labels(job.values["label_tag"]) / f"{job.anatomy.id}.json"
         try:
             noted = json.loads(record.read_text(encoding="utf-8"))
-            return noted["job"] == self._identity(job) and self.images.has(noted["saved"])
+            return noted["job"] == self._identity(job) and self.images.has(noted["saved"], noted["bytes"])
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
@@ -229,7 +229,7 @@ class FusionApp(MONAILabelApp):
         record.unlink(missing_ok=True)
         saved = self.images.save(job.anatomy, file, tag, {"model": job.task.model, "metrics": params["metrics"]})
         with whole_file(record) as partial:
-            noted = {"job": self._identity(job), "saved": saved, "params": params}
+            noted = {"job": self._identity(job), "saved": saved, "bytes": file.stat().st_size, "params": params}
             partial.write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
         return saved
 

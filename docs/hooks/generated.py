@@ -47,7 +47,8 @@ MEANINGS = {
     "batch_size": "pairs (of the first stage: images) in a step",
     "checkpoint": "folder to start from, such as one of BiomedGPT; none trains from scratch",
     "critic_weights": "what `train_critic.json` wrote",
-    "crop_size": "side of the squares that are cut out of a slice, in pixels; smaller slices are padded with black",
+    "crop_size": "side of the squares that are cut out of a slice, in pixels; smaller slices are padded with black; "
+    "`train_diffusion.json` takes multiples of 16 from 32, `train.json` 41 or more, the others 32 or more",
     "datalist": "JSON list of pairs, see [datalists](../concepts.md#datalists); paths start from its folder",
     "dataset_dir": "folder of slices, as `fusion-nets slices` makes it; without one, training is on simulated pairs; "
     "`inference.json` looks at it only under `evaluate.json` and `lesions.json`",
@@ -91,8 +92,8 @@ MEANINGS = {
     "register_fallback": "where registration fails, warn and go on without it, instead of refusing the pair",
     "register_limits": "how many times as far as usual a registration may go: a turn by 45 degrees, a shift from where "
     "it started by half the longest side of what is shown; a stretch by 1.25 is taken to this power",
-    "resume": "pass over cases whose results are there, made by the same settings, weights and version from the same "
-    "files; `False` does all again",
+    "resume": "pass over cases whose results are there, none empty or shorter than it was, made by the same settings, "
+    "weights and versions from the same files; `False` does all again",
     "section": "which part of `dataset_dir`, one or a list: `train`, `val`, `test` or another of its `splits.json`",
     "seed": "of everything drawn at random",
     "slices_at_once": "slices of a volume that go through the network together; more is faster on a GPU",

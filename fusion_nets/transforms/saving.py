@@ -19,8 +19,8 @@ from fusion_nets.datalists import MODALITY_NAMES
 from fusion_nets.drawing import write_montage
 from fusion_nets.files import remove_partials, whole_file
 from fusion_nets.names import check_name
-from fusion_nets.stages import stage
 from fusion_nets.shortage import missing_memory
+from fusion_nets.stages import stage
 
 from .colour import MergeChroma
 from .loading import source_series

@@ -18,6 +18,7 @@ from .cases import CaseMetrics, CaseRecords
 from .checkpoints import (
     AverageWeights,
     BestCheckpoint,
+    EarlyStop,
     EpochSeed,
     RunningCheckpoint,
     load_weights,
@@ -33,7 +34,7 @@ from .preservation import DescriptionPreservation, DescriptionSaver, PairDescrip
 from .processes import is_first_process, join_process_group, leave_process_group, own_device
 from .simulating import write_simulated_set
 from .slicing import slice_pairs
-from .training_sets import drawn_pairs, training_pairs
+from .training_sets import check_crop_size, drawn_pairs, training_pairs
 
 __all__ = [
     "AverageWeights",
@@ -46,6 +47,7 @@ __all__ = [
     "DescribedBatch",
     "DescriptionPreservation",
     "DescriptionSaver",
+    "EarlyStop",
     "EpochSeed",
     "FeatureReplay",
     "GroundingBatch",
@@ -61,6 +63,7 @@ __all__ = [
     "RunningCheckpoint",
     "SlicewiseInferer",
     "TextScore",
+    "check_crop_size",
     "describe_pairs",
     "drawn_pairs",
     "evaluate_methods",

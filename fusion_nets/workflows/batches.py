@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from monai.engines import PrepareBatch
 from torch import nn
 
 from fusion_nets.networks import cosine_alpha_bar, noise_level_range
+
+from .processes import gathered
 
 __all__ = [
     "CriticBatch",
@@ -83,6 +86,10 @@ class FeatureReplay(PrepareBatch):
     loaded pair enters the pool once; a batch is drawn from the pool, so that every pair is seen about
     ``batch_size / loaded`` times with slightly different companions. A pair with lesions is noised as it is without.
 
+    The pool is part of the run: name it among the objects of the trainer's :class:`RunningCheckpoint`. Kept are the
+    pairs, and the state of torch's generator that their noise was drawn in, from which the features are computed anew;
+    in a distributed run those of all processes.
+
     Args:
         network: the :class:`fusion_nets.networks.DMFNet` in training.
         batch_size: pairs drawn from the pool at each iteration.
@@ -97,8 +104,8 @@ class FeatureReplay(PrepareBatch):
         self.batch_size = batch_size
         self.pool_size = pool_size
         self.amp = amp
-        # a pair's versions (V, 2, H, W), their features, and the map of its lesions where there is one
-        self.pool: list[tuple[torch.Tensor, list[torch.Tensor], torch.Tensor | None]] = []
+        self.pool: list[_Kept] = []
+        self.restored: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]] = []
         self.pairs = LesionBatch()
 
     def __call__(self, batchdata, device=None, non_blocking=False, **kwargs):  # type: ignore[no-untyped-def]
@@ -106,27 +113,64 @@ class FeatureReplay(PrepareBatch):
         images, target = self.pairs(batchdata, device, non_blocking, **kwargs)
         lesion_maps = target.get("lesion_map")
         loaded = len(images) if lesion_maps is None else len(lesion_maps)
+        self._restore(images.device)
         for i in range(loaded):
-            versions = images[i::loaded]
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
-                features = self.network.encode(versions, same_noise=True)
-            self.pool.append((versions, features, None if lesion_maps is None else lesion_maps[i]))
+            self._keep(images[i::loaded], None if lesion_maps is None else lesion_maps[i])
         del self.pool[: -self.pool_size]
         drawn = [self.pool[i] for i in torch.randperm(len(self.pool))[: self.batch_size].tolist()]
         # the plain versions of all, then those with lesions
-        image = torch.stack([versions for versions, _, _ in drawn], dim=1).flatten(0, 1)
-        features = [torch.stack(level, dim=3).flatten(2, 3) for level in zip(*(f for _, f, _ in drawn), strict=True)]
+        image = torch.stack([kept.versions for kept in drawn], dim=1).flatten(0, 1)
+        levels = zip(*(kept.features for kept in drawn), strict=True)
+        features = [torch.stack(level, dim=3).flatten(2, 3) for level in levels]
         target = {"image": image}
         if lesion_maps is not None:
-            target["lesion_map"] = torch.stack([lesion_map for _, _, lesion_map in drawn])
+            target["lesion_map"] = torch.stack([kept.lesion_map for kept in drawn])
         return image, target, (), {"features": features}
+
+    def _keep(self, versions: torch.Tensor, lesion_map: torch.Tensor | None) -> None:
+        state = torch.get_rng_state()
+        with torch.autocast(versions.device.type, torch.bfloat16, enabled=self.amp):
+            features = self.network.encode(versions, same_noise=True)
+        self.pool.append(_Kept(versions, features, lesion_map, state))
+
+    def _restore(self, device: torch.device) -> None:
+        """Compute the features of what a checkpoint kept, now that network and device are those of the training."""
+        with torch.random.fork_rng([]):
+            for versions, state, lesion_map in self.restored:
+                torch.set_rng_state(state)
+                self._keep(versions.to(device), None if lesion_map is None else lesion_map.to(device))
+        self.restored = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The pools of all processes; every process must ask for it."""
+        kept = [(one.versions.cpu().clone(), one.state, _copied(one.lesion_map)) for one in self.pool]
+        return {"pools": gathered(kept or self.restored)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the pool that this process had; a process that was not there begins with none."""
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        self.pool, self.restored = [], list(state["pools"][rank]) if rank < len(state["pools"]) else []
+
+
+class _Kept(NamedTuple):
+    versions: torch.Tensor
+    """Of a pair, (V, 2, H, W): without and, where there are lesions, with them."""
+    features: list[torch.Tensor]
+    lesion_map: Any
+    """A tensor, or None where there are no lesions."""
+    state: torch.Tensor
+    """Of torch's generator, before the noise was drawn."""
+
+
+def _copied(tensor: torch.Tensor | None) -> torch.Tensor | None:
+    return None if tensor is None else tensor.cpu().clone()
 
 
 class DescribedBatch(PrepareBatch):
     """Prepare pairs with encoded texts for SMFusion and its loss.
 
     From "image" (B, 2, H, W[, S]) and what :class:`fusion_nets.transforms.EncodeTextd` wrote, "text" (B[, S], 2, L, D),
-    "text_mask" (B[, S], 2, L) and "text_vector" (B[, S], 2, D): image, {"image", "vector", "pair"?}, (), {"text",
+    "text_mask" (B[, S], 2, L) and "text_vector" (B[, S], 2, D): image, {"image", "vector"}, (), {"text",
     "text_mask"}. Without texts the network gets none. Of simulated pairs the version with lesions, "lesion_image", is
     the one that the texts describe.
 
@@ -142,7 +186,7 @@ class DescribedBatch(PrepareBatch):
         """Prepare a batch."""
         described = batchdata["lesion_image" if "lesion_image" in batchdata else "image"]
         image = described.to(device=device, non_blocking=non_blocking, **kwargs)
-        target = {"image": image, **({"pair": batchdata["pair"]} if "pair" in batchdata else {})}
+        target = {"image": image}
         if "text" not in batchdata:
             return image, target, (), {}
         text, mask, vector = (

@@ -6,13 +6,15 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
-from monai.handlers import CheckpointLoader
+from ignite.handlers import EarlyStopping
+from monai.handlers import CheckpointLoader, EarlyStopHandler
 from monai.transforms import Randomizable
 from torch.optim.swa_utils import AveragedModel
 
@@ -20,7 +22,15 @@ from fusion_nets.files import whole_file
 
 from .processes import end_in_one_line, is_first_process
 
-__all__ = ["AverageWeights", "BestCheckpoint", "EpochSeed", "RunningCheckpoint", "load_weights", "stopping_score"]
+__all__ = [
+    "AverageWeights",
+    "BestCheckpoint",
+    "EarlyStop",
+    "EpochSeed",
+    "RunningCheckpoint",
+    "load_weights",
+    "stopping_score",
+]
 
 
 class RunningCheckpoint:
@@ -30,10 +40,17 @@ class RunningCheckpoint:
     keeps one file, always whole. Put it last in the trainer's handlers, so that it sees what the others did. In a
     distributed run every process loads and the first one saves.
 
+    A run that went on equals one that was never stopped, bit for bit on one machine, if everything is among the objects
+    that the next epoch depends on, and :class:`EpochSeed` among the handlers.
+
     Args:
         path: the checkpoint.
-        objects: what to save, by name, the trainer aside, which is always saved. Each has ``state_dict`` and
-            ``load_state_dict``.
+        objects: what to save, by name, the trainer aside, which is always saved. Each has ``state_dict``, which is
+            called in every process, and ``load_state_dict``. One that a checkpoint of an earlier version lacks is
+            warned of, and begins anew.
+
+    Raises:
+        ValueError: when the run starts, if the checkpoint cannot be read.
     """
 
     def __init__(self, path: str | os.PathLike[str], objects: Mapping[str, Any]) -> None:
@@ -51,9 +68,14 @@ class RunningCheckpoint:
         if not self.path.is_file():
             engine.logger.info(f"Starting anew: no checkpoint at {self.path}")
             return
+        objects = {**self.objects, "trainer": engine}
+        missing = objects.keys() - _entries(self.path)
+        for name in sorted(missing):
+            engine.logger.warning(f"{self.path}: has no {name}, as those of earlier versions; it begins anew")
+            del objects[name]
         CheckpointLoader(
             str(self.path),
-            {**self.objects, "trainer": engine},
+            objects,
             name=engine.logger.name,
             map_location="cpu",  # type: ignore[arg-type]
         )(engine)
@@ -63,10 +85,22 @@ class RunningCheckpoint:
 
     def save(self, engine: Engine) -> None:
         """Save the state after an epoch."""
+        objects = {**self.objects, "trainer": engine}
+        states = {name: obj.state_dict() for name, obj in objects.items()}
         if is_first_process():
-            objects = {**self.objects, "trainer": engine}
             with whole_file(self.path) as partial:
-                torch.save({name: obj.state_dict() for name, obj in objects.items()}, partial)
+                torch.save(states, partial)
+
+
+def _entries(path: Path) -> set[str]:
+    """What a checkpoint holds."""
+    try:
+        return set(torch.load(path, map_location="cpu", weights_only=True))
+    except (EOFError, RuntimeError, OSError, TypeError, UnpicklingError) as error:
+        raise ValueError(
+            f"{path}: cannot be read ({type(error).__name__}), perhaps it is cut short; a whole one is accepted, or "
+            "remove it to start anew"
+        ) from error
 
 
 class BestCheckpoint:
@@ -127,8 +161,32 @@ class BestCheckpoint:
         self.best = best if best is not None and math.isfinite(best) else None
 
 
+class EarlyStop(EarlyStopHandler):
+    """MONAI's ``EarlyStopHandler``, whose count of validations without a better one a checkpoint keeps.
+
+    Name it among the objects of the trainer's :class:`RunningCheckpoint`; ``set_trainer`` comes before the run. A run
+    that stopped early stays so when it is started again.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        """The count, and the best score."""
+        return dict(self._stopping.state_dict())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore them."""
+        self._stopping.load_state_dict(state)
+        if self._stopping.counter >= self.patience:
+            self._stopping.trainer.terminate()
+
+    @property
+    def _stopping(self) -> EarlyStopping:
+        if self._handler is None:
+            raise RuntimeError("no trainer to stop; set_trainer names it")
+        return self._handler
+
+
 def stopping_score(metric: str) -> Callable[[Engine], float]:
-    """By what MONAI's ``EarlyStopHandler`` stops: a metric that counts as no improvement where it is not finite.
+    """By what :class:`EarlyStop` stops: a metric that counts as no improvement where it is not finite.
 
     As it is, NaN would be better than any value, and any value better than NaN: training would never stop.
 

@@ -24,6 +24,7 @@ from fusion_nets.text import Describer
 from fusion_nets.transforms import Describe, LoadStudyImage, ScaleToDisplayRange
 from fusion_nets.transforms.display import Window
 
+from .digests import library_digest
 from .inference import image_error
 from .progress import LOG_ABOVE_BAR
 
@@ -193,7 +194,7 @@ class _Task:
             "per": self.transform.per,
             "window": self.windows[key],
             "meta": [pair.get(f"{key}_modality"), pair.get(f"{key}_text")],
-            "library": _LIBRARY,
+            "library": library_digest(),
         }
         if pair.get(f"{key}_series_uid"):
             settings["series"] = pair[f"{key}_series_uid"]

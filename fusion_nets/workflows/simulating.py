@@ -24,6 +24,8 @@ __all__ = ["write_simulated_set"]
 
 _COLUMNS, _SHEET_ROWS = 8, 3
 _OUTLINE = (255, 150, 0)
+_END = b"IEND\xaeB\x60\x82"
+"""Of a PNG that is whole."""
 
 
 def write_simulated_set(
@@ -45,7 +47,7 @@ def write_simulated_set(
     it). ``pairs.json`` is a datalist in MONAI's decathlon layout with a text for each source; ``splits.json`` has all
     pairs in the section "train". ``contact_sheet.png`` shows some, ``README.md`` says what the set is.
 
-    A run that was stopped goes on where it was; a larger count adds to a set.
+    A run that was stopped goes on where it was, and makes again what is cut short; a larger count adds to a set.
 
     Args:
         output_dir: the folder; made when missing.
@@ -75,7 +77,7 @@ def write_simulated_set(
         modality = modalities[index % len(modalities)]
         folder, name = root / PAIRS[modality], f"{index:06d}"
         truth = folder / "truth" / f"{name}.json"
-        if not truth.is_file():  # it is written last
+        if not _is_whole(folder, name):
             rng = np.random.default_rng([seed, index])
             is_head = bool(rng.random() >= shapes_share)
             _write_pair(
@@ -122,6 +124,21 @@ def _check(count: int, settings: Mapping[str, Any]) -> None:
     modalities = settings["modalities"]
     if not modalities or any(modality not in MODALITIES for modality in modalities):
         raise ValueError(f"modalities are {list(modalities)}; accepted are one or more of {', '.join(MODALITIES)}")
+
+
+def _is_whole(folder: Path, name: str) -> bool:
+    """Whether a pair was written to its end, and all of it is still there."""
+    try:
+        json.loads((folder / "truth" / f"{name}.json").read_text(encoding="utf-8"))  # it is written last
+        overlay, anatomy = folder.name.split("-")
+        for where in (anatomy, overlay, "lesions", f"without_lesions/{anatomy}", f"without_lesions/{overlay}"):
+            with (folder / where / f"{name}.png").open("rb") as file:
+                file.seek(-len(_END), os.SEEK_END)
+                if file.read() != _END:
+                    return False
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _same_settings(path: Path, settings: Mapping[str, Any]) -> None:

@@ -26,6 +26,7 @@ from fusion_nets.shortage import full_disk
 from fusion_nets.transforms import CommonGridd, LoadStudyImaged, ScaleToDisplayRanged, SplitLuminanced
 from fusion_nets.transforms.display import Window
 
+from .digests import are_whole, digest, files_of, library_digest, sizes
 from .inference import image_error
 from .progress import LOG_ABOVE_BAR
 
@@ -55,9 +56,11 @@ def slice_pairs(
     colours the luminance. Left out are slices of which less than 5 % of the anatomy is brighter than a tenth of its
     range, or whose overlay is constant.
 
-    A pair is noted when all its slices are written, and one that is noted in this section is not done again, so that a
-    run that was stopped goes on. Of many pairs several are noted together, and of a run that is killed those are done
-    again, at most a twentieth of its time.
+    A pair is noted when all its slices are written. One whose slices are there, none of them empty or shorter than it
+    was, is not done again if they were made of the same files in the same way (windows, registration, version), so that
+    a run that was stopped goes on; otherwise its slices are replaced. A pair of the same name and another kind is
+    another pair: sub-01 as PET-MRI and as CT-MRI are two. What is known of the slices is kept in ``.slices``. Of many
+    pairs several are noted together, and of a run that is killed those are done again, at most a twentieth of its time.
 
     Args:
         pairs: as :func:`fusion_nets.datalists.load_pairs` takes and gives them.
@@ -76,11 +79,12 @@ def slice_pairs(
     Raises:
         ImageError: after all others were written, if some pairs could not be used, one of a kind that names no two
             folders among them; each is logged with its reason.
-        ValueError: for a malformed pair, or a pair that is in another section
-            already: what is trained on must not be judged by.
+        ValueError: for a malformed pair, or a pair whose name is in another section already, of whatever kind: what is
+            trained on must not be judged by.
     """
     pairs = load_pairs(pairs)
     root = Path(dataset_dir)
+    records = _SliceRecords(root, {"windows": dict(windows or {}), "register": register})
     splits = _read_splits(root / "splits.json")
     sections = {_study(name): one for kind in splits.values() for one, names in kind.items() for name in names}
     for pair in pairs:
@@ -89,7 +93,11 @@ def slice_pairs(
                 f"{root / 'splits.json'}: {pair['name']!r} is in section {sections[pair['name']]!r}; a pair is "
                 "accepted in one section"
             )
-    wanted = [pair for pair in pairs if pair["name"] not in sections]
+    noted_before: dict[tuple[str, str], set[str]] = {}
+    for kind, in_sections in splits.items():
+        for name in in_sections.get(section, []):
+            noted_before.setdefault((kind, _study(name)), set()).add(name)
+    wanted = [pair for pair in pairs if not records.is_done(pair, noted_before)]
     prepare = Compose(
         [
             LoadStudyImaged(_KEYS, smallest=FUSION_METRICS["VIF"].smallest),  # by which training chooses its weights
@@ -106,8 +114,10 @@ def slice_pairs(
         for pair in stack.enter_context(tqdm(wanted, desc="slicing", unit="pair", disable=not progress)):
             try:
                 _check_names(pair, root)
+                made_by = records.made_by(pair)  # before it is read, which may take a while
                 prepared = prepare(pair)
                 kind = _kind(pair, prepared)
+                before = records.forget(pair["name"], kind)
                 names = _write_slices(root / kind, kind, pair["name"], prepared, read)
             except Exception as error:
                 reason = image_error(error)
@@ -116,13 +126,67 @@ def slice_pairs(
                 logging.getLogger(__name__).error("%s: not sliced: %s", pair["name"], reason)
                 failures += 1
                 continue
-            splits.setdefault(kind, {}).setdefault(section, []).extend(names)
+            noted = splits.setdefault(kind, {}).setdefault(section, [])
+            at = next((i for i, name in enumerate(noted) if _study(name) == pair["name"]), len(noted))
+            others = [name for name in noted if _study(name) != pair["name"]]
+            splits[kind][section] = [*others[:at], *names, *others[at:]]
             note()
+            records.note(pair["name"], kind, made_by, names, before)
     if failures:
         raise ImageError(
             Reason.SEVERAL, f"{failures} of {len(pairs)} pairs could not be sliced; reasons are given above"
         )
     return root / "splits.json"
+
+
+class _SliceRecords:
+    """Of what the slices of a pair were made, and how long they are: ``.slices/{name}.json``, by the kind of pair."""
+
+    def __init__(self, root: Path, settings: Mapping[str, Any]) -> None:
+        self.root = root
+        self.made_with = digest([settings, library_digest()])
+
+    def made_by(self, pair: Mapping[str, Any]) -> str:
+        rest = dict(pair)
+        return digest([self.made_with, [files_of(Path(rest.pop(key))) for key in _KEYS], rest])
+
+    def is_done(self, pair: Mapping[str, Any], noted_before: Mapping[tuple[str, str], set[str]]) -> bool:
+        for kind, told in self._read(pair["name"]).items():
+            noted = noted_before.get((kind, pair["name"]))
+            if noted and told["made_by"] == self.made_by(pair):
+                written = {Path(file).name for file in told["files"]}
+                return noted == written and are_whole(self.root, told["files"])
+        return False
+
+    def forget(self, name: str, kind: str) -> list[str]:
+        """The files of a pair, which are no longer known."""
+        told = self._read(name)
+        files = list(told.pop(kind, {}).get("files", {}))
+        self._write(name, told)
+        return files
+
+    def note(self, name: str, kind: str, made_by: str, slices: Sequence[str], before: Sequence[str]) -> None:
+        """Note what was written, and remove what is no longer a slice."""
+        files = sizes(self.root, [f"{kind}/{folder}/{one}" for folder in kind.split("-") for one in slices])
+        for file in set(before) - files.keys():
+            (self.root / file).unlink(missing_ok=True)
+        self._write(name, {**self._read(name), kind: {"made_by": made_by, "files": files}})
+
+    def _path(self, name: str) -> Path:
+        return self.root / ".slices" / f"{name}.json"
+
+    def _read(self, name: str) -> dict[str, Any]:
+        try:
+            told = json.loads(self._path(name).read_text(encoding="utf-8"))
+            return {kind: {"made_by": str(of["made_by"]), "files": dict(of["files"])} for kind, of in told.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+    def _write(self, name: str, told: Mapping[str, Any]) -> None:
+        if told:
+            _write_json(self._path(name), told)
+        else:
+            self._path(name).unlink(missing_ok=True)
 
 
 def _study(slice_name: str) -> str:
@@ -225,6 +289,10 @@ class _Notes:
             self._write()
 
     def _write(self) -> None:
-        with whole_file(self.path) as partial:
-            partial.write_text(json.dumps(self.splits, indent=1) + "\n", encoding="utf-8")
+        _write_json(self.path, self.splits)
         self.is_due = False
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

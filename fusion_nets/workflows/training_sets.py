@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, RandomSampler, Sampler, WeightedRandomSamp
 from fusion_nets.datalists import aanlib_pairs, balanced_weights, single_images, with_texts
 from fusion_nets.simulation import SimulatedPairs
 
-__all__ = ["drawn_pairs", "training_pairs"]
+__all__ = ["check_crop_size", "drawn_pairs", "training_pairs"]
 
 
 def training_pairs(
@@ -51,3 +51,23 @@ def drawn_pairs(dataset: Dataset, count: int, emphasis: Mapping[str, float] | No
     if isinstance(dataset, CacheDataset):
         return WeightedRandomSampler(balanced_weights(dataset.data, emphasis=emphasis), count)
     return RandomSampler(dataset, replacement=True, num_samples=count)  # type: ignore[arg-type]
+
+
+def check_crop_size(crop_size: int, smallest: int, multiple: int = 1) -> None:
+    """See whether networks and losses can do with crops of this size, before training starts.
+
+    Args:
+        crop_size: pixels along both sides.
+        smallest: what metrics in the loss, networks and simulated pairs need.
+        multiple: of what it must be, for a network that does not pad.
+
+    Raises:
+        SystemExit: with what would be accepted; as of a bundle's run, where an error would be a page of others.
+    """
+    if type(crop_size) is int and crop_size >= smallest and crop_size % multiple == 0:
+        return
+    accepted = f"whole numbers from {smallest}"
+    if multiple > 1:
+        first = -(-smallest // multiple) * multiple
+        accepted = f"multiples of {multiple}, which the network halves to nothing but whole pixels, from {first}"
+    raise SystemExit(f"crop_size is {crop_size!r}; accepted are {accepted}")

@@ -13,6 +13,8 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser, run
 from PIL import Image
 
+from evaluation.functional import FUSION_METRICS
+
 from .conftest import DMFNET, SMFUSION, TINY, TINY_CRITIC, TINY_GROUNDING, blobs, causes
 
 SHORT = {"crop_size": 48, "max_epochs": 2, "epoch_iterations": 2, "batch_size": 2, "val_interval": 1}
@@ -146,15 +148,19 @@ def test_the_published_configuration_takes_the_published_network_and_loss(chosen
     assert (tmp_path / "weights.pt").is_file()
 
 
-@pytest.mark.parametrize("config", ["train_critic.json", "train_grounding.json", "train.json"])
-def test_broken_off_and_started_again_equals_a_run_in_one_go(chosen, tmp_path, config):
-    whole, broken = (chosen(SMFUSION, config, tmp_path / name) for name in ("whole", "broken"))
-    train(SMFUSION, [config], whole)
+@pytest.mark.parametrize(
+    ("bundle", "config"),
+    [*STAGES.args[1], (SMFUSION, "train_grounding.json")],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_broken_off_and_started_again_equals_a_run_in_one_go(bundle, config, chosen, tmp_path):
+    whole, broken = (chosen(bundle, config, tmp_path / name) for name in ("whole", "broken"))
+    train(bundle, [config], whole)
     stop = {"+train#handlers": [{"_target_": f"{__name__}.StopAt", "iteration": 3}]}
     with pytest.raises(RuntimeError) as end:
-        train(SMFUSION, [config], {**broken, **stop})
+        train(bundle, [config], {**broken, **stop})
     assert "the power is gone" in causes(end.value)
-    train(SMFUSION, [config], broken)
+    train(bundle, [config], broken)
     for file in ("weights.pt", "last.pt"):
         one, other = (torch.load(tmp_path / name / file, weights_only=True) for name in ("whole", "broken"))
         if file == "last.pt":
@@ -216,6 +222,35 @@ def test_two_processes(bundle, config, chosen, tmp_path):
     told = re.findall(rf"Best \w+ so far, \S+: saved {re.escape(str(tmp_path / 'weights.pt'))}", process.stderr)
     assert 1 <= len(told) <= 2
     assert len(set(told)) == len(told)
+
+
+CROPS = {
+    (DMFNET, "train_diffusion.json"): (32, 40, "multiples of 16.*, from 32"),
+    (DMFNET, "train.json"): (41, 40, "whole numbers from 41"),
+    (SMFUSION, "train.json"): (41, 40, "whole numbers from 41"),
+    (SMFUSION, "train_critic.json"): (32, 31, "whole numbers from 32"),
+    (SMFUSION, "train_grounding.json"): (32, 31, "whole numbers from 32"),
+}
+"""The smallest crop that a training can do with, one that it cannot, and what it says of that."""
+
+
+def test_every_training_with_crops_says_which_it_takes():
+    told = {(bundle, path.name) for bundle in FIRST for path in bundle.configs.glob("train*.json")
+            if "crop_size" in json.loads(path.read_text())}  # fmt: skip
+    assert told == CROPS.keys()
+    assert FUSION_METRICS["VIF"].smallest == 41, "the largest of the windows in the loss"
+
+
+@pytest.mark.parametrize(("bundle", "config"), CROPS, ids=lambda value: value if isinstance(value, str) else value.name)
+def test_a_crop_that_cannot_be_trained_on(bundle, config, chosen, tmp_path):
+    least, less, accepted = CROPS[bundle, config]
+    short = {**chosen(bundle, config, tmp_path), "max_epochs": 1, "epoch_iterations": 1}
+    for refused in (less, 0, -64, least + 0.5, "large", True):
+        with pytest.raises(SystemExit, match=rf"^crop_size is {re.escape(repr(refused))}; accepted are {accepted}$"):
+            train(bundle, [config], {**short, "crop_size": refused})
+    assert not (tmp_path / "last.pt").exists()
+    train(bundle, [config], {**short, "crop_size": least})
+    assert (tmp_path / "weights.pt").is_file()
 
 
 def test_a_pretrained_critic(chosen, clip, tmp_path):

@@ -91,6 +91,7 @@ def test_a_batch_goes_on_where_its_server_was_killed(label_server, datastore, sa
     result = begin(server, run_sync=True, registration="none")  # another result
     assert [result[name]["status"] for name in PAIRS] == ["fused"] * 3
 
+    (datastore / "labels" / "dmfnet" / "a_mri.nii.gz").write_bytes(b"")  # the disk was full
     few_slices(sample_study["mri"], datastore / "b_mri.nii.gz", SLICES["other"])  # now it is another image
     few_slices(sample_study["pet"], datastore / "b_pet.nii.gz", SLICES["other"])
     for name in ("mri", "ct"):
@@ -101,7 +102,7 @@ def test_a_batch_goes_on_where_its_server_was_killed(label_server, datastore, sa
         time.sleep(0.1)
     result = begin(server, run_sync=True, registration="none")
     assert {name: result[name]["status"] for name in (*PAIRS, "new_mri")} == {
-        "a_mri": "was done",
+        "a_mri": "fused",
         "b_mri": "fused",
         "c_ct": "was done",
         "new_mri": "fused",

@@ -241,6 +241,16 @@ def test_what_was_encoded_is_kept_on_disk(checkpoints, tmp_path, monkeypatch):
         again(["dark"])
 
 
+def test_what_was_cut_short_is_encoded_again(checkpoints, tmp_path):
+    expected = TextEncoder(checkpoints / "bert")(TEXTS)
+    TextEncoder(checkpoints / "bert", cache_dir=tmp_path / "texts")(TEXTS)
+    files = sorted(path for path in (tmp_path / "texts").rglob("*") if path.is_file())
+    for number, path in enumerate(files):
+        path.write_bytes([b"", path.read_bytes()[:-1], path.read_bytes()[:20]][number % 3])
+    for _ in range(2):
+        assert_same(TextEncoder(checkpoints / "bert", cache_dir=tmp_path / "texts")(TEXTS), expected)
+
+
 def test_what_was_encoded_is_kept_in_memory(checkpoints, monkeypatch):
     encoder = TextEncoder(checkpoints / "bert")
     expected = encoder(TEXTS)

@@ -5,10 +5,17 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import CacheDataset, DataLoader
 from monai.engines import SupervisedTrainer
-from monai.handlers import EarlyStopHandler, LrScheduleHandler
+from monai.handlers import LrScheduleHandler
 from monai.transforms import Compose, RandGaussianNoised
 
-from fusion_nets.workflows import AverageWeights, BestCheckpoint, EpochSeed, RunningCheckpoint, stopping_score
+from fusion_nets.workflows import (
+    AverageWeights,
+    BestCheckpoint,
+    EarlyStop,
+    EpochSeed,
+    RunningCheckpoint,
+    stopping_score,
+)
 
 
 def make_run(folder, epochs, stop_after=None):
@@ -141,7 +148,7 @@ def test_what_is_not_finite_is_named_and_ends_nothing(tmp_path, strange, caplog)
 
 def test_training_stops_early_after_values_that_are_not_finite():
     trainer, evaluator = Engine(lambda engine, batch: None), Engine(lambda engine, batch: None)
-    EarlyStopHandler(3, stopping_score("score"), trainer).attach(evaluator)
+    EarlyStop(3, stopping_score("score"), trainer).attach(evaluator)
     for value, stopped in ((float("nan"), False), (1.0, False), (float("nan"), False), (0.5, False), (0.9, True)):
         evaluator.state.metrics["score"] = value
         evaluator.fire_event(Events.EPOCH_COMPLETED)
@@ -200,3 +207,57 @@ def test_epoch_seed_differs_from_epoch_to_epoch_and_repeats():
 
     assert numbers(3) == numbers(3)
     assert len(set(numbers(3))) == 3
+
+
+def stopped_early(path, scores, stop_after=None):
+    """The epochs that a training went through, whose validations score so."""
+    epochs = []
+    trainer, evaluator = Engine(lambda engine, batch: None), Engine(lambda engine, batch: None)
+    early = EarlyStop(2, stopping_score("score"))
+    early.set_trainer(trainer)
+    early.attach(evaluator)
+
+    @trainer.on(Events.EPOCH_COMPLETED)
+    def validate():
+        if trainer.state.epoch == stop_after:
+            raise KeyboardInterrupt
+        epochs.append(trainer.state.epoch)
+        evaluator.state.metrics["score"] = scores[trainer.state.epoch - 1]
+        evaluator.fire_event(Events.EPOCH_COMPLETED)
+
+    RunningCheckpoint(path, {"early_stop": early}).attach(trainer)
+    trainer.run([0], max_epochs=len(scores))
+    return epochs
+
+
+@pytest.mark.parametrize("stop_after", [2, 3, 4])
+def test_a_run_that_went_on_stops_as_early(tmp_path, stop_after):
+    scores = [0.1, 0.5, 0.4, 0.3, 0.2, 0.6]
+    assert stopped_early(tmp_path / "whole.pt", scores) == [1, 2, 3, 4]
+    with pytest.raises(KeyboardInterrupt):
+        stopped_early(tmp_path / "last.pt", scores, stop_after)
+    assert stopped_early(tmp_path / "last.pt", scores) == list(range(stop_after, 5))
+    assert stopped_early(tmp_path / "last.pt", scores) == [], "what stopped early stays so"
+
+
+def test_a_checkpoint_of_an_earlier_version_lacks_something(tmp_path, caplog):
+    trainer, _ = make_run(tmp_path, 1)
+    trainer.run()
+    saved = torch.load(tmp_path / "last.pt", weights_only=True)
+    del saved["average"]
+    torch.save(saved, tmp_path / "last.pt")
+    again, _ = make_run(tmp_path, 2)
+    again.run()
+    assert f"{tmp_path / 'last.pt'}: has no average, as those of earlier versions; it begins anew" in caplog.text
+    assert again.state.epoch == 2
+
+
+@pytest.mark.parametrize("kept", [0, 100, -1])
+def test_a_checkpoint_that_is_cut_short_is_named(tmp_path, kept):
+    trainer, _ = make_run(tmp_path, 1)
+    trainer.run()
+    path = tmp_path / "last.pt"
+    path.write_bytes(path.read_bytes()[:kept])
+    again, _ = make_run(tmp_path, 2)
+    with pytest.raises(ValueError, match=r"last\.pt: cannot be read .*remove it to start anew"):
+        again.run()

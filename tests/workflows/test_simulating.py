@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -90,6 +91,17 @@ def test_a_stopped_run_goes_on(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(simulating, "_write_pair", lambda *a: written.append(a) or write(*a))
     write_simulated_set(tmp_path / "set", 7, **OPTIONS)
     assert len(written) == 7
+    assert contents(tmp_path / "set") == contents(folder)
+
+
+def test_what_is_cut_short_is_made_again(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "set")
+    there = sorted(path for path in (tmp_path / "set").glob("*-MRI/**/*") if path.is_file())
+    assert {path.suffix for path in there} == {".png", ".json"}
+    for number, path in enumerate(there[::5]):
+        path.write_bytes([b"", path.read_bytes()[:-1], path.read_bytes()[:100]][number % 3])
+    there[1].unlink()
+    write_simulated_set(tmp_path / "set", 7, **OPTIONS)
     assert contents(tmp_path / "set") == contents(folder)
 
 

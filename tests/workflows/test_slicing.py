@@ -78,8 +78,92 @@ def test_started_again_it_goes_on(pairs, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in done} == done
     whole = tmp_path / "whole"
     slice_pairs(pairs, whole, register="none")
-    for path in whole.rglob("*.*"):
+    for path in filter(Path.is_file, whole.rglob("*")):
         assert path.read_bytes() == (folder / path.relative_to(whole)).read_bytes()
+
+
+def slices_of(folder, name="study_0"):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.glob(f"*/*/{name}_*.png"))}
+
+
+def noted(folder, kind="PET-MRI"):
+    return json.loads((folder / "splits.json").read_text())[kind]["train"]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"windows": {"anatomy": (10, 70)}},
+        {"windows": {"overlay": (0, 90)}},
+        {"register": "rigid"},
+        {"windows": {"anatomy": (55, 90)}},
+    ],
+    ids=["window", "window of the overlay", "register", "fewer slices"],
+)
+def test_other_settings_replace_the_slices(pairs, tmp_path, option):
+    folder, alone = tmp_path / "set", tmp_path / "alone"
+    slice_pairs(pairs, folder, register="none")
+    first = slices_of(folder)
+    slice_pairs(pairs[:1], folder, **{"register": "none", **option})
+    slice_pairs(pairs[:1], alone, **{"register": "none", **option})
+    assert first != slices_of(folder) == slices_of(alone)
+    assert noted(folder) == [*noted(alone), *(name for name in noted(folder) if name.startswith("study_1"))]
+    slice_pairs(pairs, folder, register="none")
+    assert slices_of(folder) == first
+
+
+def change_source(pairs, folder):
+    volume(Path(pairs[0]["overlay"]), 20, (20, 22, 6))
+
+
+def empty(pairs, folder):
+    (folder / "PET-MRI" / "PET" / "study_0_0002.png").write_bytes(b"")
+
+
+def shorten(pairs, folder):
+    path = folder / "PET-MRI" / "MRI" / "study_0_0001.png"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def lose(pairs, folder):
+    (folder / "PET-MRI" / "MRI" / "study_0_0003.png").unlink()
+
+
+def forget(pairs, folder):
+    """As of version 0.2, which kept no record."""
+    (folder / ".slices" / "study_0.json").unlink()
+
+
+def damage(pairs, folder):
+    (folder / ".slices" / "study_0.json").write_text("[1]")
+
+
+@pytest.mark.parametrize("change", [change_source, empty, shorten, lose, forget, damage])
+def test_what_is_not_whole_or_changed_is_sliced_again(pairs, tmp_path, change):
+    folder, alone = tmp_path / "set", tmp_path / "alone"
+    slice_pairs(pairs, folder, register="none")
+    others = {path: path.stat().st_mtime_ns for path in folder.glob("*/*/study_1_*.png")}
+    change(pairs, folder)
+    slice_pairs(pairs, folder, register="none")
+    slice_pairs(pairs, alone, register="none")
+    assert slices_of(folder) == slices_of(alone)
+    assert noted(folder) == noted(alone)
+    assert {path: path.stat().st_mtime_ns for path in others} == others
+
+
+def test_a_name_as_two_kinds_is_two_pairs(pairs, tmp_path):
+    ct = [{**pairs[0], "overlay": volume(tmp_path / "ct.nii", 30), "overlay_modality": "CT"}]
+    for _ in range(2):
+        slice_pairs(pairs[:1], tmp_path / "set", register="none")
+        slice_pairs(ct, tmp_path / "set", register="none")
+    names = [f"study_0_{k:04d}.png" for k in range(1, 5)]
+    assert {kind: noted(tmp_path / "set", kind) for kind in ("PET-MRI", "CT-MRI")} == {
+        "PET-MRI": names,
+        "CT-MRI": names,
+    }
+    assert len(slices_of(tmp_path / "set")) == 16
+    with pytest.raises(ValueError, match="'study_0' is in section 'train'"):
+        slice_pairs(ct, tmp_path / "set", "val", register="none")
 
 
 def test_what_is_trained_on_is_not_judged_by(pairs, tmp_path):

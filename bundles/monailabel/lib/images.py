@@ -130,9 +130,10 @@ class FolderImages(Labels):
         label = self.store.save_label(image.id, str(result), tag, info)
         return {"label": label, "tag": tag, "file": self.store.get_label_info(label, tag)["name"]}
 
-    def has(self, saved: Mapping[str, str]) -> bool:
-        """Whether a result that was saved is still there."""
-        return (self.labels(saved["tag"]) / saved["file"]).is_file()
+    def has(self, saved: Mapping[str, str], size: int) -> bool:
+        """Whether a result that was saved is still there, and has the bytes that it had."""
+        path = self.labels(saved["tag"]) / saved["file"]
+        return path.is_file() and 0 < size <= path.stat().st_size
 
     def _path(self, id: str) -> Path | None:
         """Without what lies outside the folder, by a link or by its name."""
@@ -207,8 +208,8 @@ class ArchiveImages(Labels):
             raise HTTPException(502, f"the archive refused {len(failed)} of {len(instances)} objects")
         return {"series": str(instances[0].SeriesInstanceUID), "study": image.study}
 
-    def has(self, saved: Mapping[str, str]) -> bool:
-        """Whether the fused series is still there."""
+    def has(self, saved: Mapping[str, str], size: int) -> bool:
+        """Whether the fused series is still there; the archive answers for its objects."""
         with self._asking():
             return bool(
                 self.client.search_for_series(saved["study"], search_filters={"SeriesInstanceUID": saved["series"]})
