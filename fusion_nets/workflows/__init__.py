@@ -24,6 +24,7 @@ from .checkpoints import (
     stopping_score,
 )
 from .describing import describe_pairs
+from .engines import EngineNetwork
 from .evaluating import evaluate_methods
 from .fusing import find_bundle, fuse_pair, kept_network
 from .inference import PairStream, SlicewiseInferer
@@ -46,6 +47,7 @@ __all__ = [
     "DescribedBatch",
     "DescriptionPreservation",
     "DescriptionSaver",
+    "EngineNetwork",
     "EpochSeed",
     "FeatureReplay",
     "GroundingBatch",
