@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -82,15 +83,17 @@ def _exported(part: EnginePart) -> bytes:
     free = {0: "batch", 2: "height", 3: "width"}
     axes = {"image": free, "noise": {3: "height", 4: "width"}, "pred": free}
     file = io.BytesIO()
-    torch.onnx.export(
-        part,
-        given,
-        file,  # type: ignore[arg-type]  # a file is written to, too
-        dynamo=False,
-        input_names=names,
-        output_names=["pred"],
-        dynamic_axes={name: axes[name] for name in (*names, "pred")},
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of conditions that hold for every size, and of a newer exporter
+        torch.onnx.export(
+            part,
+            given,
+            file,  # type: ignore[arg-type]  # a file is written to, too
+            dynamo=False,
+            input_names=names,
+            output_names=["pred"],
+            dynamic_axes={name: axes[name] for name in (*names, "pred")},
+        )
     return file.getvalue()
 
 
