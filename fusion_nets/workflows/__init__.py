@@ -25,6 +25,7 @@ from .checkpoints import (
     stopping_score,
 )
 from .describing import describe_pairs
+from .engines import EngineNetwork
 from .evaluating import evaluate_methods
 from .fusing import find_bundle, fuse_pair, kept_network
 from .inference import PairStream, SlicewiseInferer
@@ -48,6 +49,7 @@ __all__ = [
     "DescriptionPreservation",
     "DescriptionSaver",
     "EarlyStop",
+    "EngineNetwork",
     "EpochSeed",
     "FeatureReplay",
     "GroundingBatch",

@@ -18,9 +18,16 @@ from fusion_nets.shortage import full_disk, missing_memory
 from fusion_nets.stages import stage, stage_bar
 
 from .cases import CaseRecords
+from .engines import EngineNetwork
 from .processes import gathered, is_first_process, own_share
+from .shown import Box, shown_box, shows
 
 __all__ = ["PairStream", "SlicewiseInferer"]
+
+_PIXELS = {"cpu": 2**16, "cuda": 2**21}
+"""Of the slices that go through a network together: about what a processor's cache holds, and 8 GB of a GPU."""
+
+_MOST_AT_ONCE = 32
 
 
 class PairStream(IterableDataset):
@@ -130,8 +137,12 @@ class SlicewiseInferer(Inferer):
     MONAI's ``SliceInferer`` takes volumes only, drops arguments on their way to the network (MONAI 1.6), and cannot
     give each slice its own.
 
+    An :class:`EngineNetwork` of a ``reach`` sees only what shows something: slices that are black in
+    all channels stay black, and of the others it is told the box to look at, the same for all of a volume.
+
     Args:
-        sw_batch_size: slices that go through the network together.
+        sw_batch_size: slices that go through the network together; "auto" is as many as fit a processor's cache, or a
+            GPU's memory.
         amp: compute in bfloat16 where that is safe; MONAI's engines know autocast on CUDA only. bfloat16 has the range
             of float32, so that no gradient needs scaling. On CUDA only steps of training: images that are inferred
             there (without gradients) would differ by up to 6 of 255 grey levels and come no sooner, so that they stay
@@ -142,13 +153,13 @@ class SlicewiseInferer(Inferer):
 
     def __init__(
         self,
-        sw_batch_size: int = 1,
+        sw_batch_size: int | str = 1,
         amp: bool = False,
         slice_arguments: Sequence[str] = (),
         progress: bool = False,
     ) -> None:
-        if sw_batch_size < 1:
-            raise ValueError(f"sw_batch_size must be at least 1, got {sw_batch_size}")
+        if sw_batch_size != "auto" and (not isinstance(sw_batch_size, int) or sw_batch_size < 1):
+            raise ValueError(f"sw_batch_size must be at least 1, or 'auto', got {sw_batch_size!r}")
         self.sw_batch_size = sw_batch_size
         self.amp = amp
         self.slice_arguments = tuple(slice_arguments)
@@ -175,6 +186,11 @@ class SlicewiseInferer(Inferer):
         Raises:
             ValueError: if an argument of ``slice_arguments`` does not come as (B, D, ...) with a volume.
         """
+        plain = inputs.as_subclass(torch.Tensor)
+        reach = network.reach if isinstance(network, EngineNetwork) else None
+        if isinstance(network, EngineNetwork) and reach is not None:
+            # of several images each would need a box of its own, or depend on the others
+            kwargs["box"] = shown_box(plain, reach, network.stride) if len(plain) == 1 else None
         stage("fusing")
 
         def predict(images: torch.Tensor, arguments: Mapping[str, Any]) -> torch.Tensor:
@@ -182,21 +198,45 @@ class SlicewiseInferer(Inferer):
                 return network(images, *args, **arguments).to(images.dtype)
 
         if inputs.ndim == 4:
-            return predict(inputs, kwargs)
+            if reach is None:
+                return predict(inputs, kwargs)
+            fused = predict(plain, kwargs) if shows(plain).any() else torch.zeros_like(plain[:, :1])
+            return _as(inputs, fused)
         depth = inputs.shape[-1]
         # one row a slice, those of one volume after another; a MetaTensor cannot always be indexed by slices, because
         # it looks for a row of metadata for each
-        slices = inputs.as_subclass(torch.Tensor).movedim(-1, 1).flatten(0, 1)
+        slices = plain.movedim(-1, 1).flatten(0, 1)
         rows = {name: kwargs.pop(name) for name in self.slice_arguments if kwargs.get(name) is not None}
         for name, row in rows.items():
             if row.shape[:2] != (len(inputs), depth):
                 raise ValueError(f"expected {name} of ({len(inputs)}, {depth}, ...), got {list(row.shape)}")
             rows[name] = row.flatten(0, 1)
-        fused = []
+        shown = torch.arange(len(slices)) if reach is None else torch.nonzero(shows(slices))[:, 0].cpu()
+        together = self._together(slices, kwargs.get("box"))
+        volume = None
         with stage_bar(total=len(slices), desc="fusing", unit="slice", disable=not self.progress) as bar:
-            for start in range(0, len(slices), self.sw_batch_size):
-                some = slice(start, start + self.sw_batch_size)
-                fused.append(predict(slices[some], {**kwargs, **{name: row[some] for name, row in rows.items()}}))
-                bar.update(len(fused[-1]))
-        volume = torch.cat(fused).unflatten(0, (-1, depth)).movedim(1, -1)
-        return convert_to_dst_type(volume, inputs)[0] if isinstance(inputs, MetaTensor) else volume
+            bar.update(len(slices) - len(shown))
+            for some in shown.split(together):
+                given = {**kwargs, **{name: row[some.to(row.device)] for name, row in rows.items()}}
+                fused = predict(slices[some.to(slices.device)], given)
+                if volume is None:
+                    volume = fused.new_zeros([len(slices), *fused.shape[1:]])
+                volume[some.to(slices.device)] = fused
+                bar.update(len(some))
+        if volume is None:
+            volume = torch.zeros_like(slices[:, :1])
+        return _as(inputs, volume.unflatten(0, (-1, depth)).movedim(1, -1))
+
+    def _together(self, slices: torch.Tensor, box: Box | None) -> int:
+        """How many slices at once: a rule that looks at nothing but sizes, so that a result can be repeated."""
+        if self.sw_batch_size != "auto":
+            return int(self.sw_batch_size)
+        height, width = slices.shape[2:]
+        if box is not None:
+            height, width = (side.stop - side.start for side in box)
+        most = _PIXELS["cuda" if slices.device.type == "cuda" else "cpu"]
+        return max(1, min(_MOST_AT_ONCE, most // (height * width)))
+
+
+def _as(inputs: torch.Tensor, fused: torch.Tensor) -> torch.Tensor:
+    return convert_to_dst_type(fused, inputs)[0] if isinstance(inputs, MetaTensor) else fused
