@@ -130,7 +130,7 @@ class FeatureReplay(PrepareBatch):
     def _keep(self, versions: torch.Tensor, lesion_map: torch.Tensor | None) -> None:
         state = torch.get_rng_state()
         with torch.autocast(versions.device.type, torch.bfloat16, enabled=self.amp):
-            features = self.network.encode(versions, same_noise=True)
+            features = self.network.encode(versions, same_noise=True)  # type: ignore[operator]
         self.pool.append(_Kept(versions, features, lesion_map, state))
 
     def _restore(self, device: torch.device) -> None:
