@@ -16,7 +16,7 @@ from .conftest import EVERY, picture
 
 @pytest.fixture
 def made(bundle, tiny_weights, tmp_path):
-    """A copy of the bundle with an engine in it: the tiny network as TorchScript, which a TensorRT engine is in, too."""
+    """A copy of the bundle with an engine: the tiny network as TorchScript, in which TensorRT's engines are, too."""
     root = tmp_path / bundle.name
     shutil.copytree(bundle.root, root, ignore=shutil.ignore_patterns("*.pt"))
     network = bundle.loaded(tiny_weights)
