@@ -16,6 +16,7 @@ import threading
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn
 
 from . import __version__, commands
@@ -34,13 +35,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, unknown = build_parser().parse_known_args(argv)
     if unknown:
         arguments.parser.refuse(unknown)
-    told = signal.signal(signal.SIGTERM, _end) if threading.current_thread() is threading.main_thread() else None
+    handlers: dict[signal.Signals, Any] = {signal.SIGTERM: _end, signal.SIGINT: partial(_interrupt, os.getpid())}
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items() if is_main}
     try:
         commands.check_options(arguments)
         if "device" in arguments:
             arguments.device = _device(arguments.device)
         arguments.run(arguments)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, _Interrupted):
         return _say(arguments, "interrupted; what was finished is there, and nothing half-written", 128 + signal.SIGINT)
     except Exception as error:
         from .shortage import missing_memory
@@ -50,9 +53,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _say(arguments, reason if reason and not _says_more(error) else str(error), 2)
     finally:
-        if told is not None:
-            signal.signal(signal.SIGTERM, told)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 0
+
+
+class _Interrupted(SystemExit):
+    """Ctrl-C: KeyboardInterrupt out of an `eval`, by which MONAI runs a configuration, makes Python kill itself."""
+
+
+def _interrupt(owner: int, *_: object) -> NoReturn:
+    if os.getpid() == owner:
+        raise _Interrupted(128 + signal.SIGINT)
+    raise KeyboardInterrupt  # which a worker of a data loader ends quietly by
 
 
 def _end(*_: object) -> NoReturn:

@@ -22,8 +22,10 @@ _ASKED = re.compile(r"tr(?:ied|ying) to allocate ([\d.]+ \w+)|unable to allocate
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
     """An error, what it came of, and so on, also where a traceback does not tell it."""
-    while error is not None:
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
         yield error
+        seen.append(error)
         error = error.__cause__ or error.__context__
 
 

@@ -135,7 +135,8 @@ class EngineNetwork(nn.Module):
     """Run a network of this library by the fastest engine that keeps its result.
 
     It is called as the network is. What an engine cannot take over stays in torch in float32: the noise that DM-FNet
-    draws, and SMFusion's search for what a text names. A network that it does not know runs in torch.
+    draws, and SMFusion's search for what a text names. For other networks than the bundles', of which nothing is
+    measured, "auto" is torch in float32.
 
     The network is converted when it is first used, so that weights may be loaded until then, and again where they have
     changed since. Before an engine is trusted it fuses a small image as torch does, to 6 of 255 levels and .3 in the
@@ -164,11 +165,11 @@ class EngineNetwork(nn.Module):
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.is_named = engine != "auto"
         self.choices = engine_choices(engine, precision, device)
-        if not isinstance(network, (DMFNet, TextGuidedUNet)):
-            if self.choices[0].engine != "torch" and self.is_named:
-                raise ValueError(
-                    f"engine is {engine!r}, and the network is a {type(network).__name__}; engine torch is accepted"
-                )
+        if self.is_named and engine != "torch" and not isinstance(network, (DMFNet, TextGuidedUNet)):
+            raise ValueError(
+                f"engine is {engine!r}, and the network is a {type(network).__name__}; engine torch is accepted"
+            )
+        if not self.is_named and not _is_measured(network):
             self.choices = [EngineChoice("torch", "float32" if precision == "auto" else precision)]
         self._run: Run | None = None
         self._chosen = self.choices[0]
@@ -289,6 +290,11 @@ class EngineNetwork(nn.Module):
                 return run
         self._chosen = EngineChoice("torch", "float32")
         return part
+
+
+def _is_measured(network: nn.Module) -> bool:
+    """Whether it is of a kind of which the model cards tell what each engine keeps."""
+    return isinstance(network, TextGuidedUNet) or (isinstance(network, DMFNet) and network.detail is not None)
 
 
 @torch.no_grad()

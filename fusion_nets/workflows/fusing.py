@@ -119,6 +119,8 @@ def fuse_pair(
             workflow.run()
             workflow.finalize()
         except (SystemExit, RuntimeError, ValueError) as error:
+            if isinstance(error, SystemExit) and isinstance(error.code, int):  # told to end from outside
+                raise
             if failures:
                 raise failures[0] from failures[0].__cause__  # what it came of, not that the run ended
             raise _for_the_user(error, chosen.get("weights", root)) from error
