@@ -34,13 +34,8 @@ SAID = {
 }
 
 MEANINGS = {
-<<<<<<< .merge_file_Gocxg7
-    "amp": "compute in bfloat16 where that is safe: for training, and for processors with AMX or AVX512-BF16; images "
-    "that are fused on CUDA stay in float32",
-=======
     "amp": "compute in bfloat16 where that is safe: for GPUs and processors with AMX or AVX512-BF16; in inference the "
     "same as `precision bfloat16`",
->>>>>>> .merge_file_4laZIw
     "anatomy": "the anatomical image of a single pair: DICOM (folder or file), NIfTI, NRRD, MHA or a picture",
     "anatomy_modality": "`MR`, `CT`, `PT` or `NM`: picks among several DICOM series, or tells what a file does not say",
     "anatomy_series_uid": "SeriesInstanceUID, or its fingerprint as messages give it: picks among several DICOM series",

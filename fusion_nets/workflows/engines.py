@@ -93,6 +93,11 @@ def engine_choices(
     if engine != "torch" and precision == "bfloat16" and on_processor and not _has_bfloat16():
         raise ValueError("precision is 'bfloat16', which this processor does not compute; float32 is accepted")
     if not on_processor:
+        if precision == "bfloat16" and torch.device(device).type == "cuda":
+            logging.getLogger(__name__).warning(
+                "precision is 'bfloat16', which on CUDA changes up to 6 of 255 grey levels and saves no time; float32 "
+                "is accepted"
+            )
         return [EngineChoice("torch", "float32" if precision == "auto" else precision)]
     if engine == "torch" and precision != "auto":
         return [EngineChoice(engine, precision)]
