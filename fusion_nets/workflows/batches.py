@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.distributed as dist
@@ -128,9 +128,9 @@ class FeatureReplay(PrepareBatch):
         return image, target, (), {"features": features}
 
     def _keep(self, versions: torch.Tensor, lesion_map: torch.Tensor | None) -> None:
-        state = torch.get_rng_state()
+        state, encode = torch.get_rng_state(), cast(Any, self.network).encode
         with torch.autocast(versions.device.type, torch.bfloat16, enabled=self.amp):
-            features = self.network.encode(versions, same_noise=True)  # type: ignore[operator]
+            features = encode(versions, same_noise=True)
         self.pool.append(_Kept(versions, features, lesion_map, state))
 
     def _restore(self, device: torch.device) -> None:
