@@ -38,11 +38,12 @@ def parsing(where: object) -> Iterator[None]:
     from pydicom import config
 
     logger = logging.getLogger("pydicom")
-    level = logger.level
+    level, silent = logger.level, logging.CRITICAL + 1
     try:
         with warnings.catch_warnings(), config.disable_value_validation():
             warnings.simplefilter("ignore")
-            logger.setLevel(logging.CRITICAL + 1)
+            if level != silent:  # by which every logger of the process is gone through
+                logger.setLevel(silent)
             yield
     except ImageError:
         raise
@@ -52,7 +53,8 @@ def parsing(where: object) -> Iterator[None]:
             Reason.DAMAGED, f"{where}: damaged DICOM ({type(error).__name__}); a whole file is accepted"
         ) from None
     finally:
-        logger.setLevel(level)
+        if level != silent:
+            logger.setLevel(level)
 
 
 def parse(path: Path, where: object, pixels: bool = False) -> Dataset | None:
