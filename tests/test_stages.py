@@ -62,14 +62,14 @@ def test_two_images_are_read_in_one_stage():
 def test_what_fails_has_no_line_and_the_next_command_starts_anew(capsys):
     log = io.StringIO()
 
-    def command():
+    def fail():
         with shown_stages(log):
             stage("reading")
             stage("fusing")
             raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        command()
+        fail()
     assert [line.partition(":")[0] for line in log.getvalue().splitlines()] == ["reading"]
     stage("reading")
     with stage_bar(3, "fusing") as bar:  # a bar of its own, as before

@@ -139,15 +139,17 @@ def find_series(path: str | os.PathLike[str]) -> list[Series]:
         )
     found: dict[str, list[tuple[Path, Dataset]]] = defaultdict(list)
     others: Counter[str] = Counter()
-    for file in _files(path):
-        dataset = parse(file, where_in(path, file))
-        if dataset is None:
-            continue
-        with parsing(where_in(path, file)):
-            if not _is_image(dataset, where_in(path, file, dataset)):
-                others[str(dataset.get("Modality") or "an object of another kind")] += 1
+    files = _files(path)
+    with parsing(path):  # once for all that follow
+        for file in files:
+            dataset = parse(file, where_in(path, file))
+            if dataset is None:
                 continue
-            found[str(dataset.get("SeriesInstanceUID") or "")].append((file, dataset))
+            with parsing(where_in(path, file)):
+                if not _is_image(dataset, where_in(path, file, dataset)):
+                    others[str(dataset.get("Modality") or "an object of another kind")] += 1
+                    continue
+                found[str(dataset.get("SeriesInstanceUID") or "")].append((file, dataset))
     if not found and others:
         kinds = ", ".join(f"{count} of {kind}" for kind, count in sorted(others.items()))
         raise ImageError(Reason.NO_PIXELS, f"{path}: no pixel data; it holds {kinds}; images are accepted")

@@ -169,12 +169,13 @@ def _fill(
         values = _values(exact(pixels, frame.header, frame.where, padded), frame, measure.units in MEASURED, picture)
         padded = None if padded is None else np.moveaxis(padded, -1, 0).swapaxes(1, 2)
         values = np.moveaxis(values, -1, 0).swapaxes(1, 2)
-        volume[:, :, :, k] = values * measure.slopes[index] + measure.intercepts[index]
+        plane = np.asarray(values * measure.slopes[index] + measure.intercepts[index], dtype=np.float32)
+        volume[:, :, :, k] = plane
         if padded is None or not padded.any():
-            lowest = min(lowest, float(volume[..., k].min()))
+            lowest = min(lowest, float(plane.min()))
         else:
             outside.append((k, padded))
-            lowest = min(lowest, float(volume[..., k].min(where=~padded, initial=np.inf)))
+            lowest = min(lowest, float(plane.min(where=~padded, initial=np.inf)))
     if np.isfinite(lowest):
         for k, padded in outside:
             volume[..., k][padded] = lowest
