@@ -13,6 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from fusion_nets.files import SIGNATURE, whole_file, whole_folder
+from fusion_nets.slabs import release, slabs, zeros
 
 from .grids import radiological_view
 from .reading import RASTER_AFFINE, RASTER_SUFFIXES
@@ -51,7 +52,11 @@ def write_image(path: str | os.PathLike[str], image: torch.Tensor) -> Path:
         raise ValueError(f"{path}: a volume cannot become a picture; accepted are {', '.join(VOLUME_SUFFIXES)}")
     array, affine = _displayed(path, image)
     if name.endswith(VOLUME_SUFFIXES):
-        save_volume(path, array if array.shape[0] == 1 else _to_8_bit(array), affine, {}, white=1)
+        stored = zeros(array.shape, np.float32 if array.shape[0] == 1 else np.uint8)
+        for part in slabs(array.shape):
+            slab = array[..., part]
+            stored[..., part] = slab.clip(0, 1) if array.shape[0] == 1 else _to_8_bit(slab)
+        save_volume(path, stored, affine, {}, white=1)
     else:
         with whole_file(path) as partial:
             Image.fromarray(_as_rows(_to_8_bit(array), affine)).save(partial)
@@ -74,32 +79,33 @@ def write_slices(folder: str | os.PathLike[str], image: torch.Tensor) -> list[Pa
     """
     folder = Path(folder)
     array, affine = _displayed(folder, image)
-    pixels = _to_8_bit(array if array.ndim == 4 else array[..., None])
+    array = array if array.ndim == 4 else array[..., None]
     signed = PngInfo()
     signed.add_text("Software", SIGNATURE.decode())
-    names = [f"{k:04d}.png" for k in range(1, pixels.shape[-1] + 1)]
+    names = [f"{k:04d}.png" for k in range(1, array.shape[-1] + 1)]
     with whole_folder(folder) as partial:
         for k, name in enumerate(names):
-            Image.fromarray(_as_rows(pixels[..., k], affine)).save(partial / name, pnginfo=signed)
+            Image.fromarray(_as_rows(_to_8_bit(array[..., k]), affine)).save(partial / name, pnginfo=signed)
+            release()
     return [folder / name for name in names]
 
 
 def _displayed(path: Path, image: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """(1 | 3, H, W[, D]) in [0, 1], and its affine."""
+    """(1 | 3, H, W[, D]), and its affine."""
     if image.ndim not in (3, 4) or image.shape[0] not in (1, 3):
         raise ValueError(f"{path}: expected (1 | 3, H, W[, D]) to write, got {tuple(image.shape)}")
     array = torch.as_tensor(image).detach().cpu().float().numpy()
-    if not np.isfinite(array).all():
+    if not all(np.isfinite(array[..., part]).all() for part in slabs(array.shape)):
         raise ValueError(f"{path}: not written, the image holds NaN or infinity; only finite values are accepted")
     if isinstance(image, MetaTensor):
         affine = image.affine.cpu().numpy()
     else:
         affine = RASTER_AFFINE if image.ndim == 3 else np.eye(4)
-    return array.clip(0, 1), affine
+    return array, affine
 
 
 def _to_8_bit(array: np.ndarray) -> np.ndarray:
-    return np.rint(array.astype(np.float64) * 255).astype(np.uint8)
+    return np.rint(array.clip(0, 1).astype(np.float64) * 255).astype(np.uint8)
 
 
 def _as_rows(array: np.ndarray, affine: np.ndarray) -> np.ndarray:

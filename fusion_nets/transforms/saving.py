@@ -133,18 +133,14 @@ class SaveFused(Transform):
         return written.name
 
     def _write_dicom(self, name: str, img: MetaTensor, sources: Mapping[Hashable, Any], told: Mapping[str, Any]) -> str:
-        from fusion_nets.clinical.dicom import fused_study, write_instances
+        from fusion_nets.clinical.dicom import deidentified, study_objects, write_instances
 
         anatomy, overlay = (source_series(sources[key]) for key in ("anatomy", "overlay"))
         if anatomy is None:
             raise ValueError(f"{name}: the anatomy is no DICOM series, whose study a DICOM result would join")
-        objects = fused_study(img, anatomy, overlay, told)
-        if self.deidentify:
-            from fusion_nets.clinical.dicom import deidentify
-
-            objects = deidentify(objects)
+        objects = study_objects(img, anatomy, overlay, told)
         folder = self.output_dir / f"{name}_dicom"
-        write_instances(folder, objects)
+        write_instances(folder, deidentified(objects) if self.deidentify else objects)
         return folder.name
 
 

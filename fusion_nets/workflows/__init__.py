@@ -10,6 +10,7 @@ from .batches import (
     LesionBatch,
     NoisyBatch,
     PairBatch,
+    collate_pairs,
     own_text,
     sources_apart,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "leave_process_group",
     "load_weights",
     "own_device",
+    "collate_pairs",
     "own_text",
     "read_lesion_pairs",
     "slice_pairs",

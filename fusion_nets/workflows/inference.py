@@ -14,6 +14,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from tqdm import tqdm
 
 from fusion_nets.clinical import ImageError
+from fusion_nets.slabs import is_large, release, zeros
 
 from .cases import CaseRecords
 from .processes import gathered, is_first_process, own_share
@@ -135,11 +136,22 @@ class SlicewiseInferer(Inferer):
             if row.shape[:2] != (len(inputs), depth):
                 raise ValueError(f"expected {name} of ({len(inputs)}, {depth}, ...), got {list(row.shape)}")
             rows[name] = row.flatten(0, 1)
-        fused = []
+        made: torch.Tensor | None = None
         with tqdm(total=len(slices), desc="fusing", unit="slice", disable=not self.progress) as bar:
             for start in range(0, len(slices), self.sw_batch_size):
                 some = slice(start, start + self.sw_batch_size)
-                fused.append(predict(slices[some], {**kwargs, **{name: row[some] for name, row in rows.items()}}))
-                bar.update(len(fused[-1]))
-        volume = torch.cat(fused).unflatten(0, (-1, depth)).movedim(1, -1)
-        return convert_to_dst_type(volume, inputs)[0] if isinstance(inputs, MetaTensor) else volume
+                fused = predict(slices[some], {**kwargs, **{name: row[some] for name, row in rows.items()}})
+                made = _room_for(fused, len(inputs), depth) if made is None else made
+                made.movedim(-1, 1).flatten(0, 1)[some] = fused
+                release()
+                bar.update(len(fused))
+        assert made is not None  # a volume has slices
+        return convert_to_dst_type(made, inputs)[0] if isinstance(inputs, MetaTensor) else made
+
+
+def _room_for(fused: torch.Tensor, volumes: int, depth: int) -> torch.Tensor:
+    """Where all slices go, (B, C, H, W, D), one after another; the first ones tell the size of each."""
+    shape = (volumes, *fused.shape[1:], depth)
+    if volumes == 1 and fused.device.type == "cpu" and not fused.requires_grad and is_large(shape):
+        return torch.from_numpy(zeros(shape))
+    return fused.new_empty((volumes, depth, *fused.shape[1:])).movedim(1, -1)
