@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn
 
 from . import commands
@@ -23,9 +24,9 @@ __all__ = ["build_parser", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, or 2 where the user is asked to mend something.
+    """Run one command; returns the exit code: 0, 2 where the user is asked to mend something, 130 if interrupted.
 
-    A command that is told to end (SIGTERM) removes the file that it is writing, as one that is interrupted does.
+    A command that is interrupted (Ctrl-C) or told to end (SIGTERM, 143) removes the file that it is writing.
     With ``--traceback``, or FUSION_NETS_TRACEBACK=1 in the environment, the Python traceback stands before the line.
     """
     with suppress(AttributeError):  # of what is no stream of text
@@ -33,18 +34,52 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, unknown = build_parser().parse_known_args(argv)
     if unknown:
         arguments.parser.refuse(unknown)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    handlers: dict[signal.Signals, Any] = {signal.SIGTERM: _end, signal.SIGINT: partial(_interrupt, os.getpid())}
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items() if is_main}
     try:
         if "device" in arguments:
             arguments.device = _device(arguments.device)
         arguments.run(arguments)
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        if arguments.traceback or os.environ.get("FUSION_NETS_TRACEBACK", "") not in ("", "0"):
-            traceback.print_exc()
-        print(f"fusion-nets {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    except (KeyboardInterrupt, _Interrupted):
+        return _say(arguments, "interrupted; what was finished is there, and nothing half-written", 128 + signal.SIGINT)
+    except Exception as error:
+        from .shortage import missing_memory
+
+        reason = missing_memory(error)
+        if not (reason or isinstance(error, (ValueError, OSError, ModuleNotFoundError))):
+            raise
+        return _say(arguments, reason if reason and not _says_more(error) else str(error), 2)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 0
+
+
+class _Interrupted(SystemExit):
+    """Ctrl-C: KeyboardInterrupt out of an `eval`, by which MONAI runs a configuration, makes Python kill itself."""
+
+
+def _interrupt(owner: int, *_: object) -> NoReturn:
+    if os.getpid() == owner:
+        raise _Interrupted(128 + signal.SIGINT)
+    raise KeyboardInterrupt  # which a worker of a data loader ends quietly by
+
+
+def _end(*_: object) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _says_more(error: Exception) -> bool:
+    """Whether it tells not only of memory: one image of several, or one form of it."""
+    return getattr(getattr(error, "reason", None), "name", "") in ("OUTPUT", "SEVERAL", "MEMORY")
+
+
+def _say(arguments: argparse.Namespace, reason: str, code: int) -> int:
+    if arguments.traceback or os.environ.get("FUSION_NETS_TRACEBACK", "") not in ("", "0"):
+        traceback.print_exc()
+    print(f"fusion-nets {arguments.command}: {' '.join(reason.split())}", file=sys.stderr)
+    return code
 
 
 def _device(name: str) -> str:

@@ -1,12 +1,18 @@
 import hashlib
 import inspect
+import os
 import re
 import signal
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from fusion_nets import running
 from fusion_nets.files import file_sha256, remove_partials, whole_file, whole_folder
 
 
@@ -189,3 +195,121 @@ with whole_folder(sys.argv[2]) as partial:
     assert len(list(tmp_path.iterdir())) == 1
     remove_partials(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+WRITE_AND_WAIT = """
+import sys, time
+from fusion_nets.files import whole_file, whole_folder
+with whole_file(sys.argv[1]) as file, whole_folder(sys.argv[2]) as folder:
+    file.write_text("half")
+    (folder / "half").write_text("half")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+WRITE = """
+import sys
+from pathlib import Path
+from fusion_nets.files import remove_partials, whole_file, whole_folder
+with whole_file(sys.argv[1]) as file, whole_folder(sys.argv[2]) as folder:
+    file.write_text("whole")
+    (folder / "whole").write_text("by fusion-nets")
+remove_partials(Path(sys.argv[1]).parent)
+"""
+
+
+@pytest.fixture
+def writing(tmp_path):
+    """A process that writes a file and a folder in `out`, the two names it left when it was killed."""
+    (tmp_path / "out").mkdir()
+    arguments = [sys.executable, "-c", WRITE_AND_WAIT, str(tmp_path / "out/a.txt"), str(tmp_path / "out/b")]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "writing\n"
+        yield process
+        process.kill()
+
+
+def as_of(folder, **parts):
+    """Rename what is left as if a process with these marks had left it."""
+    for path in list(folder.iterdir()):
+        marks = dict(zip(("host", "place", "process", "beginning", "rest"), path.name[1:].split("-", 4), strict=True))
+        path.rename(folder / f".{'-'.join({**marks, **parts}.values())}")
+
+
+def test_what_a_running_process_writes_stays(writing, tmp_path):
+    remove_partials(tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 2
+    writing.kill()
+    writing.wait()
+    remove_partials(tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_killed_process_that_nobody_waits_for_is_no_more(writing, tmp_path):
+    writing.kill()
+    while Path(f"/proc/{writing.pid}/stat").exists() and running.beginning(writing.pid):
+        time.sleep(0.01)
+    remove_partials(tmp_path / "out")  # though it is there as a zombie
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_earlier_life_of_the_same_number(writing, tmp_path):
+    """As when the number of a killed process was given to this one, which writes the same."""
+    writing.kill()
+    writing.wait()
+    as_of(tmp_path / "out", process=str(os.getpid()))
+    with whole_file(tmp_path / "out/a.txt") as file, whole_folder(tmp_path / "out/b") as folder:
+        file.write_text("whole")
+        remove_partials(tmp_path / "out")
+        assert sorted(tmp_path.glob("out/.*")) == sorted([file, folder])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.txt", "b"]
+
+
+@pytest.mark.parametrize("place", ["00000000", None])
+def test_what_cannot_be_seen_is_left_if_it_is_older_than_this_process(writing, tmp_path, place):
+    """Of another container, or an earlier life of this one; `place` None: that of another host stays whatever."""
+    writing.kill()
+    as_of(tmp_path / "out", **({"place": place} if place else {"host": "00000000"}))
+    remove_partials(tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 2, "younger than this process"
+    for path in (tmp_path / "out").iterdir():
+        os.utime(path, (1, 1))
+    remove_partials(tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == (0 if place else 2)
+
+
+def test_container_that_starts_again(tmp_path):
+    """With its host name, and the number 1, as Docker starts one."""
+    inside = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-c"]
+    if subprocess.run([*inside, ""], capture_output=True).returncode:
+        pytest.skip("needs the right to make a namespace of processes")
+    arguments = [str(tmp_path / "out/a.txt"), str(tmp_path / "out/b")]
+    (tmp_path / "out").mkdir()
+    with subprocess.Popen([*inside, WRITE_AND_WAIT, *arguments], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "writing\n"
+        remove_partials(tmp_path / "out")
+        assert len(list((tmp_path / "out").iterdir())) == 2
+        process.kill()
+    time.sleep(0.1)  # the kernel ends what is in the namespace
+    subprocess.run([*inside, WRITE, *arguments], check=True)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.txt", "b"]
+
+
+def test_threads_do_not_collide(tmp_path):
+    """Many that write the same file and folder at once: one of them is there, whole."""
+    ready = threading.Barrier(8)
+
+    def write(number):
+        for _ in range(20):
+            ready.wait()
+            with whole_file(tmp_path / "a.txt") as file, whole_folder(tmp_path / "b") as folder:
+                file.write_text(f"{number}" * 5000)
+                fill(folder, **{f"{part}": f"{number}, by fusion-nets" for part in range(5)})
+            remove_partials(tmp_path)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b"]
+    assert len(set((tmp_path / "a.txt").read_text())) == 1
+    assert len((tmp_path / "a.txt").read_text()) == 5000
+    assert len(content(tmp_path / "b")) == 5
+    assert len(set(content(tmp_path / "b").values())) == 1

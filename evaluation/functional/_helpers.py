@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
 from functools import reduce
 from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
+
+from fusion_nets.quiet import Shared
 
 LEVELS = 256
 
@@ -143,14 +147,23 @@ def _in_threads(
 
     Much faster where other programs want the processor too, as threads then wait for each other there.
     """
-    threads = torch.get_num_threads()
     quiet = torch.no_grad()(scores)
+    contexts = [copy_context() for _ in chunks]
+    with _SINGLE, ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return list(pool.map(lambda chunk, context: context.run(quiet, chunk), chunks, contexts))
+
+
+@contextmanager
+def _threads_put_back() -> Iterator[None]:
+    """What a thread sets is also what those that start later begin with, until the first number is set again."""
+    threads = torch.get_num_threads()
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(quiet, chunks))
+        yield
     finally:
-        # what a thread sets is also what those that start later begin with
         torch.set_num_threads(threads)
+
+
+_SINGLE = Shared(_threads_put_back)
 
 
 def quantise(images: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from textwrap import wrap
@@ -25,6 +26,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 FRAME = "#FFB000"
 """Of what is pointed at."""
 _DPI = 200
+_SETTINGS = threading.RLock()
+"""Of matplotlib, which are the whole process's."""
 _LONGEST = 26
 
 
@@ -204,7 +207,7 @@ def short(name: str) -> str:
 def figure_of(
     size: tuple[float, float], dark: bool, layout: Literal["constrained"] | None = "constrained"
 ) -> Iterator[Figure]:
-    """A figure that owes nothing to the user's settings of matplotlib, nor changes them."""
+    """A figure that owes nothing to the user's settings of matplotlib, nor changes them; one thread draws at a time."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -213,7 +216,7 @@ def figure_of(
     style: Any = {f"{part}.color": ink for part in ("text", "xtick", "ytick", "grid")}
     style |= {"axes.edgecolor": ink, "axes.labelcolor": ink, "axes.titlecolor": ink, "axes.facecolor": "none"}
     style |= {"font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 9, "text.parse_math": False}
-    with matplotlib.rc_context():
+    with _SETTINGS, matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(style)
         figure = Figure(figsize=size, facecolor=paper, layout=layout)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from fusion_nets.quiet import silence
 
 __all__ = ["Interval", "bootstrap_interval", "subject_means", "wilcoxon_of_subjects"]
 
@@ -63,9 +64,7 @@ def bootstrap_interval(
         return sums.sum(axis) / counts.sum(axis)
 
     for method in ("BCa", "percentile"):
-        with warnings.catch_warnings():
-            # where all means but one are alike there is no acceleration: NaN, and percentiles instead
-            warnings.simplefilter("ignore")
+        with silence():  # where all means but one are alike there is no acceleration: NaN, and percentiles instead
             low, high = bootstrap(
                 (sums, counts),
                 mean,

@@ -86,6 +86,8 @@ class Reason(Enum):
     """It cannot become what is asked for."""
     REGISTRATION = "registration"
     """It cannot be registered, or lay better before."""
+    MEMORY = "memory"
+    """There is not enough memory for it."""
     SEVERAL = "several"
     """Some of many cannot be used, each for a reason that was told."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from fusion_nets.quiet import silence
 
 from .choosing import Wanted, choose_volumes
 from .errors import ImageError, Pixels, Reason, unreadable
@@ -37,8 +38,7 @@ def read_picture(path: Path, volume: Wanted = None) -> Pixels:
         ImageError: if it cannot be read, is gigantic, or holds several or something else than grey or colours.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
+        with silence():  # of pictures that are large, refused below
             picture = Image.open(path)
         with picture:
             chosen = choose_volumes(path, [{} for _ in range(getattr(picture, "n_frames", 1))], volume)

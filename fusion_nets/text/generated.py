@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +23,7 @@ from .screen import displayed
 __all__ = ["GeneratedText"]
 
 _MODALITIES = {"MR": "MRI", "CT": "CT", "PT": "PET", "NM": "SPECT", "fused": "fused"}
+_SEEDED = threading.Lock()
 
 
 class GeneratedText:
@@ -147,7 +150,12 @@ class GeneratedText:
         }
         asked = _LengthAsked()
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.inference_mode(), torch.random.fork_rng(devices, enabled=self.seed is not None):
+        seeded = self.seed is not None
+        with ExitStack() as stack:
+            if seeded:  # by torch's own generators, which are those of all threads
+                stack.enter_context(_SEEDED)
+            stack.enter_context(torch.random.fork_rng(devices, enabled=seeded))
+            stack.enter_context(torch.inference_mode())
             if self.seed is not None:
                 torch.manual_seed(self.seed)
             tokens = checkpoint.network.generate(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from fusion_nets.files import whole_file
 
@@ -125,7 +125,7 @@ class TextEncoder:
         path = self.cache_dir / self.identity[:16] / key[:2] / f"{key}.safetensors"
         if not path.is_file():
             with whole_file(path) as partial:
-                save_file(self._encode(text), partial)
+                partial.write_bytes(save(self._encode(text)))  # save_file hides why it could not write
         return load_file(path)
 
     @torch.no_grad()

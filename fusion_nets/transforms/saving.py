@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, ensure_tuple
 
-from fusion_nets.clinical import OUTPUT_SUFFIXES, RASTER_SUFFIXES, write_image, write_slices
+from fusion_nets.clinical import OUTPUT_SUFFIXES, RASTER_SUFFIXES, ImageError, Reason, write_image, write_slices
 from fusion_nets.datalists import MODALITY_NAMES
 from fusion_nets.drawing import write_montage
 from fusion_nets.files import remove_partials, whole_file
 from fusion_nets.names import check_name
+from fusion_nets.shortage import missing_memory
 
 from .colour import MergeChroma
 from .loading import source_series
@@ -39,6 +41,7 @@ class SaveFused(Transform):
       DICOM series.
     - Where there is a record (:class:`RecordChoices`) of measured images, ``{name}_{key}.json``.
 
+    DICOM is written last, because most may be wrong with it; a form that cannot be written does not lose the others.
     MONAI's ``SaveImage`` writes in place and has no form for a coloured volume. What killed runs left half written in
     the folder is removed before the first image is written.
 
@@ -92,30 +95,56 @@ class SaveFused(Transform):
             The names of what was written.
 
         Raises:
-            ImageError: if an image cannot be written in this form.
-            ValueError: for DICOM without a series that it would join, or a name that no file can have.
+            ImageError: after all others were written, if one of the forms cannot be, such as DICOM without a series
+                that it would join, or for want of room; the message names it, and what is written.
+            ValueError: for a name that no file can have.
         """
         check_name(name, self.output_dir)
         if not self._is_clean:
             remove_partials(self.output_dir)
             self._is_clean = True
-        told = json.loads(record) if record else {}
-        stem, sources = self.output_dir / f"{name}_{key}", sources or {}
+        told, sources = json.loads(record) if record else {}, sources or {}
         is_picture = str(getattr(img, "meta", {}).get("filename_or_obj", "")).lower().endswith(RASTER_SUFFIXES)
-        saved: list[str] = []
-        for form in self.formats or [".png" if is_picture else ".nii.gz"]:
-            if form == "dicom":
-                saved.append(self._write_dicom(name, img, sources, told))
-            elif form.lower() == ".png" and img.ndim == 4:
-                write_slices(f"{stem}_slices", img)
-                saved += [f"{stem.name}_slices", self._write_montage(name, img, sources, told)]
-            else:
-                saved.append(write_image(f"{stem}{form}", img).name)
+        forms = sorted(self.formats or [".png" if is_picture else ".nii.gz"], key="dicom".__eq__)
+        stem = f"{name}_{key}"
+        steps = [(form, step) for form in forms for step in self._steps(form, stem, name, img, sources, told)]
         if told and not is_picture:
-            with whole_file(f"{stem}.json") as partial:
-                partial.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-            saved.append(f"{stem.name}.json")
+            steps.append(("record", partial(self._write_record, f"{stem}.json", told)))
+        saved: list[str] = []
+        failed: list[tuple[str, Exception]] = []
+        for form, step in steps:
+            try:
+                saved.append(step())
+            except Exception as error:  # what was computed is in the other forms then
+                failed.append((form, error))
+        if failed:
+            reasons = "; ".join(
+                f"no {form.lstrip('.')}: {missing_memory(error) or ' '.join(str(error).split())}"
+                for form, error in failed
+            )
+            written = f"written are {', '.join(saved)}" if saved else "nothing is written"
+            raise ImageError(Reason.OUTPUT, f"{name}: {reasons}; {written}") from failed[0][1]
         return saved
+
+    def _steps(
+        self, form: str, stem: str, name: str, img: MetaTensor, sources: Mapping[Hashable, Any], told: Mapping[str, Any]
+    ) -> list[Callable[[], str]]:
+        """What writes a form, each one file or folder, whose name it returns."""
+        if form == "dicom":
+            return [partial(self._write_dicom, name, img, sources, told)]
+        if form.lower() == ".png" and img.ndim == 4:
+            slices = partial(self._write_slices, f"{stem}_slices", img)
+            return [slices, partial(self._write_montage, name, img, sources, told)]
+        return [lambda: write_image(self.output_dir / f"{stem}{form}", img).name]
+
+    def _write_slices(self, folder: str, img: MetaTensor) -> str:
+        write_slices(self.output_dir / folder, img)
+        return folder
+
+    def _write_record(self, file: str, told: Mapping[str, Any]) -> str:
+        with whole_file(self.output_dir / file) as unfinished:
+            unfinished.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        return file
 
     def _write_montage(
         self, name: str, img: MetaTensor, sources: Mapping[Hashable, Any], told: Mapping[str, Any]

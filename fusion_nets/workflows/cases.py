@@ -27,7 +27,7 @@ from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.files import remove_partials, whole_file
 from fusion_nets.names import check_name, entries_read, is_result
 
-from .processes import gathered, is_first_process
+from .processes import end_in_one_line, gathered, is_first_process
 
 __all__ = ["CaseMetrics", "CaseRecords"]
 
@@ -116,6 +116,7 @@ class CaseRecords:
         # the first event after all other handlers of an iteration
         engine.add_event_handler(Events.GET_BATCH_STARTED, self._write)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._wait)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, end_in_one_line)
 
     def _start(self) -> None:
         remove_partials(self.folder)

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from fusion_nets.files import whole_file
 
-from .cases import is_first_process
+from .processes import end_in_one_line, is_first_process
 
 __all__ = ["AverageWeights", "BestCheckpoint", "EpochSeed", "RunningCheckpoint", "load_weights", "stopping_score"]
 
@@ -44,6 +44,7 @@ class RunningCheckpoint:
         """Attach to a trainer."""
         engine.add_event_handler(Events.STARTED, self.load)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, end_in_one_line)
 
     def load(self, engine: Engine) -> None:
         """Restore the last epoch's state, where there is one, and say so."""

@@ -13,7 +13,6 @@ from typing import Any, Literal, cast
 
 from monai.data import MetaTensor
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from fusion_nets import __version__
 from fusion_nets.clinical import ImageError, Reason
@@ -23,6 +22,9 @@ from fusion_nets.names import check_destination
 from fusion_nets.text import Describer
 from fusion_nets.transforms import Describe, LoadStudyImage, ScaleToDisplayRange
 from fusion_nets.transforms.display import Window
+
+from .inference import image_error
+from .progress import LOG_ABOVE_BAR
 
 __all__ = ["describe_pairs"]
 
@@ -85,7 +87,7 @@ def describe_pairs(
     failures = set()
     with ExitStack() as stack:
         noted = stack.enter_context(_Journal(Path(journal or f"{output}.journal.jsonl")))
-        stack.enter_context(logging_redirect_tqdm())
+        stack.enter_context(LOG_ABOVE_BAR)
         bar = stack.enter_context(tqdm(total=len(wanted), desc="describing", unit="image", disable=not progress))
         for start in range(0, len(wanted), batch_size):
             batch = wanted[start : start + batch_size]
@@ -146,8 +148,10 @@ class _Task:
             if results[index] is None:
                 try:
                     images[index] = self.image(pair, key)
-                except ImageError as error:
-                    results[index] = error
+                except Exception as error:
+                    if (reason := image_error(error)) is None:
+                        raise
+                    results[index] = reason
         for index, text in zip(images, self.texts(list(images.values())), strict=True):
             results[index] = text
             if not isinstance(text, ImageError):
@@ -158,8 +162,10 @@ class _Task:
         """Describe together, and one by one where one of them cannot be described."""
         try:
             return list(self.transform.describe(images)) if images else []
-        except ImageError as error:
-            return [error] if len(images) == 1 else [self.texts([image])[0] for image in images]
+        except Exception as error:
+            if (reason := image_error(error)) is None:
+                raise
+        return [reason] if len(images) == 1 else [self.texts([image])[0] for image in images]
 
     def image(self, pair: dict[str, Any], key: str) -> MetaTensor:
         loaded = self.load(pair[key], *(pair.get(f"{key}_{which}") for which in ("series_uid", "modality", "volume")))

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from evaluation import report
 from evaluation.functional import FUSION_METRICS, fusion_metrics
@@ -30,8 +29,10 @@ from fusion_nets.transforms import (
 )
 from fusion_nets.transforms.display import Window
 
+from .inference import image_error
 from .judging import JudgedLesions, judge_lesions
 from .matching import FusedImages
+from .progress import LOG_ABOVE_BAR
 from .study_images import StudyImages, StudySources, read_fused, study_rows
 
 __all__ = ["evaluate_methods", "read_fused"]
@@ -106,7 +107,7 @@ def evaluate_methods(
     _check_sources(Path(output_dir), study)
     scores, failures = [], []
     with ExitStack() as stack:
-        stack.enter_context(logging_redirect_tqdm())
+        stack.enter_context(LOG_ABOVE_BAR)
         bar = stack.enter_context(
             tqdm(total=len(pairs) * len(methods), desc="measuring", unit="image", disable=not progress)
         )
@@ -119,8 +120,10 @@ def evaluate_methods(
             for method in methods:
                 try:
                     values, slices = _measure(study.fused(method, pair, sources), sources, chosen, device)
-                except ImageError as error:
-                    failures.append(_failed(pair, method, error, study.methods[method]))
+                except Exception as error:
+                    if (reason := image_error(error)) is None:
+                        raise
+                    failures.append(_failed(pair, method, reason, study.methods[method]))
                 else:
                     whose = pair.get("pair", ""), slices, pair.get("subject", "")
                     scores.append(report.Score(pair["name"], method, values, *whose))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -17,6 +15,7 @@ import fusion_nets
 from fusion_nets.clinical import ImageError
 from fusion_nets.datalists import load_pairs
 from fusion_nets.names import is_result
+from fusion_nets.quiet import silence
 
 from .settings import repeated_settings
 from .user_values import check_options, check_values, set_values
@@ -94,7 +93,8 @@ def fuse_pair(
     configs = [root / "configs" / name for name in ("inference.json", "evaluate.json")[: 2 if evaluate else 1]]
     _check_configs(configs)
     failures: list[ImageError] = []
-    with _quiet():
+    # without MONAI's words that a configuration is code and that none is there for logging, both as they should be
+    with silence(("monai.bundle.workflows",), below=logging.ERROR), silence(("ignite.engine.engine",)):
         try:
             workflow = ConfigWorkflow(
                 [str(config) for config in configs], workflow_type="inference", logging_file=False
@@ -117,6 +117,8 @@ def fuse_pair(
             workflow.run()
             workflow.finalize()
         except (SystemExit, RuntimeError, ValueError) as error:
+            if isinstance(error, SystemExit) and isinstance(error.code, int):  # told to end from outside
+                raise
             if failures:
                 raise failures[0] from failures[0].__cause__  # what it came of, not that the run ended
             raise _for_the_user(error, chosen.get("weights", root)) from error
@@ -181,20 +183,6 @@ def _check_configs(configs: Sequence[Path]) -> None:
     for config in configs:
         if not config.is_file():
             raise ValueError(f"{config}: no such file; bundle_root must be the folder of a bundle of this project")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without MONAI's words that a configuration is code and that none is there for logging, both as they should be."""
-    logger = logging.getLogger("monai.bundle.workflows")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _for_the_user(error: BaseException, weights: object) -> BaseException:

@@ -13,7 +13,8 @@ from monai.utils import convert_to_dst_type
 from torch.utils.data import IterableDataset, get_worker_info
 from tqdm import tqdm
 
-from fusion_nets.clinical import ImageError
+from fusion_nets.clinical import ImageError, Reason
+from fusion_nets.shortage import full_disk, missing_memory
 from fusion_nets.slabs import is_large, release, zeros
 
 from .cases import CaseRecords
@@ -29,8 +30,8 @@ class PairStream(IterableDataset):
 
     Args:
         data: the datalist, of all processes.
-        transform: loads and prepares a pair; its :class:`fusion_nets.clinical.ImageError` is for the user, any other
-            error ends the run.
+        transform: loads and prepares a pair; its :class:`fusion_nets.clinical.ImageError`, and want of memory, are for
+            the user; any other error ends the run.
         records: of the cases that are done; without them, all are to be done.
 
     It counts what it passes over, so that a loader must read it in the process of the program (``num_workers=0``).
@@ -60,18 +61,39 @@ class PairStream(IterableDataset):
                     done += 1
                     continue
                 prepared = self.transform(pair)
-            except (ImageError, RuntimeError) as error:
-                reason = image_error(error)
-                if reason is None:
-                    raise
-                self.failures.append(reason)
-                logging.getLogger(__name__).error("%s: not fused: %s", pair["name"], reason)
+            except Exception as error:
+                self._pass_over([pair["name"]], error)
                 continue
             yield prepared
+            del prepared  # before the next one is read
         if done:
             logging.getLogger(__name__).info("%d of %d pairs were done before", done, len(share))
         failed = sum(gathered(len(self.failures)))
         self.failed = failed if is_first_process() else 0
+
+    def fuse(self, engine: Any, batch: Mapping[str, Any]) -> Any:
+        """MONAI's iteration of an evaluator, past cases that cannot be fused or written: its ``iteration_update``.
+
+        What cannot be for want of memory, or in one of its forms, is told of; where a disk is full, the run ends.
+        """
+        try:
+            return engine._iteration(engine, batch)
+        except Exception as error:
+            self._pass_over(batch["name"], error)
+        engine.state.batch = []
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return []
+
+    def _pass_over(self, names: Sequence[str], error: Exception) -> None:
+        reason = image_error(error)
+        if reason is None:
+            raise error
+        if full_disk(error):
+            raise SystemExit(f"{', '.join(names)}: not fused: {reason}") from reason
+        for name in names:
+            self.failures.append(reason)
+            logging.getLogger(__name__).error("%s: not fused: %s", name, reason)
 
     def finish(self) -> None:
         """End the program with a non-zero exit code if pairs could not be used; of several, the first process."""
@@ -80,10 +102,18 @@ class PairStream(IterableDataset):
 
 
 def image_error(error: BaseException | None) -> ImageError | None:
-    """The image error inside what ``Compose`` wraps around it."""
-    while error is not None and not isinstance(error, ImageError):
-        error = error.__cause__
-    return error
+    """The image error inside what ``Compose`` wraps around it, or one that says that memory, or a disk, is full."""
+    found = error
+    while found is not None and not isinstance(found, ImageError):
+        found = found.__cause__
+    if found is not None and found.reason is Reason.OUTPUT:  # which says what became of the other forms
+        return found
+    if lack := missing_memory(error):
+        return ImageError(Reason.MEMORY, lack)  # without its cause, whose traceback holds what filled the memory
+    if full := full_disk(error):
+        found = ImageError(Reason.OUTPUT, str(full))
+        found.__cause__ = full
+    return found
 
 
 class SlicewiseInferer(Inferer):

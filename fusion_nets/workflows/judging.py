@@ -14,7 +14,6 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from evaluation import report
 from evaluation.functional import quantise
@@ -25,6 +24,7 @@ from fusion_nets.files import whole_file
 from .cases import CaseRecords
 from .lesion_pairs import KnownCase, read_lesion_pairs
 from .processes import is_first_process
+from .progress import LOG_ABOVE_BAR
 from .study_images import StudyImages, study_rows
 
 __all__ = ["JudgedLesions", "LesionTables", "judge_lesions"]
@@ -112,7 +112,7 @@ def judge_lesions(
     for case in cases:
         of_clean.setdefault(case.clean, []).append(case)
     total = len(of_clean) * len(methods)
-    with logging_redirect_tqdm(), tqdm(total=total, desc="judging", unit="pair", disable=not progress) as bar:
+    with LOG_ABOVE_BAR, tqdm(total=total, desc="judging", unit="pair", disable=not progress) as bar:
         for clean_name, of_pair in of_clean.items():
             pair = study.pairs[clean_name]
             for method in methods:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from evaluation.observers import LESION_MAKES, Lesion, LesionCase, lesion_cases, luminance
 from fusion_nets.clinical import ImageError, Reason
@@ -23,6 +22,8 @@ from fusion_nets.names import check_name, entries_read
 from fusion_nets.registration import RegistrationMode
 from fusion_nets.transforms.display import Window
 
+from .inference import image_error
+from .progress import LOG_ABOVE_BAR
 from .study_images import StudyImages, study_rows
 
 __all__ = ["CURVE_MAKES", "InsertLesions", "KnownCase", "lesion_group", "read_lesion_pairs", "write_lesion_pairs"]
@@ -148,14 +149,16 @@ def write_lesion_pairs(
     read = entries_read(folder, (pair[key] for pair in pairs for key in ("anatomy", "overlay")))
     datalist, truth = [], []
     bar = tqdm(chosen, desc="inserting lesions", unit="pair", disable=not progress)
-    with logging_redirect_tqdm(), bar:
+    with LOG_ABOVE_BAR, bar:
         for pair in bar:
             try:
                 _check_name(pair["name"], folder, read)
                 sources, modality = _sources(study, pair)
-            except ImageError as error:
+            except Exception as error:
+                if (reason := image_error(error)) is None:
+                    raise
                 failed += 1
-                logging.getLogger(__name__).error("%s: no lesion inserted: %s", pair["name"], error)
+                logging.getLogger(__name__).error("%s: no lesion inserted: %s", pair["name"], reason)
                 continue
             kept = {"subject": pair.get("subject", pair["name"]), "pair": lesion_group(pair, modality)}
             kept |= {"anatomy_modality": pair.get("anatomy_modality", "MR"), "overlay_modality": modality}

@@ -1,4 +1,4 @@
-"""Several processes, on one machine or many, that share a run."""
+"""Several processes, on one machine or many, that share a run, and how one ends."""
 
 from __future__ import annotations
 
@@ -6,12 +6,22 @@ import os
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 
-__all__ = ["gathered", "is_first_process", "join_process_group", "leave_process_group", "own_device", "own_share"]
+from fusion_nets.shortage import full_disk, missing_memory
+
+__all__ = [
+    "end_in_one_line",
+    "gathered",
+    "is_first_process",
+    "join_process_group",
+    "leave_process_group",
+    "own_device",
+    "own_share",
+]
 
 
 def own_device() -> torch.device:
@@ -71,3 +81,14 @@ def leave_process_group(wait: float = 1.0) -> None:
     dist.barrier()
     dist.destroy_process_group()
     time.sleep(wait)
+
+
+def end_in_one_line(error: BaseException) -> NoReturn:
+    """End an engine's run: by one line, not a traceback, where memory or a disk is full.
+
+    A handler of ``Events.EXCEPTION_RAISED``; of several, Ignite asks the one that was attached first.
+    """
+    lack = missing_memory(error) or full_disk(error)
+    if lack and isinstance(error, Exception):
+        raise SystemExit(str(lack)) from error
+    raise error

@@ -13,7 +13,6 @@ from typing import Any
 from monai.data import MetaTensor
 from monai.transforms import Compose
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from evaluation.functional import FUSION_METRICS
 from fusion_nets.clinical import ImageError, Reason, write_image
@@ -21,10 +20,12 @@ from fusion_nets.datalists import MODALITY_NAMES, load_pairs
 from fusion_nets.files import whole_file
 from fusion_nets.names import check_name, entries_read
 from fusion_nets.registration import RegistrationMode
+from fusion_nets.shortage import full_disk
 from fusion_nets.transforms import CommonGridd, LoadStudyImaged, ScaleToDisplayRanged, SplitLuminanced
 from fusion_nets.transforms.display import Window
 
 from .inference import image_error
+from .progress import LOG_ABOVE_BAR
 
 __all__ = ["slice_pairs"]
 
@@ -93,16 +94,16 @@ def slice_pairs(
     )
     sources, failures = [pair[key] for pair in pairs for key in _KEYS], 0
     with ExitStack() as stack:
-        stack.enter_context(logging_redirect_tqdm())
+        stack.enter_context(LOG_ABOVE_BAR)
         for pair in stack.enter_context(tqdm(wanted, desc="slicing", unit="pair", disable=not progress)):
             try:
                 _check_names(pair, root)
                 prepared = prepare(pair)
                 kind = _kind(pair, prepared)
                 names = _write_slices(root / kind, kind, pair["name"], prepared, sources)
-            except (ImageError, RuntimeError) as error:
+            except Exception as error:
                 reason = image_error(error)
-                if reason is None:
+                if reason is None or full_disk(error):
                     raise
                 logging.getLogger(__name__).error("%s: not sliced: %s", pair["name"], reason)
                 failures += 1

@@ -90,7 +90,7 @@ class StudyImages:
         """Of a pair, or why it cannot be used."""
         try:
             prepared = self.prepare(pair)
-        except (ImageError, RuntimeError) as error:
+        except Exception as error:
             reason = image_error(error)
             if reason is None:
                 raise

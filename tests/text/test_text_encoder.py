@@ -276,12 +276,13 @@ def test_identity_follows_the_files(checkpoints, tmp_path, name):
 def test_a_stopped_run_leaves_nothing_half_written(checkpoints, tmp_path, monkeypatch):
     encoder = TextEncoder(checkpoints / "bert", cache_dir=tmp_path / "texts")
 
-    def stopped(tensors, path):
-        path.write_bytes(b"half")
+    def stopped(path, content):
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("fusion_nets.text.text_encoder.save_file", stopped)
+        patch.setattr("pathlib.Path.write_bytes", stopped)
         with pytest.raises(KeyboardInterrupt):
             encoder(TEXTS)
     assert not [path for path in (tmp_path / "texts").rglob("*") if path.is_file()]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from fusion_nets.quiet import silence
 
 from ..errors import ImageError, Reason
 
@@ -125,8 +126,7 @@ def _normal(csa: dict[str, Any] | None, orientation: np.ndarray, where: str) -> 
 
 def _private_header(header: Dataset) -> dict[str, Any] | None:
     """Siemens' own header of an image, read by nibabel; None where there is none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that its reader is experimental
+    with silence():  # that its reader is experimental
         from nibabel.nicom.csareader import get_csa_header
 
         try:

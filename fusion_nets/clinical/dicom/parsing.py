@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from fusion_nets.quiet import Shared, silence
 
 from ..errors import ImageError, Reason, check_pointer
 from .identity import fingerprint
@@ -22,6 +22,8 @@ __all__ = ["UID_PATTERN", "parse", "parsing", "tells_patient", "where_in"]
 
 UID_PATTERN = re.compile(r"\d+(\.\d+){4,}|2\.25\.\d{6,}")
 MOST_DEFLATED = 2**28
+_LOGGERS = ("pydicom", "pydicom.pixels.decoders.base", "pydicom.pixels.encoders.base", "pydicom.pixels.utils")
+"""Those, too, that there are not before pydicom needs them."""
 _GROUPS_A_FILE_STARTS_WITH = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 
 
@@ -35,24 +37,25 @@ def parsing(where: object) -> Iterator[None]:
     Raises:
         ImageError: for whatever a damaged file makes pydicom stumble over.
     """
-    from pydicom import config
-
-    logger = logging.getLogger("pydicom")
-    level = logger.level
     try:
-        with warnings.catch_warnings(), config.disable_value_validation():
-            warnings.simplefilter("ignore")
-            logger.setLevel(logging.CRITICAL + 1)
+        with silence(_LOGGERS), _UNCHECKED:
             yield
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Exception as error:
         # the message of the error may quote a value, such as the patient's name, and so might its traceback
         raise ImageError(
             Reason.DAMAGED, f"{where}: damaged DICOM ({type(error).__name__}); a whole file is accepted"
         ) from None
-    finally:
-        logger.setLevel(level)
+
+
+def _disable_value_validation() -> Any:
+    from pydicom import config
+
+    return config.disable_value_validation()
+
+
+_UNCHECKED = Shared(_disable_value_validation)
 
 
 def parse(path: Path, where: object, pixels: bool = False) -> Dataset | None:

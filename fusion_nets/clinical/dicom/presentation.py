@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion_nets import __version__
+from fusion_nets.quiet import silence
 
 from ..errors import check_window
 from .derived import this_equipment
@@ -78,7 +79,6 @@ def presentation_state(
         SoftcopyVOILUTTransformation,
     )
 
-    logging.getLogger("highdicom").setLevel(logging.WARNING)  # below that it names the images
     if palette not in PALETTES:
         raise ValueError(f"palette is {palette!r}; accepted are {', '.join(PALETTES)}")
     if not 0 <= opacity <= 1:
@@ -92,38 +92,39 @@ def presentation_state(
     )
     stand_ins: list[Dataset] = []
     inputs: list[Any] = []
-    for images, window, colours in ((anatomy, anatomy_window, None), (overlay, overlay_window, palette)):
-        alike = [_stand_in(image, first) for image in images]
-        grey = images[0].SamplesPerPixel == 1
-        how: dict[str, Any] = {"palette_color_lut_transformation": _palette(colours)}
-        if grey:
-            low, high = _rescaled_window(images, window)
-            voi = SoftcopyVOILUTTransformation((low + high) / 2, high - low, voi_lut_function="LINEAR_EXACT")
-            how["voi_lut_transformations"] = [voi]
-        inputs.append(AdvancedBlending(alike, len(inputs) + 1, **how))
-        if not grey:  # which the highdicom for pydicom 2 cannot be told before
-            del inputs[-1].PaletteColorLookupTableSequence
-        inputs[-1].GeometryForDisplay = "TRUE" if images is anatomy else "FALSE"
-        stand_ins += alike
-    blend = BlendingDisplay(
-        "FOREGROUND", [BlendingDisplayInput(2), BlendingDisplayInput(1)], relative_opacity=float(opacity)
-    )
-    state = AdvancedBlendingPresentationState(
-        stand_ins,
-        inputs,
-        [blend],
-        series_instance_uid=derived_uid("series", uid),
-        series_number=number or int(first.get("SeriesNumber") or 0) * 100 + 4,
-        sop_instance_uid=uid,
-        instance_number=1,
-        manufacturer="fusion-nets",
-        manufacturer_model_name="fusion-nets",
-        software_versions=__version__,
-        device_serial_number="0",
-        content_label="FUSION",
-        content_description=description,
-        series_description=description,
-    )
+    with silence(("highdicom",), below=logging.WARNING):  # below that it names the images
+        for images, window, colours in ((anatomy, anatomy_window, None), (overlay, overlay_window, palette)):
+            alike = [_stand_in(image, first) for image in images]
+            grey = images[0].SamplesPerPixel == 1
+            how: dict[str, Any] = {"palette_color_lut_transformation": _palette(colours)}
+            if grey:
+                low, high = _rescaled_window(images, window)
+                voi = SoftcopyVOILUTTransformation((low + high) / 2, high - low, voi_lut_function="LINEAR_EXACT")
+                how["voi_lut_transformations"] = [voi]
+            inputs.append(AdvancedBlending(alike, len(inputs) + 1, **how))
+            if not grey:  # which the highdicom for pydicom 2 cannot be told before
+                del inputs[-1].PaletteColorLookupTableSequence
+            inputs[-1].GeometryForDisplay = "TRUE" if images is anatomy else "FALSE"
+            stand_ins += alike
+        blend = BlendingDisplay(
+            "FOREGROUND", [BlendingDisplayInput(2), BlendingDisplayInput(1)], relative_opacity=float(opacity)
+        )
+        state = AdvancedBlendingPresentationState(
+            stand_ins,
+            inputs,
+            [blend],
+            series_instance_uid=derived_uid("series", uid),
+            series_number=number or int(first.get("SeriesNumber") or 0) * 100 + 4,
+            sop_instance_uid=uid,
+            instance_number=1,
+            manufacturer="fusion-nets",
+            manufacturer_model_name="fusion-nets",
+            software_versions=__version__,
+            device_serial_number="0",
+            content_label="FUSION",
+            content_description=description,
+            series_description=description,
+        )
     state.update(common_study(first))
     state.file_meta = new_instance(state.SOPClassUID, uid).file_meta
     inputs[1].StudyInstanceUID = overlay[0].StudyInstanceUID
