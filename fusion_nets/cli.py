@@ -201,6 +201,15 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, or one of several, such as cuda:1"
     )
+    command.add_argument(
+        "--engine",
+        choices=("auto", "torch", "openvino", "onnxruntime"),
+        default="auto",
+        help="what runs the network; auto: the fastest that is installed and keeps the result",
+    )
+    command.add_argument(
+        "--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of the engine (default: auto)"
+    )
     command.add_argument("--settings", metavar="JSON", help="record of an earlier result, whose settings are taken")
     command.add_argument("--bundle_root", metavar="FOLDER", help="of the method's bundle")
     command.set_defaults(run=commands.fuse)

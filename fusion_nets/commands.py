@@ -59,7 +59,7 @@ def fuse(arguments: argparse.Namespace) -> None:
         name: getattr(arguments, name)
         for name in (
             *("register", "register_limits", "least_overlap", "transform", "overlay_palette"),
-            *("name", "regions", "settings", "bundle_root"),
+            *("name", "regions", "settings", "bundle_root", "engine", "precision"),
         )
     }
     for key in ("anatomy", "overlay"):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-__all__ = ["is_large", "kept", "release", "scratch_folder", "slabs", "slabwise", "zeros"]
+__all__ = ["in_file", "is_large", "kept", "release", "scratch_folder", "slabs", "slabwise", "zeros"]
 
 LARGE = 2**23
 """Voxels from which a volume lies in a file: a float32 takes 32 MiB of memory else, and a study has some twenty."""
@@ -63,6 +63,20 @@ def _file(size: int) -> mmap.mmap:
                 str(folder),
             ) from error
         return mmap.mmap(file.fileno(), size)
+
+
+def in_file(path: Path, shape: Sequence[int], offset: int = 0) -> np.ndarray:
+    """The float32 of a volume (H, W, D) in a file that is there and stays, the first axis running fastest.
+
+    Args:
+        path: of a file of the right size.
+        shape: of the volume.
+        offset: bytes before the first value.
+    """
+    with open(path, "r+b") as file:
+        pages = mmap.mmap(file.fileno(), 0)
+    _MAPPED.add(pages)
+    return np.ndarray(tuple(shape), "<f4", pages, offset, order="F")
 
 
 def scratch_folder() -> Path:

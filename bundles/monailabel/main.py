@@ -23,6 +23,7 @@ from monailabel.interfaces.app import MONAILabelApp
 from fusion_nets import __version__
 from fusion_nets.clinical.dicom import check_pair, pick_series
 from fusion_nets.files import file_sha256, whole_file
+from fusion_nets.workflows.engines import engine_choices
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +41,18 @@ class FusionApp(MONAILabelApp):
         app_dir: of this file; the bundles lie beside it.
         studies: a folder, or the URL of an archive's DICOMweb.
         conf: "models", those to be served, parted by commas, by default all; "bundles", the folder of the bundles, by
-            default this one's; "waiting", how many requests may wait.
+            default this one's; "waiting", how many requests may wait; "engine" and "precision", what runs the networks,
+            by default the fastest that is installed.
+
+    Raises:
+        ValueError: for an engine or precision that there is not.
+        ModuleNotFoundError: for an engine that is not installed.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self._bundles = Path(conf.get("bundles") or Path(app_dir).resolve().parent)
+        self._engine = {name: conf[name] for name in ("engine", "precision") if conf.get(name)}
+        engine_choices(**self._engine)  # said before the server starts
         self._turns = Turns(int(conf.get("waiting", WAITING)))
         for name in ("ignite", "dicomweb_client", "highdicom"):  # they name studies and instances
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -72,7 +80,7 @@ class FusionApp(MONAILabelApp):
                 raise ValueError(
                     f"--conf models: no bundle {name!r} in {self._bundles}; accepted are {', '.join(there)}"
                 )
-        return {name: FusionTask(name, self._bundles / name) for name in asked}
+        return {name: FusionTask(name, self._bundles / name, **self._engine) for name in asked}
 
     def init_batch_infer(self) -> FusionBatch:
         """Over all pairs of the datastore."""
@@ -241,6 +249,7 @@ class FusionApp(MONAILabelApp):
             "model": job.task.model,
             "fusion_nets": __version__,
             "weights_sha256": file_sha256(job.task.get_path()),
+            "engine": [str(choice) for choice in engine_choices(**self._engine)[:1]],
             "images": {key: [image.id, self.images.version(image)] for key, image in images.items()},
             "labels": {key: file_sha256(path) for key, path in self._regions(job).items()},
             "values": {name: value for name, value in job.values.items() if name not in without},

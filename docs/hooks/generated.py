@@ -29,11 +29,13 @@ SAID = {
     None: "",
     "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')": "first GPU, else CPU",
     "$torch.cuda.is_available() or torch.cpu._is_amx_tile_supported()": "where it is fast",
+    "$'bfloat16' if @amp else 'auto'": "`auto`",
     "$torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()": "where it is fast",
 }
 
 MEANINGS = {
-    "amp": "compute in bfloat16 where that is safe: for GPUs and processors with AMX or AVX512-BF16",
+    "amp": "compute in bfloat16 where that is safe: for GPUs and processors with AMX or AVX512-BF16; in inference the "
+    "same as `precision bfloat16`",
     "anatomy": "the anatomical image of a single pair: DICOM (folder or file), NIfTI, NRRD, MHA or a picture",
     "anatomy_modality": "`MR`, `CT`, `PT` or `NM`: picks among several DICOM series, or tells what a file does not say",
     "anatomy_series_uid": "SeriesInstanceUID, or its fingerprint as messages give it: picks among several DICOM series",
@@ -55,6 +57,8 @@ MEANINGS = {
     "describe_per": "`series` for one text an image, `slice` for one text a slice",
     "device": "where to compute, such as `cpu` or `cuda:1`",
     "early_stop_patience": "validations without a better one after which training ends; 0 never",
+    "engine": "what runs the network: `torch`, `openvino`, `onnxruntime`, or the fastest that is installed and keeps the "
+    "result, see [How fast](../fuse.md#how-fast)",
     "epoch_iterations": "steps in an epoch",
     "fresh_pairs": "pairs loaded at each step; the rest of a batch comes from the pool",
     "grounding_weights": "what `train_grounding.json` wrote",
@@ -82,6 +86,7 @@ MEANINGS = {
     "per": "`series` for one text an image, `slice` for one text a slice",
     "pieces": "the most pieces that a new describer's vocabulary may have",
     "pool_size": "pairs whose features are kept and used again",
+    "precision": "`float32`, `bfloat16`, or what the engine is fastest in; what is lost by it, the model card says",
     "progress": "show a progress bar",
     "prompt": "what the describer is asked",
     "regions": "label image of a single pair, one whole number above 0 for each lesion, in the anatomy's coordinates: "
@@ -94,7 +99,8 @@ MEANINGS = {
     "files; `False` does all again",
     "section": "which part of `dataset_dir`, one or a list: `train`, `val`, `test` or another of its `splits.json`",
     "seed": "of everything drawn at random",
-    "slices_at_once": "slices of a volume that go through the network together; more is faster on a GPU",
+    "slices_at_once": "slices of a volume that go through the network together; `auto`: as many as fit a processor's "
+    "cache, or a GPU's memory",
     "text_cache": "folder that keeps encoded texts; keep it where the texts are kept",
     "text_encoder_model": "folder or local name of another text encoder; by default all-MiniLM-L6-v2",
     "text_encoder_revision": "commit of a text encoder that is named",

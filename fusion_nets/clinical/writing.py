@@ -19,7 +19,7 @@ from .grids import radiological_view
 from .reading import RASTER_AFFINE, RASTER_SUFFIXES
 from .volume_files import VOLUME_SUFFIXES, save_volume
 
-__all__ = ["OUTPUT_SUFFIXES", "PICTURE_SUFFIXES", "write_image", "write_slices"]
+__all__ = ["OUTPUT_SUFFIXES", "PICTURE_SUFFIXES", "write_image", "write_slice", "write_slices"]
 
 PICTURE_SUFFIXES = tuple(suffix for suffix in RASTER_SUFFIXES if suffix not in (".jpg", ".jpeg"))
 """Of pictures without loss."""
@@ -63,13 +63,16 @@ def write_image(path: str | os.PathLike[str], image: torch.Tensor) -> Path:
     return path
 
 
-def write_slices(folder: str | os.PathLike[str], image: torch.Tensor) -> list[Path]:
+def write_slices(
+    folder: str | os.PathLike[str], image: torch.Tensor, made: str | os.PathLike[str] | None = None
+) -> list[Path]:
     """Write every slice of a volume as a PNG of 8 bit, `0001.png` and so on, as a radiologist looks at it.
 
     Args:
         folder: appears when all are written. One that holds nothing but such slices is replaced.
         image: (1 | 3, H, W[, D]) in [0, 1], see :func:`write_image`; slices lie along the last axis and are numbered in
             its order.
+        made: a folder of such slices of the same image, as :func:`write_slice` writes them; they are moved from there.
 
     Returns:
         The files.
@@ -80,14 +83,33 @@ def write_slices(folder: str | os.PathLike[str], image: torch.Tensor) -> list[Pa
     folder = Path(folder)
     array, affine = _displayed(folder, image)
     array = array if array.ndim == 4 else array[..., None]
-    signed = PngInfo()
-    signed.add_text("Software", SIGNATURE.decode())
     names = [f"{k:04d}.png" for k in range(1, array.shape[-1] + 1)]
     with whole_folder(folder) as partial:
         for k, name in enumerate(names):
-            Image.fromarray(_as_rows(_to_8_bit(array[..., k]), affine)).save(partial / name, pnginfo=signed)
-            release()
+            if made is not None and (Path(made) / name).is_file():
+                os.replace(Path(made) / name, partial / name)
+            else:
+                _save_slice(partial / name, array[..., k], affine)
+                release()
     return [folder / name for name in names]
+
+
+def write_slice(path: str | os.PathLike[str], image: torch.Tensor, affine: np.ndarray) -> None:
+    """Write one slice of a volume as :func:`write_slices` does.
+
+    Args:
+        path: ends in .png.
+        image: (1 | 3, H, W) in [0, 1].
+        affine: of the volume.
+    """
+    with whole_file(path) as partial:
+        _save_slice(partial, torch.as_tensor(image).detach().cpu().float().numpy(), affine)
+
+
+def _save_slice(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    signed = PngInfo()
+    signed.add_text("Software", SIGNATURE.decode())
+    Image.fromarray(_as_rows(_to_8_bit(array), affine)).save(path, pnginfo=signed)
 
 
 def _displayed(path: Path, image: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -86,6 +86,16 @@ class DMFNet(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         self.register_buffer("uniform", torch.rand(drawn_ahead, generator=generator), persistent=False)
 
+    @property
+    def reach(self) -> int | None:
+        """Pixels around what shows that its result needs; None where all of an image needs all of it.
+
+        The features know the whole image (normalisation, attention, the channels' means), and what black around it adds
+        to them hardly matters to :class:`FusionUNet`, which fuses: less than half an 8-bit level with the shipped
+        weights.
+        """
+        return None if self.detail is None else self.detail.reach
+
     @classmethod
     def load_released(cls, stage1: str | os.PathLike[str], stage2: str | os.PathLike[str]) -> DMFNet:
         """The published network with the authors' released weights, see :func:`fusion_nets.networks.load_released`."""
@@ -165,6 +175,12 @@ class DMFNet(nn.Module):
                 self.feature_indices,
             )
         return [f.reshape(steps, 2, batch, f.shape[1], f.shape[2], f.shape[3]) for f in features]
+
+    def drawn(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noise (steps, 2, 1, H, W) and noise level (steps, 2, 1) of images of this size, in evaluation mode."""
+        if self.training:
+            raise ValueError("a network in training draws anew at every call; one in evaluation mode is accepted")
+        return self._recall(image, None, None) if self.noise_pixels > 0 else self._draw(image, None, None)
 
     def _draw(
         self, image: torch.Tensor, noise: torch.Tensor | None, noise_level: torch.Tensor | None

@@ -24,6 +24,10 @@ class FusionUNet(nn.Module):
         levels: resolutions, each half of the one before.
         guide_widths: channels of the guiding feature maps, finest first, at most one a level.
 
+    Attributes:
+        stride: pixels of the coarsest level's.
+        reach: pixels around one that its result depends on.
+
     Raises:
         ValueError: for more guides than levels.
     """
@@ -33,6 +37,8 @@ class FusionUNet(nn.Module):
         if levels < 1 or len(guide_widths) > levels:
             raise ValueError(f"levels is {levels}; 1 or more, and no fewer than the {len(guide_widths)} guides")
         self.stride = 2 ** (levels - 1)
+        # the way down (two convolutions a level, averaging between), the way up (interpolation, two convolutions), head
+        self.reach = 2 * (2 * self.stride - 1) + (self.stride - 1) + 4 * (self.stride - 1) + 1
         widths = [width * 2**level for level in range(levels)]
         self.encoder = nn.ModuleList(
             _two_convolutions(before, after) for before, after in zip([3, *widths[:-1]], widths, strict=True)

@@ -37,6 +37,16 @@ class TextGuidedUNet(nn.Module):
         self.text_width = self.grounding.text_width
         self.emphasis = emphasis
 
+    @property
+    def reach(self) -> int:
+        """Pixels around what shows that its fused image depends on; where findings lie, the whole image says."""
+        return self.fusion.reach
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the coarsest level's."""
+        return self.fusion.stride
+
     def forward(
         self, image: torch.Tensor, text: torch.Tensor | None = None, text_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -54,14 +64,23 @@ class TextGuidedUNet(nn.Module):
         Raises:
             ValueError: if the image has not two channels, or text or mask another shape.
         """
+        return self.fusion(self.emphasise(image, text, text_mask))
+
+    def emphasise(
+        self, image: torch.Tensor, text: torch.Tensor | None = None, text_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The sources as they are fused, with more contrast where a finding is: (B, 2, H, W); as of :meth:`forward`.
+
+        What is black stays black.
+        """
         if image.ndim != 4 or image.shape[1] != 2:
             raise ValueError(f"expected (B, 2, H, W), got {list(image.shape)}")
         if text is None:
-            return self.fusion(image)
+            return image
         text_mask = checked_mask(image, text, text_mask, self.text_width)
         sources = image.flatten(0, 1)[:, None]
         named = self.grounding.find(sources, text.flatten(0, 1), text_mask.flatten(0, 1))
-        return self.fusion(emphasised(sources, named, self.emphasis).reshape(image.shape))
+        return emphasised(sources, named, self.emphasis).reshape(image.shape)
 
 
 def emphasised(image: torch.Tensor, where: torch.Tensor, emphasis: float, surroundings: float = 6.0) -> torch.Tensor:

@@ -28,7 +28,7 @@ class RecordChoices(Transform):
     sources by their digest (:func:`fusion_nets.clinical.source_sha256`).
 
     Args:
-        details: what else to tell, such as {"method": "DM-FNet"}.
+        details: what else to tell, such as {"method": "DM-FNet"}; a function is asked when it is told.
 
     Examples:
         >>> display = {"window": "brain", "range": [0, 80], "units": "HU"}
@@ -46,7 +46,8 @@ class RecordChoices(Transform):
     def __call__(self, images: Mapping[Hashable, MetaTensor]) -> str:
         """Record the sources, "anatomy" and "overlay", as dictionaries in their ``meta`` describe them."""
         settings: dict[str, Any] = {}
-        told: dict[str, Any] = {"fusion_nets": __version__, **self.details}
+        told: dict[str, Any] = {"fusion_nets": __version__}
+        told |= {name: value() if callable(value) else value for name, value in self.details.items()}
         for key, image in images.items():
             said = told[str(key)] = {"size": list(image.shape[1:]), "spacing_mm": _spacing(image)}
             said |= {name: image.meta[name] for name in _SAID if image.meta.get(name) is not None}

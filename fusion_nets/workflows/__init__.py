@@ -25,10 +25,12 @@ from .checkpoints import (
     stopping_score,
 )
 from .describing import describe_pairs
+from .engines import EngineNetwork
 from .evaluating import evaluate_methods
 from .fusing import find_bundle, fuse_pair, kept_network
 from .inference import PairStream, SlicewiseInferer
 from .judging import JudgedLesions, LesionTables, judge_lesions
+from .kept import KeptSlices, KeptVolume
 from .lesion_pairs import InsertLesions, read_lesion_pairs, write_lesion_pairs
 from .preservation import DescriptionPreservation, DescriptionSaver, PairDescriptions
 from .processes import is_first_process, join_process_group, leave_process_group, own_device
@@ -47,12 +49,15 @@ __all__ = [
     "DescribedBatch",
     "DescriptionPreservation",
     "DescriptionSaver",
+    "EngineNetwork",
     "EpochSeed",
     "FeatureReplay",
     "GroundingBatch",
     "GeneratingInferer",
     "InsertLesions",
     "JudgedLesions",
+    "KeptSlices",
+    "KeptVolume",
     "LesionBatch",
     "LesionTables",
     "NoisyBatch",

@@ -17,6 +17,7 @@ from fusion_nets.datalists import load_pairs
 from fusion_nets.names import is_result
 from fusion_nets.quiet import silence
 
+from .engines import engine_choices
 from .settings import repeated_settings
 from .user_values import check_options, check_values, set_values
 
@@ -126,7 +127,11 @@ def fuse_pair(
 
 
 def kept_network(
-    method: str = "dmfnet", bundle_root: str | os.PathLike[str] | None = None, device: str = "cpu"
+    method: str = "dmfnet",
+    bundle_root: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
+    engine: str = "auto",
+    precision: str = "auto",
 ) -> dict[str, Any]:
     """Load a bundle's network once for many pairs.
 
@@ -134,13 +139,16 @@ def kept_network(
         method: name of the bundle, "dmfnet" or "smfusion".
         bundle_root: folder of the bundle; by default where this library's lie.
         device: where the network shall run.
+        engine: what runs it, see :func:`fusion_nets.workflows.engines.engine_choices`.
+        precision: likewise.
 
     Returns:
         Options of :func:`fuse_pair` with which it uses this network instead of loading one. It is not changed by that;
         pairs may be fused with it at the same time.
 
     Raises:
-        ValueError: if there is no such bundle.
+        ValueError: if there is no such bundle or engine.
+        ModuleNotFoundError: for an engine that is not installed.
     """
     from monai.bundle import ConfigParser
 
@@ -148,11 +156,14 @@ def kept_network(
     config = root / "configs" / "inference.json"
     _check_configs([config])
     parser = ConfigParser(ConfigParser.load_config_file(config))
-    set_values(parser, {"bundle_root": str(root), "device": torch.device(device)})
-    network = parser.get_parsed_content("network").eval()
+    chosen = {"device": torch.device(device), "engine": engine, "precision": precision}
+    engine_choices(engine, precision, device)  # its words are for the user, not what MONAI makes of them
+    set_values(parser, {"bundle_root": str(root), **chosen})
+    fast = parser.get_parsed_content("network").eval()
+    network = parser.get_parsed_content("network_def")
     network.load_state_dict(torch.load(parser.get_parsed_content("weights"), map_location=device, weights_only=True))
     loader = next(i for i, handler in enumerate(parser["handlers"]) if handler["_target_"] == "CheckpointLoader")
-    return {"device": torch.device(device), "network_def": network, f"handlers#{loader}#_disabled_": True}
+    return {**chosen, "network_def": network, "network": fast, f"handlers#{loader}#_disabled_": True}
 
 
 def find_bundle(method: str) -> Path:

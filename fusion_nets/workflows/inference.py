@@ -13,14 +13,23 @@ from monai.utils import convert_to_dst_type
 from torch.utils.data import IterableDataset, get_worker_info
 from tqdm import tqdm
 
+from fusion_nets.allocator import keep_pages
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.shortage import full_disk, missing_memory
 from fusion_nets.slabs import is_large, release, zeros
 
 from .cases import CaseRecords
+from .engines import EngineNetwork
+from .kept import KeptVolume
 from .processes import gathered, is_first_process, own_share
+from .shown import Box, shown_box, shows
 
 __all__ = ["PairStream", "SlicewiseInferer"]
+
+_PIXELS = {"cpu": 2**16, "cuda": 2**21}
+"""Of the slices that go through a network together: about what a processor's cache holds, and 8 GB of a GPU."""
+
+_MOST_AT_ONCE = 32
 
 
 class PairStream(IterableDataset):
@@ -122,8 +131,12 @@ class SlicewiseInferer(Inferer):
     MONAI's ``SliceInferer`` takes volumes only, drops arguments on their way to the network (MONAI 1.6), and cannot
     give each slice its own.
 
+    An :class:`EngineNetwork` of a ``reach`` sees only what shows something: slices that are black in
+    all channels stay black, and of the others it is told the box to look at, the same for all of a volume.
+
     Args:
-        sw_batch_size: slices that go through the network together.
+        sw_batch_size: slices that go through the network together; "auto" is as many as fit a processor's cache, or a
+            GPU's memory.
         amp: compute in bfloat16 where that is safe, on a GPU or a processor; MONAI's engines know autocast on CUDA
             only. bfloat16 has the range of float32, so that no gradient needs scaling.
         slice_arguments: names of the network's arguments that, for a volume, come as (B, D, ...), one for each slice.
@@ -132,17 +145,18 @@ class SlicewiseInferer(Inferer):
 
     def __init__(
         self,
-        sw_batch_size: int = 1,
+        sw_batch_size: int | str = 1,
         amp: bool = False,
         slice_arguments: Sequence[str] = (),
         progress: bool = False,
     ) -> None:
-        if sw_batch_size < 1:
-            raise ValueError(f"sw_batch_size must be at least 1, got {sw_batch_size}")
+        if sw_batch_size != "auto" and (not isinstance(sw_batch_size, int) or sw_batch_size < 1):
+            raise ValueError(f"sw_batch_size must be at least 1, or 'auto', got {sw_batch_size!r}")
         self.sw_batch_size = sw_batch_size
         self.amp = amp
         self.slice_arguments = tuple(slice_arguments)
         self.progress = progress
+        self.kept: KeptVolume | None = None  # of the volume that comes next, see KeptSlices
 
     def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Infer (B, C, H, W[, D]); the result has the type of the inputs.
@@ -150,38 +164,80 @@ class SlicewiseInferer(Inferer):
         Raises:
             ValueError: if an argument of ``slice_arguments`` does not come as (B, D, ...) with a volume.
         """
+        plain = inputs.as_subclass(torch.Tensor)
+        reach = network.reach if isinstance(network, EngineNetwork) else None
+        if isinstance(network, EngineNetwork) and reach is not None:
+            # of several images each would need a box of its own, or depend on the others
+            kwargs["box"] = shown_box(plain, reach, network.stride) if len(plain) == 1 else None
 
         def predict(images: torch.Tensor, arguments: Mapping[str, Any]) -> torch.Tensor:
             with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
                 return network(images, *args, **arguments).to(images.dtype)
 
         if inputs.ndim == 4:
-            return predict(inputs, kwargs)
+            if reach is None:
+                return predict(inputs, kwargs)
+            fused = predict(plain, kwargs) if shows(plain).any() else torch.zeros_like(plain[:, :1])
+            return _as(inputs, fused)
         depth = inputs.shape[-1]
         # one row a slice, those of one volume after another; a MetaTensor cannot always be indexed by slices, because
         # it looks for a row of metadata for each
-        slices = inputs.as_subclass(torch.Tensor).movedim(-1, 1).flatten(0, 1)
+        slices = plain.movedim(-1, 1).flatten(0, 1)
         rows = {name: kwargs.pop(name) for name in self.slice_arguments if kwargs.get(name) is not None}
         for name, row in rows.items():
             if row.shape[:2] != (len(inputs), depth):
                 raise ValueError(f"expected {name} of ({len(inputs)}, {depth}, ...), got {list(row.shape)}")
             rows[name] = row.flatten(0, 1)
-        made: torch.Tensor | None = None
-        with tqdm(total=len(slices), desc="fusing", unit="slice", disable=not self.progress) as bar:
-            for start in range(0, len(slices), self.sw_batch_size):
-                some = slice(start, start + self.sw_batch_size)
-                fused = predict(slices[some], {**kwargs, **{name: row[some] for name, row in rows.items()}})
-                made = _room_for(fused, len(inputs), depth) if made is None else made
-                made.movedim(-1, 1).flatten(0, 1)[some] = fused
+        is_shown = torch.ones(len(slices), dtype=torch.bool) if reach is None else _shown(slices)
+        together = self._together(slices, kwargs.get("box"))
+        kept = self.kept if len(inputs) == 1 else None
+        volume = None if kept is None else kept.volume
+        shown = torch.nonzero(is_shown)[:, 0]
+        bar = tqdm(total=len(slices), desc="fusing", unit="slice", disable=not self.progress)
+        with bar, keep_pages():
+            bar.update(len(slices) - len(shown))
+            for some in shown.split(together):
+                if kept is not None and kept.done.issuperset(some.tolist()):
+                    bar.update(len(some))
+                    continue
+                given = {**kwargs, **{name: row[some.to(row.device)] for name, row in rows.items()}}
+                fused = predict(slices[some.to(slices.device)], given)
+                if volume is None:
+                    volume = _room_for(fused, len(slices), is_one=len(inputs) == 1)
+                volume[some.to(volume.device)] = fused.to(volume.device)
+                if kept is not None:
+                    kept.note(some.tolist())
                 release()
-                bar.update(len(fused))
-        assert made is not None  # a volume has slices
-        return convert_to_dst_type(made, inputs)[0] if isinstance(inputs, MetaTensor) else made
+                bar.update(len(some))
+        if volume is None:
+            volume = torch.zeros_like(slices[:, :1])
+        return _as(inputs, volume.unflatten(0, (-1, depth)).movedim(1, -1))
+
+    def _together(self, slices: torch.Tensor, box: Box | None) -> int:
+        """How many slices at once: a rule that looks at nothing but sizes, so that a result can be repeated."""
+        if self.sw_batch_size != "auto":
+            return int(self.sw_batch_size)
+        height, width = slices.shape[2:]
+        if box is not None:
+            height, width = (side.stop - side.start for side in box)
+        most = _PIXELS["cuda" if slices.device.type == "cuda" else "cpu"]
+        return max(1, min(_MOST_AT_ONCE, most // (height * width)))
 
 
-def _room_for(fused: torch.Tensor, volumes: int, depth: int) -> torch.Tensor:
-    """Where all slices go, (B, C, H, W, D), one after another; the first ones tell the size of each."""
-    shape = (volumes, *fused.shape[1:], depth)
-    if volumes == 1 and fused.device.type == "cpu" and not fused.requires_grad and is_large(shape):
-        return torch.from_numpy(zeros(shape))
-    return fused.new_empty((volumes, depth, *fused.shape[1:])).movedim(1, -1)
+def _as(inputs: torch.Tensor, fused: torch.Tensor) -> torch.Tensor:
+    return convert_to_dst_type(fused, inputs)[0] if isinstance(inputs, MetaTensor) else fused
+
+
+def _shown(slices: torch.Tensor) -> torch.Tensor:
+    """Which of the slices (N, C, H, W) show something, looked at one after another."""
+    found = torch.tensor([bool(shows(one[None])) for one in slices])
+    release()
+    return found
+
+
+def _room_for(fused: torch.Tensor, slices: int, is_one: bool) -> torch.Tensor:
+    """Where all slices (N, C, H, W) go, of a large volume in a file; the first ones tell the size of each."""
+    shape = (*fused.shape[1:], slices)
+    if is_one and fused.device.type == "cpu" and not fused.requires_grad and is_large(shape):
+        return torch.from_numpy(zeros(shape)).movedim(-1, 0)
+    return fused.new_zeros([slices, *fused.shape[1:]])

@@ -74,7 +74,7 @@ def check_values(values: Mapping[str, Any]) -> None:
     Raises:
         ValueError: naming the first that is not.
     """
-    for name in ("register", "overlay_palette", "describe_per"):
+    for name in ("register", "overlay_palette", "describe_per", "engine", "precision"):
         if not isinstance(values.get(name, ""), str):
             raise ValueError(f"{name} is {_shown(values[name])}; a text is accepted")
     for name in ("anatomy_window", "overlay_window"):

@@ -36,6 +36,7 @@ MAY_DIFFER = {
     ],
     "lesions.json": ["texts", "pairs#texts"],
     "multi_gpu_inference.json": [],
+    "inference_trt.json": [],
     "multi_gpu_train.json": [],
     "train.json": [
         *NETWORK,
@@ -69,6 +70,7 @@ MAY_DIFFER = {
         *(f"network_data_format#{way}#spatial_shape" for way in ("inputs#image", "outputs#pred")),
     ],
     "onnx_export.yaml": ["network_def#noise_pixels"],
+    "trt_export.yaml": ["network_def#noise_pixels"],
     "logging.conf": [],
 }
 """By configuration: what belongs to the network, how it is trained, and the texts, each with all that is under it."""

@@ -76,6 +76,54 @@ def test_a_pair_in_every_form(tmp_path, in_files):
     assert [name for name in whole if whole[name] != in_slabs[name]] == []
 
 
+class Dying(DMFNet):
+    """Counts its slices, and dies of one of them."""
+
+    slices, last = 0, 99
+
+    def forward(self, image, *given, **more):
+        Dying.slices += len(image)
+        if Dying.slices > Dying.last:
+            raise KeyError("killed")
+        return super().forward(image, *given, **more)
+
+
+def test_a_killed_run_goes_on_behind_its_last_slice(tmp_path, in_files):
+    save(tmp_path / "ct", instances("CT", CT, (48, 52, 20)))
+    torch.manual_seed(0)
+    network = Dying(width=8, norm_groups=4, head_width=4, residual=True)
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    options = {"network_def": network, "weights": str(tmp_path / "model.pt"), "overlay_palette": "hot", "name": "case"}
+    options |= {"engine": "torch", "slices_at_once": 2}
+
+    def fuse(out, last=99):
+        Dying.slices, Dying.last = 0, last
+        fuse_pair(tmp_path / "ct", tmp_path / "ct", tmp_path / out, output_format=["png", "nifti"], **options)
+        return Dying.slices
+
+    in_files()
+    needed = fuse("whole")
+    assert not (tmp_path / "whole/.cases").exists()
+    with pytest.raises(RuntimeError, match="evaluator"):
+        fuse("out", last=7)
+    begun = tmp_path / "out/.cases/case.begun"
+    done = [int(number) for number in (begun / "done").read_text().split()]
+    assert len(done) == 6
+    early = content(begun / "slices")
+    assert sorted(early) == [f"{k + 1:04d}.png" for k in sorted(done)]
+    grown = np.asarray(nib.load(begun / "fused.nii").dataobj)
+    assert fuse("out") == needed - 6
+    whole, gone_on = content(tmp_path / "whole"), content(tmp_path / "out")
+    assert gone_on == whole
+    assert all(whole[f"case_fused_slices/{name}"] == picture for name, picture in early.items())
+    assert grown.shape == (48, 52, 20)
+    assert not (tmp_path / "out/.cases").exists()
+    with pytest.raises(RuntimeError, match="evaluator"):
+        fuse("out", last=7)
+    options["overlay_window"] = (0, 60)  # with which nothing of it may be used
+    assert fuse("out") == needed
+
+
 def test_a_file_is_gone_with_its_volume(in_files, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)

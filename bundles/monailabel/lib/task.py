@@ -30,10 +30,13 @@ class FusionTask(InferTask):
     Args:
         model: name of the method.
         bundle_root: folder of its bundle.
+        engine: what runs its network, see :func:`fusion_nets.workflows.kept_network`.
+        precision: likewise.
     """
 
-    def __init__(self, model: str, bundle_root: Path) -> None:
+    def __init__(self, model: str, bundle_root: Path, engine: str = "auto", precision: str = "auto") -> None:
         self.model = model
+        self.engine, self.precision = engine, precision
         self.bundle_root = bundle_root
         self.bundle = ConfigParser.load_config_file(bundle_root / "configs" / "inference.json")
         metadata = ConfigParser.load_config_file(bundle_root / "configs" / "metadata.json")
@@ -70,7 +73,7 @@ class FusionTask(InferTask):
         values, folder = request["values"], Path(request["output_dir"])
         device = values["device"]
         if device not in self._networks:
-            self._networks[device] = kept_network(self.model, self.bundle_root, device)
+            self._networks[device] = kept_network(self.model, self.bundle_root, device, self.engine, self.precision)
         elsewhere = ("device", "overlay", "regions")
         asked = {name: values[name] for name in values if name in self.bundle and name not in elsewhere}
         extension = values["result_extension"]
@@ -115,7 +118,7 @@ def _told(folder: Path) -> dict[str, Any]:
     told = record.pop("record", {})
     with open(folder / "metrics.csv", newline="") as file:
         measured = {name: float(value) for name, value in csv.reader(file)}
-    made_by = ("fusion_nets", "method", "weights_sha256")
+    made_by = ("fusion_nets", "method", "weights_sha256", "engine")
     return {
         "made_by": {name: told[name] for name in made_by if name in told},
         "sources": {key: told.get(key, {}) for key in ("anatomy", "overlay")},

@@ -1,0 +1,142 @@
+"""A network outside of torch: exported once as ONNX for images of any size, kept, and run by an engine."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fusion_nets import networks
+from fusion_nets.files import whole_file
+from fusion_nets.networks import DMFNet, TextGuidedUNet
+
+__all__ = ["STARTED", "EnginePart", "Run", "engine_cache"]
+
+Run = Callable[..., torch.Tensor]
+
+
+class EnginePart(nn.Module):
+    """What engines take over of a network: a function of images alone; of DM-FNet also of the noise."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.fusion if isinstance(network, TextGuidedUNet) else network
+        self.level: torch.Tensor | None = None
+        if isinstance(network, DMFNet):
+            self.level = network.drawn(next(network.parameters()).new_zeros([1, 2, 32, 32]))[1]
+
+    def forward(self, image: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, 2, H, W), and (steps, 2, 1, H, W) -> (B, 1, H, W)."""
+        return self.network(image) if noise is None else self.network(image, noise, self.level)
+
+    def example(self, height: int, width: int, batch: int = 2) -> tuple[torch.Tensor, ...]:
+        """What it takes, of a size: soft blobs, in one source other ones than in the other."""
+        down, across = torch.linspace(0, 3, height)[:, None], torch.linspace(0, 3, width)
+        image = torch.stack([(torch.sin(k * down) * torch.cos(across * (k - 1))).abs() for k in (2, 3)])
+        image = image.expand(batch, -1, -1, -1).contiguous()
+        return (image,) if self.level is None else (image, self.network.drawn(image)[0])  # type: ignore[operator]
+
+
+def engine_cache() -> Path:
+    """The folder that keeps converted networks; FUSION_NETS_CACHE names another. It may be removed at any time."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fusion-nets"
+    return Path(os.environ.get("FUSION_NETS_CACHE") or default) / "engines"
+
+
+def _onnx(part: EnginePart) -> bytes:
+    """The part for images of any size, from the cache where it was converted before."""
+    path: Path | None = None
+    with suppress(OSError, RuntimeError):  # without a home or the right to write there, it is converted every time
+        path = engine_cache() / f"{_identity(part)}.onnx"
+        return path.read_bytes()
+    converted = _exported(part)
+    if path is not None:
+        with suppress(OSError), whole_file(path) as partial:
+            partial.write_bytes(converted)
+    return converted
+
+
+def _identity(part: EnginePart) -> str:
+    """A digest of all that a conversion depends on."""
+    digest = hashlib.sha256()
+    for source in (*sorted(Path(networks.__file__).parent.glob("*.py")), Path(__file__)):
+        digest.update(source.read_bytes())
+    digest.update(f"{torch.__version__} {part}".encode())
+    for name, value in part.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+@torch.no_grad()
+def _exported(part: EnginePart) -> bytes:
+    given = part.example(64, 96)
+    names = ["image", "noise"][: len(given)]
+    free = {0: "batch", 2: "height", 3: "width"}
+    axes = {"image": free, "noise": {3: "height", 4: "width"}, "pred": free}
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of conditions that hold for every size, and of a newer exporter
+        torch.onnx.export(
+            part,
+            given,
+            file,  # type: ignore[arg-type]  # a file is written to, too
+            dynamo=False,
+            input_names=names,
+            output_names=["pred"],
+            dynamic_axes={name: axes[name] for name in (*names, "pred")},
+        )
+    return file.getvalue()
+
+
+def _openvino(part: EnginePart, precision: str) -> Run:
+    import openvino
+
+    core = openvino.Core()
+    settings = {
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,  # other processes have places, too
+    }
+    compiled = core.compile_model(core.read_model(_onnx(part)), "CPU", settings)
+    request, lock = compiled.create_infer_request(), threading.Lock()
+
+    def run(*given: torch.Tensor) -> torch.Tensor:
+        with lock:
+            # copied in and out: it computes in place, in what is shared with it
+            return torch.from_numpy(request.infer(list(_arrays(given)))[0]).to(given[0].dtype)
+
+    return run
+
+
+def _onnxruntime(part: EnginePart, precision: str) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(_onnx(part), options, providers=["CPUExecutionProvider"])
+    names = [item.name for item in session.get_inputs()]
+
+    def run(*given: torch.Tensor) -> torch.Tensor:
+        values = dict(zip(names, _arrays(given), strict=True))
+        return torch.from_numpy(session.run(["pred"], values)[0]).to(given[0].dtype)
+
+    return run
+
+
+def _arrays(given: tuple[torch.Tensor, ...]) -> Iterator[Any]:
+    return (value.detach().float().contiguous().numpy() for value in given)
+
+
+STARTED: dict[str, Callable[[EnginePart, str], Run]] = {"openvino": _openvino, "onnxruntime": _onnxruntime}
+"""What starts an engine in a precision."""

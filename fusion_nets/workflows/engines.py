@@ -1,0 +1,313 @@
+"""Engines that run a network fast: torch, OpenVINO and ONNX Runtime behind the network's own signature."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from importlib import metadata
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from fusion_nets.networks import DMFNet, TextGuidedUNet
+
+from .converted import STARTED, EnginePart, Run
+from .shown import Box
+
+__all__ = ["ENGINES", "PRECISIONS", "EngineChoice", "EngineNetwork", "engine_choices"]
+
+ENGINES = ("auto", "torch", "openvino", "onnxruntime")
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+_NEEDS = {"torch": ("torch",), "openvino": ("openvino", "onnx"), "onnxruntime": ("onnxruntime", "onnx")}
+"""Packages; both others read what torch exports as ONNX."""
+
+_EXTRA = {"openvino": "fast", "onnxruntime": "export"}
+
+_MEAN, _MOST = 0.3, 6.0
+"""8-bit levels by which an engine may depart from torch in float32."""
+
+
+class EngineChoice(NamedTuple):
+    """What runs a network.
+
+    Attributes:
+        engine: "torch", "openvino" or "onnxruntime".
+        precision: "float32" or "bfloat16".
+    """
+
+    engine: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.engine} in {self.precision}"
+
+
+_FASTEST_FIRST = (
+    EngineChoice("openvino", "bfloat16"),
+    EngineChoice("torch", "bfloat16"),
+    EngineChoice("onnxruntime", "float32"),
+    EngineChoice("openvino", "float32"),
+    EngineChoice("torch", "float32"),
+)
+"""On a processor with bfloat16; what each keeps and takes is measured by tests/benchmarks/engines.py."""
+
+
+def engine_choices(
+    engine: str = "auto", precision: str = "auto", device: str | torch.device = "cpu"
+) -> list[EngineChoice]:
+    """What may run a network here, in the order in which it is tried.
+
+    "auto" is what the environment says (FUSION_NETS_ENGINE, FUSION_NETS_PRECISION), and otherwise what is fastest of
+    all that is installed and that this processor computes in hardware. On a GPU it is torch in float32.
+
+    Args:
+        engine: one of :data:`ENGINES`.
+        precision: one of :data:`PRECISIONS`.
+        device: where torch computes.
+
+    Raises:
+        ValueError: for another name, or where the two do not go together.
+        ModuleNotFoundError: for an engine that is named and not installed; the message says how to install it.
+    """
+    engine, precision = (
+        _said(name, value, accepted)
+        for name, value, accepted in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS))
+    )
+    on_processor = torch.device(device).type == "cpu"
+    if engine not in ("auto", "torch"):
+        missing = _missing(engine)
+        if missing:
+            raise ModuleNotFoundError(
+                f"engine is {engine!r}, and {' and '.join(missing)} is not installed; "
+                f'pip install "fusion-nets[{_EXTRA[engine]}]" installs it, or engine torch is accepted'
+            )
+        if not on_processor:
+            raise ValueError(f"engine is {engine!r}, which computes on the processor alone; device cpu is accepted")
+        if engine == "onnxruntime" and precision == "bfloat16":
+            raise ValueError("precision is 'bfloat16', and onnxruntime computes in float32; float32 is accepted")
+    if engine != "torch" and precision == "bfloat16" and on_processor and not _has_bfloat16():
+        raise ValueError("precision is 'bfloat16', which this processor does not compute; float32 is accepted")
+    if not on_processor:
+        return [EngineChoice("torch", "float32" if precision == "auto" else precision)]
+    if engine == "torch" and precision != "auto":
+        return [EngineChoice(engine, precision)]
+    return [
+        choice
+        for choice in _FASTEST_FIRST
+        if engine in ("auto", choice.engine)
+        and precision in ("auto", choice.precision)
+        and not _missing(choice.engine)
+        and (choice.precision == "float32" or _has_bfloat16())
+    ] or [EngineChoice("torch", precision)]
+
+
+def _said(name: str, value: object, accepted: tuple[str, ...]) -> str:
+    """One of the names that are accepted, of an option or, where that is "auto", of the environment."""
+    variable = f"FUSION_NETS_{name.upper()}"
+    where, said = (variable, os.environ[variable]) if value == "auto" and os.environ.get(variable) else (name, value)
+    if not isinstance(said, str) or said not in accepted:
+        raise ValueError(f"{where} is {' '.join(repr(said).split())[:200]}; accepted are {', '.join(accepted)}")
+    return said
+
+
+def _missing(engine: str) -> list[str]:
+    missing = []
+    for name in _NEEDS[engine]:
+        try:
+            there = find_spec(name) is not None
+        except ValueError:  # a module without a specification, as where an import was forbidden
+            there = False
+        if not there:
+            missing.append(name)
+    return missing
+
+
+def _has_bfloat16() -> bool:
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+class EngineNetwork(nn.Module):
+    """Run a network of this library by the fastest engine that keeps its result.
+
+    It is called as the network is. What an engine cannot take over stays in torch in float32: the noise that DM-FNet
+    draws, and SMFusion's search for what a text names. For other networks than the bundles', of which nothing is
+    measured, "auto" is torch in float32.
+
+    The network is converted when it is first used, so that weights may be loaded until then, and again where they have
+    changed since. Before an engine is trusted it fuses a small image as torch does, to 6 of 255 levels and .3 in the
+    mean; one that does not, or cannot, is passed over with a warning, unless it was named.
+
+    Args:
+        network: what is run, in evaluation mode; moved to the device.
+        device: where torch computes.
+        engine: one of :data:`ENGINES`.
+        precision: one of :data:`PRECISIONS`.
+
+    Raises:
+        ValueError: see :func:`engine_choices`.
+        ModuleNotFoundError: likewise.
+
+    Examples:
+        >>> network = EngineNetwork(TextGuidedUNet(8).eval(), engine="torch", precision="float32")
+        >>> network(torch.rand(1, 2, 40, 50)).shape, network.told()["name"]
+        (torch.Size([1, 1, 40, 50]), 'torch')
+    """
+
+    def __init__(
+        self, network: nn.Module, device: str | torch.device = "cpu", engine: str = "auto", precision: str = "auto"
+    ) -> None:
+        super().__init__()
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.is_named = engine != "auto"
+        self.choices = engine_choices(engine, precision, device)
+        if self.is_named and engine != "torch" and not isinstance(network, (DMFNet, TextGuidedUNet)):
+            raise ValueError(
+                f"engine is {engine!r}, and the network is a {type(network).__name__}; engine torch is accepted"
+            )
+        if not self.is_named and not _is_measured(network):
+            self.choices = [EngineChoice("torch", "float32" if precision == "auto" else precision)]
+        self._run: Run | None = None
+        self._chosen = self.choices[0]
+        self._weights: tuple[int, ...] = ()
+        self._noise: tuple[torch.Size, tuple[torch.Tensor, ...]] | None = None
+        self._lock = threading.Lock()
+        self.eval()
+
+    def extra_repr(self) -> str:
+        """What it runs by, as a record of a case compares it."""
+        return str(self.choices[0])
+
+    @property
+    def reach(self) -> int | None:
+        """Pixels around what shows that a result depends on; None for all."""
+        return getattr(self.network, "reach", None)
+
+    @property
+    def stride(self) -> int:
+        """Of which a box begins and ends at multiples."""
+        return getattr(self.network, "stride", 1)
+
+    def told(self) -> dict[str, str]:
+        """What runs it, with its version: "name", "version" and "precision"."""
+        self._prepare()
+        version = torch.__version__ if self._chosen.engine == "torch" else metadata.version(self._chosen.engine)
+        return {"name": self._chosen.engine, "version": version, "precision": self._chosen.precision}
+
+    def forward(self, image: torch.Tensor, *args: Any, box: Box | None = None, **kwargs: Any) -> torch.Tensor:
+        """Fuse as the network does.
+
+        Args:
+            image: (B, 2, H, W).
+            args: what else the network takes.
+            box: rows and columns outside of which all of the image is black, with the network's reach around what is
+                not; there the result is black.
+            kwargs: what else the network takes.
+        """
+        network = self.network
+        if network.training or not isinstance(network, (DMFNet, TextGuidedUNet)):
+            return self._torch(network)(image, *args, **kwargs)
+        image = image.as_subclass(torch.Tensor)
+        noise: tuple[torch.Tensor, ...] = ()
+        if isinstance(network, TextGuidedUNet):
+            image = self._emphasised(image, *args, **kwargs)
+        elif args or kwargs:
+            return network(image, *args, **kwargs)
+        else:
+            noise = self._drawn(image)
+        if box is None:
+            return self._prepare()(image, *noise)
+        rows, columns = box
+        inside = self._prepare()(image[..., rows, columns], *(one[..., rows, columns] for one in noise))
+        fused = inside.new_zeros([len(image), 1, *image.shape[2:]])
+        fused[..., rows, columns] = inside
+        return fused
+
+    def _emphasised(
+        self, image: torch.Tensor, text: torch.Tensor | None = None, text_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Of the pairs of which a text names something; by the whole image, and in torch: places need more digits."""
+        assert isinstance(self.network, TextGuidedUNet)
+        if text is not None and text_mask is not None:
+            named = (text_mask > 0).flatten(1).any(dim=1)
+            if not named.any():
+                return image
+            if text.ndim == 4 and len(text) == len(image) == len(named):
+                image = image.clone()
+                image[named] = self.network.emphasise(image[named], text[named], text_mask[named])
+                return image
+        return self.network.emphasise(image, text, text_mask)
+
+    def _drawn(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The noise of an image of this size, which is the same every time."""
+        size = image.shape[2:]
+        kept = self._noise
+        if kept is None or kept[0] != size or kept[1][0].device != image.device:
+            assert isinstance(self.network, DMFNet)
+            kept = self._noise = (size, self.network.drawn(image)[:1])
+        return kept[1]
+
+    def _torch(self, part: nn.Module) -> Run:
+        half = self._chosen.precision == "bfloat16"
+
+        def run(image: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            with torch.autocast(image.device.type, torch.bfloat16):
+                return part(image, *args, **kwargs).to(image.dtype)
+
+        return run if half else part
+
+    def _prepare(self) -> Run:
+        """What runs the part that engines take over."""
+        weights = tuple(value._version for value in self.network.state_dict(keep_vars=True).values())
+        with self._lock:
+            if self._run is None or weights != self._weights:
+                self._weights = weights
+                self._run = self._first_that_runs()
+            return self._run
+
+    def _first_that_runs(self) -> Run:
+        part = EnginePart(self.network).eval()
+        for choice in self.choices:
+            self._chosen = choice
+            if choice.engine == "torch":
+                return self._torch(part)
+            try:
+                run = STARTED[choice.engine](part, choice.precision)
+                _check(run, part, choice)
+            except Exception as error:
+                reason = " ".join(str(error).split())[:300]
+                if self.is_named:
+                    raise ValueError(
+                        f"engine is {choice.engine!r}, which cannot run this network here ({reason}); engine torch is "
+                        "accepted"
+                    ) from error
+                logging.getLogger(__name__).warning("%s is not used, the next engine is: %s", choice, reason)
+            else:
+                return run
+        self._chosen = EngineChoice("torch", "float32")
+        return part
+
+
+def _is_measured(network: nn.Module) -> bool:
+    """Whether it is of a kind of which the model cards tell what each engine keeps."""
+    return isinstance(network, TextGuidedUNet) or (isinstance(network, DMFNet) and network.detail is not None)
+
+
+@torch.no_grad()
+def _check(run: Run, part: EnginePart, choice: EngineChoice) -> None:
+    """See whether an engine fuses as torch does.
+
+    Raises:
+        ValueError: if not.
+    """
+    given = part.example(72, 104, batch=1)
+    apart = 255 * (run(*given) - part(*given)).abs()
+    if not (apart.mean() <= _MEAN and apart.max() <= _MOST):
+        raise ValueError(
+            f"its result departs from torch's by {apart.mean():.2g} levels, {apart.max():.2g} at most; "
+            f"{_MEAN} and {_MOST:g} are accepted"
+        )

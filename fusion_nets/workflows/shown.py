@@ -1,0 +1,59 @@
+"""What of an image shows anything: slices and a box, beyond which both sources are black."""
+
+from __future__ import annotations
+
+import torch
+
+from fusion_nets.slabs import slabs
+
+__all__ = ["Box", "shown_box", "shows"]
+
+Box = tuple[slice, slice]
+"""Rows and columns."""
+
+_LEAST = 64
+"""Pixels of a side at least: what a network of five levels pads smaller images to."""
+
+_WORTH = 0.9
+"""Of an image's pixels: a larger box saves nothing."""
+
+
+def shows(slices: torch.Tensor) -> torch.Tensor:
+    """Which of the slices (N, C, H, W) are not black all over: (N,).
+
+    Black is 0, the low end of the display range; a grey that is the same everywhere is not, for it may have been
+    measured.
+    """
+    return (slices != 0).flatten(1).any(dim=1)
+
+
+def shown_box(image: torch.Tensor, margin: int, stride: int) -> Box | None:
+    """Find the box in which any source of any slice is not black, and so much around it.
+
+    Args:
+        image: (B, C, H, W[, D]).
+        margin: pixels around what shows.
+        stride: of which rows and columns begin and end at multiples, or at the image's border, so that a network that
+            halves sizes halves them as it does the image's.
+
+    Returns:
+        Rows and columns; None where this saves next to nothing, or nothing shows.
+    """
+    plane = torch.zeros(image.shape[2:4], dtype=torch.bool, device=image.device)
+    for part in slabs(image.shape) if image.ndim == 5 else (slice(None),):
+        there = (image[..., part] != 0).flatten(4).any(dim=4) if image.ndim == 5 else image != 0
+        plane |= there.flatten(0, 1).any(dim=0)
+    if not plane.any():
+        return None
+    rows, columns = (_range(plane.any(dim=1 - axis), margin, stride) for axis in (0, 1))
+    share = (rows.stop - rows.start) * (columns.stop - columns.start) / plane.numel()
+    return None if share > _WORTH else (rows, columns)
+
+
+def _range(line: torch.Tensor, margin: int, stride: int) -> slice:
+    """Of a line (N,) that is true where something shows."""
+    size, found = len(line), torch.nonzero(line)
+    first, last = int(found[0]), int(found[-1]) + 1
+    start = max(min(first - margin, size - _LEAST), 0) // stride * stride
+    stop = -(-max(last + margin, start + _LEAST) // stride) * stride
+    return slice(start, min(stop, size))
