@@ -9,9 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from nibabel.affines import voxel_sizes
 
+from fusion_nets.resources import available_memory, available_room
+from fusion_nets.slabs import LARGE, scratch_folder
+
 __all__ = [
     "ImageError",
-    "MOST_VOXELS",
     "Pixels",
     "Reason",
     "check_affine",
@@ -21,11 +23,12 @@ __all__ = [
     "unreadable",
 ]
 
-MOST_VOXELS = 240 * 2**20
-"""As float32 they take just under 1 GiB; a header that claims more is damaged, or more than memory holds."""
+VALUE = 4
+"""Bytes of a voxel, as float32."""
 
-MOST_BYTES = MOST_VOXELS * 4
-"""For the image and what it is made from, where both are in memory as a whole."""
+COPIES = 12
+"""As many as there may be of a volume at once, of which a large one takes room on the disk: sources, the pair and the
+colours that are kept beside it, the result and what is written of it."""
 
 
 class Pixels(NamedTuple):
@@ -107,25 +110,31 @@ class ImageError(ValueError):
 
 
 def check_voxels(where: object, shape: tuple[int, ...], held: int = 0) -> None:
-    """Refuse a size before memory is asked for.
+    """Refuse a size for which there is no memory, or no room on the disk where large volumes lie, before it is taken.
 
     Args:
         where: what the message starts with.
         shape: of the voxels, colours included.
-        held: bytes per voxel that have to be held beside the float32 that is made of it.
+        held: bytes per voxel that have to be held in memory beside the float32 that is made of it.
 
     Raises:
-        ImageError: for more voxels than :data:`MOST_VOXELS`.
+        ImageError: for more voxels than there is memory or room for, see :mod:`fusion_nets.resources`.
     """
     count = 1
     for length in shape:
         count *= int(length)  # not in numpy's integers, which overflow
-    if count > MOST_VOXELS or count * (4 + held) > MOST_BYTES or min(shape) < 0:
-        most = min(MOST_VOXELS, MOST_BYTES // (4 + held))
-        raise ImageError(
-            Reason.TOO_LARGE,
-            f"{where}: shape {shape}; up to {most >> 20} x 1024 x 1024 voxels of this kind are accepted",
-        )
+    in_file = count * VALUE * COPIES if count >= LARGE else 0
+    in_memory = count * (held if in_file else held + VALUE)
+    for needed, there, where_to, instead in (
+        (in_memory, available_memory(), "of memory", "a smaller part, NIfTI or DICOM, or a machine with more"),
+        (in_file, available_room(), f"in {scratch_folder()}", "a smaller part, or another folder by TMPDIR"),
+    ):
+        if needed > there or min(shape) < 0:
+            raise ImageError(
+                Reason.TOO_LARGE,
+                f"{where}: shape {shape} takes {needed / 2**30:.1f} GiB {where_to}, {there / 2**30:.1f} are there; "
+                f"{instead} is accepted",
+            )
 
 
 def check_affine(where: object, affine: np.ndarray) -> np.ndarray:

@@ -9,6 +9,8 @@ import nibabel as nib
 import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 
+from fusion_nets.slabs import release, zeros
+
 from .choosing import Labels, Wanted, choose_volumes
 from .errors import ImageError, Pixels, Reason, check_affine, check_voxels, unreadable
 
@@ -123,7 +125,7 @@ def _labels(image: nib.Nifti1Image, places: list[tuple[int, ...]], path: Path) -
 def _values(image: nib.Nifti1Image, channels: int, chosen: list[tuple[int, ...]]) -> tuple[np.ndarray, str]:
     """All values, and of which kind they were; a few slices at a time, because scaled ones would take twice as much."""
     shape, names, kind = image.shape, image.get_data_dtype().names, "f"
-    values = np.zeros((channels, *shape[:3]), dtype=np.float32)
+    values = zeros((channels, *shape[:3]))
     at_once = max(1, SLICES_OF // max(1, shape[0] * shape[1]))
     for channel in range(1 if names else channels):
         colour = tuple(channel if length > 1 else 0 for length in shape[3:])
@@ -140,6 +142,7 @@ def _values(image: nib.Nifti1Image, channels: int, chosen: list[tuple[int, ...]]
                     into[channel] = part
                 else:
                     into[channel] += part / len(chosen)
+                release()
     return values, kind
 
 

@@ -6,9 +6,10 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import torch
 from monai.data import MetaTensor
+
+from fusion_nets.slabs import kept, release, slabs
 
 from .absent import fill_absent
 from .choosing import Wanted
@@ -90,10 +91,14 @@ def read_image(
         from .dicom import pick_series, read_series
 
         image = read_series(pick_series(path, series_uid, modality), volume)
-    if image.shape[0] == 3 and bool((image[1:] == image[:1]).all()):
+    values = image.as_tensor()
+    if image.shape[0] == 3 and all(
+        (values[1:, ..., part] == values[:1, ..., part]).all() for part in slabs(image.shape)
+    ):
         image = image[:1]  # type: ignore[assignment]
         image.meta["units"] = "grey" if image.meta["units"] == "colour" else image.meta["units"]
     low, high = image.as_tensor().aminmax()
+    release()
     if not (low.isfinite() and high.isfinite()):
         raise ImageError(Reason.NOT_FINITE, f"{path}: holds NaN or infinity; only finite values are accepted")
     if low == high:
@@ -124,7 +129,7 @@ def _read_file(path: Path, volume: Wanted) -> MetaTensor:
     if name.endswith((*NIFTI_SUFFIXES, *ITK_SUFFIXES)):
         said = read_note(path)
         meta |= {key: int(value) if key == "white" else value for key, value in said.items()}
-    array = np.ascontiguousarray(array, dtype=np.float32)
+    array = kept(array)
     fill_absent(array, path)
     tensor = torch.from_numpy(array)
     return MetaTensor(tensor, affine=torch.from_numpy(affine), meta=meta)

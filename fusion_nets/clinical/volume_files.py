@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import gzip
 import re
+import struct
+import tempfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import nibabel as nib
 import numpy as np
 
 from fusion_nets.files import whole_file
+from fusion_nets.slabs import is_large, scratch_folder, slabs, zeros
 
 from .grids import RAS_TO_LPS
 from .itk_files import nrrd_fields, nrrd_header
@@ -52,8 +56,16 @@ def save_volume(
         said.pop("white", None)  # which 8 bit say themselves
     with whole_file(path) as partial:
         if path.name.lower().endswith(NIFTI_SUFFIXES):
-            content = _nifti(array, affine, note(said), white).to_bytes()
-            partial.write_bytes(gzip.compress(content, mtime=0) if path.name.lower().endswith(".gz") else content)
+            image = _nifti(array, affine, note(said), white)
+            with open(partial, "wb") as file:
+                if not path.name.lower().endswith(".gz"):
+                    image.to_stream(file)
+                elif not is_large(array.shape):
+                    file.write(gzip.compress(image.to_bytes(), mtime=0))
+                else:
+                    with tempfile.TemporaryFile(dir=scratch_folder()) as whole:
+                        image.to_stream(whole)
+                        _compress(whole, file)
         else:
             _write_by_itk(partial, array, affine, said)
 
@@ -90,11 +102,25 @@ def _nifti(array: np.ndarray, affine: np.ndarray, description: str, white: float
         image = nib.Nifti1Image(array[0], affine)
         image.header["cal_max"] = white
     else:
-        rgb = np.dtype([("R", np.uint8), ("G", np.uint8), ("B", np.uint8)])
-        image = nib.Nifti1Image(np.ascontiguousarray(np.moveaxis(array, 0, -1)).view(rgb)[..., 0], affine)
+        coloured = zeros(array.shape[1:], np.dtype([("R", np.uint8), ("G", np.uint8), ("B", np.uint8)]))
+        for slab in slabs(array.shape):
+            for name, channel in zip("RGB", array, strict=True):
+                coloured[name][..., slab] = channel[..., slab]
+        image = nib.Nifti1Image(coloured, affine)
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = description[:79]
     return image
+
+
+def _compress(whole: IO[bytes], into: IO[bytes]) -> None:
+    """What ``gzip.compress`` makes of a file without time, piece by piece."""
+    into.write(gzip.compress(b"", mtime=0)[:10])
+    packer, checksum, size = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS), 0, 0
+    whole.seek(0)
+    while piece := whole.read(2**22):
+        into.write(packer.compress(piece))
+        checksum, size = zlib.crc32(piece, checksum), size + len(piece)
+    into.write(packer.flush() + struct.pack("<LL", checksum, size % 2**32))
 
 
 def _write_by_itk(path: Path, array: np.ndarray, affine: np.ndarray, said: Mapping[str, str]) -> None:

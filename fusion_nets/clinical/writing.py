@@ -13,12 +13,13 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from fusion_nets.files import SIGNATURE, whole_file, whole_folder
+from fusion_nets.slabs import release, slabs, zeros
 
 from .grids import radiological_view
 from .reading import RASTER_AFFINE, RASTER_SUFFIXES
 from .volume_files import VOLUME_SUFFIXES, save_volume
 
-__all__ = ["OUTPUT_SUFFIXES", "PICTURE_SUFFIXES", "write_image", "write_slices"]
+__all__ = ["OUTPUT_SUFFIXES", "PICTURE_SUFFIXES", "write_image", "write_slice", "write_slices"]
 
 PICTURE_SUFFIXES = tuple(suffix for suffix in RASTER_SUFFIXES if suffix not in (".jpg", ".jpeg"))
 """Of pictures without loss."""
@@ -51,20 +52,27 @@ def write_image(path: str | os.PathLike[str], image: torch.Tensor) -> Path:
         raise ValueError(f"{path}: a volume cannot become a picture; accepted are {', '.join(VOLUME_SUFFIXES)}")
     array, affine = _displayed(path, image)
     if name.endswith(VOLUME_SUFFIXES):
-        save_volume(path, array if array.shape[0] == 1 else _to_8_bit(array), affine, {}, white=1)
+        stored = zeros(array.shape, np.float32 if array.shape[0] == 1 else np.uint8)
+        for part in slabs(array.shape):
+            slab = array[..., part]
+            stored[..., part] = slab.clip(0, 1) if array.shape[0] == 1 else _to_8_bit(slab)
+        save_volume(path, stored, affine, {}, white=1)
     else:
         with whole_file(path) as partial:
             Image.fromarray(_as_rows(_to_8_bit(array), affine)).save(partial)
     return path
 
 
-def write_slices(folder: str | os.PathLike[str], image: torch.Tensor) -> list[Path]:
+def write_slices(
+    folder: str | os.PathLike[str], image: torch.Tensor, made: str | os.PathLike[str] | None = None
+) -> list[Path]:
     """Write every slice of a volume as a PNG of 8 bit, `0001.png` and so on, as a radiologist looks at it.
 
     Args:
         folder: appears when all are written. One that holds nothing but such slices is replaced.
         image: (1 | 3, H, W[, D]) in [0, 1], see :func:`write_image`; slices lie along the last axis and are numbered in
             its order.
+        made: a folder of such slices of the same image, as :func:`write_slice` writes them; they are moved from there.
 
     Returns:
         The files.
@@ -74,32 +82,52 @@ def write_slices(folder: str | os.PathLike[str], image: torch.Tensor) -> list[Pa
     """
     folder = Path(folder)
     array, affine = _displayed(folder, image)
-    pixels = _to_8_bit(array if array.ndim == 4 else array[..., None])
-    signed = PngInfo()
-    signed.add_text("Software", SIGNATURE.decode())
-    names = [f"{k:04d}.png" for k in range(1, pixels.shape[-1] + 1)]
+    array = array if array.ndim == 4 else array[..., None]
+    names = [f"{k:04d}.png" for k in range(1, array.shape[-1] + 1)]
     with whole_folder(folder) as partial:
         for k, name in enumerate(names):
-            Image.fromarray(_as_rows(pixels[..., k], affine)).save(partial / name, pnginfo=signed)
+            if made is not None and (Path(made) / name).is_file():
+                os.replace(Path(made) / name, partial / name)
+            else:
+                _save_slice(partial / name, array[..., k], affine)
+                release()
     return [folder / name for name in names]
 
 
+def write_slice(path: str | os.PathLike[str], image: torch.Tensor, affine: np.ndarray) -> None:
+    """Write one slice of a volume as :func:`write_slices` does.
+
+    Args:
+        path: ends in .png.
+        image: (1 | 3, H, W) in [0, 1].
+        affine: of the volume.
+    """
+    with whole_file(path) as partial:
+        _save_slice(partial, torch.as_tensor(image).detach().cpu().float().numpy(), affine)
+
+
+def _save_slice(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    signed = PngInfo()
+    signed.add_text("Software", SIGNATURE.decode())
+    Image.fromarray(_as_rows(_to_8_bit(array), affine)).save(path, pnginfo=signed)
+
+
 def _displayed(path: Path, image: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """(1 | 3, H, W[, D]) in [0, 1], and its affine."""
+    """(1 | 3, H, W[, D]), and its affine."""
     if image.ndim not in (3, 4) or image.shape[0] not in (1, 3):
         raise ValueError(f"{path}: expected (1 | 3, H, W[, D]) to write, got {tuple(image.shape)}")
     array = torch.as_tensor(image).detach().cpu().float().numpy()
-    if not np.isfinite(array).all():
+    if not all(np.isfinite(array[..., part]).all() for part in slabs(array.shape)):
         raise ValueError(f"{path}: not written, the image holds NaN or infinity; only finite values are accepted")
     if isinstance(image, MetaTensor):
         affine = image.affine.cpu().numpy()
     else:
         affine = RASTER_AFFINE if image.ndim == 3 else np.eye(4)
-    return array.clip(0, 1), affine
+    return array, affine
 
 
 def _to_8_bit(array: np.ndarray) -> np.ndarray:
-    return np.rint(array.astype(np.float64) * 255).astype(np.uint8)
+    return np.rint(array.clip(0, 1).astype(np.float64) * 255).astype(np.uint8)
 
 
 def _as_rows(array: np.ndarray, affine: np.ndarray) -> np.ndarray:

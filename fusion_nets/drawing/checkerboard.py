@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from PIL import Image, ImageDraw
 
 from fusion_nets.clinical.grids import affine_of, as_volume, check_same_grid, on_cpu
 from fusion_nets.files import whole_file
-from fusion_nets.registration import foreground
+from fusion_nets.registration import foreground, selected
+from fusion_nets.slabs import release
 
 __all__ = ["write_checkerboard"]
 
@@ -69,17 +71,16 @@ def write_checkerboard(path: str | os.PathLike[str], anatomy: MetaTensor, overla
     check_same_grid(overlay, anatomy)
     affine = affine_of(anatomy)
     turn = ornt_transform(io_orientation(affine), axcodes2ornt(("L", "A", "S")))
-    content = as_volume(anatomy).new_tensor(foreground(anatomy)).numpy().reshape(as_volume(anatomy).shape[1:])
-    volumes = [
-        apply_orientation(part, turn)
-        for part in (_shown(as_volume(anatomy), content), _shown(as_volume(overlay), content), content)
-    ]
+    content = foreground(anatomy).reshape(as_volume(anatomy).shape[1:])
+    images = [as_volume(image)[0].numpy() for image in (anatomy, overlay)]
+    ranges = [_range(values, content) for values in images]
+    volumes = [apply_orientation(values, turn) for values in images]
     spacing = voxel_sizes(affine @ inv_ornt_aff(turn, content.shape))
-    box, middle = _box(volumes[2] > 0, spacing)
+    box, middle = _box(apply_orientation(content, turn), spacing)
     extent = np.array([part.stop - part.start for part in box]) * spacing
     pixels_per_mm = HEIGHT / extent.max()
     pictures = [
-        _plane(volumes[0], volumes[1], box, middle, spacing * pixels_per_mm, *plane)
+        _plane(volumes, ranges, box, middle, spacing * pixels_per_mm, *plane)
         for plane in PLANES
         if min(extent[list(plane[0][:2])] / spacing[list(plane[0][:2])]) > 1
     ]
@@ -93,26 +94,28 @@ def write_checkerboard(path: str | os.PathLike[str], anatomy: MetaTensor, overla
     return path
 
 
-def _shown(volume: MetaTensor, content: np.ndarray) -> np.ndarray:
-    values = volume[0].numpy()
-    inside = values[content > 0] if content.any() else values
-    low, high = np.percentile(inside, PERCENTILES)
-    return ((values - low) / max(high - low, np.finfo(np.float32).tiny)).clip(0, 1)
+def _range(values: np.ndarray, content: np.ndarray) -> np.ndarray:
+    inside = selected(values, content if content.any() else None)
+    release()
+    return np.percentile(inside, PERCENTILES, overwrite_input=True)
 
 
 def _box(content: np.ndarray, spacing: np.ndarray) -> tuple[tuple[slice, ...], np.ndarray]:
     """What of the volume is shown, and the voxel in the middle of the patient."""
     if not content.any():
         return tuple(slice(0, n) for n in content.shape), np.array(content.shape) // 2
-    index = np.argwhere(content)
-    margin = np.ceil(MARGIN / spacing).astype(int)
-    low, high = np.maximum(index.min(0) - margin, 0), np.minimum(index.max(0) + margin + 1, content.shape)
-    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)), np.rint(index.mean(0)).astype(int)
+    box, middle = [], []
+    for axis, margin in enumerate(np.ceil(MARGIN / spacing).astype(int)):
+        counts = np.array([np.count_nonzero(content.take(k, axis)) for k in range(content.shape[axis])])
+        (held,) = np.nonzero(counts)
+        box.append(slice(int(max(held[0] - margin, 0)), int(min(held[-1] + margin + 1, len(counts)))))
+        middle.append(np.arange(len(counts)) @ counts / counts.sum())
+    return tuple(box), np.rint(middle).astype(int)
 
 
 def _plane(
-    anatomy: np.ndarray,
-    overlay: np.ndarray,
+    volumes: Sequence[np.ndarray],
+    ranges: Sequence[np.ndarray],
     box: tuple[slice, ...],
     middle: np.ndarray,
     scale: np.ndarray,
@@ -122,8 +125,9 @@ def _plane(
 ) -> Image.Image:
     right, up, through = axes
     both = []
-    for volume in (anatomy, overlay):
+    for volume, (lowest, highest) in zip(volumes, ranges, strict=True):
         plane = np.moveaxis(volume, through, 2)[box[min(right, up)], box[max(right, up)], middle[through]]
+        plane = ((plane - lowest) / max(highest - lowest, np.finfo(np.float32).tiny)).clip(0, 1)
         plane = plane if right < up else plane.T
         plane = plane[:: -1 if against[0] else 1, :: -1 if against[1] else 1].T
         size = [max(round(n * scale[axis]), 1) for n, axis in zip(plane.shape[::-1], (right, up), strict=True)]

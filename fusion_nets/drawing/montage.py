@@ -15,6 +15,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 
 from fusion_nets.clinical.errors import check_window
 from fusion_nets.files import whole_file
+from fusion_nets.slabs import release
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,20 +105,26 @@ def write_montage(
     flat = grid.affine is None and grid.values.shape[2] == 1
     affine = np.eye(4) if grid.affine is None else grid.affine
     turn = ROWS_AND_COLUMNS if flat else ornt_transform(io_orientation(affine), axcodes2ornt(DISPLAY_AXES))
-    rows = [
-        apply_orientation(_display_range(_onto(grid, image, name), window, name), turn)
-        for image, name, window in zip(images, names, windows, strict=True)
-    ]
+    on_grid = [_onto(grid, image, name) for image, name in zip(images, names, strict=True)]
+    ranges = [_display_range(*one) for one in zip(on_grid, windows, names, strict=True)]
+    rows = [apply_orientation(values, turn) for values in on_grid]
     affine = affine @ inv_ornt_aff(turn, grid.values.shape[:3])
 
-    shown = rows[0] > 0.05
-    shown = shown.any(axis=-1) if shown.ndim == 4 else shown
-    chosen = _slices_with_content(shown, slices)
-    frame = (slice(None),) * 2 if flat else _frame(shown[:, :, chosen])
-    middle = [(n - 1) / 2 for n in shown.shape[:2]]
+    def drawn(row: int, k: int) -> np.ndarray:
+        low, high = ranges[row]
+        return np.clip((rows[row][:, :, k].astype(np.float32) - low) / (high - low), 0, 1)
+
+    def shown(k: int) -> Any:
+        bright = drawn(0, k) > 0.05
+        release()
+        return bright.any(axis=-1) if bright.ndim == 3 else bright
+
+    chosen = _slices_with_content(np.array([shown(k).sum() for k in range(rows[0].shape[2])]), slices)
+    frame = (slice(None),) * 2 if flat else _frame(np.stack([shown(k) for k in chosen], axis=-1))
+    middle = [(n - 1) / 2 for n in rows[0].shape[:2]]
     captions = [None if flat else f"z = {apply_affine(affine, [*middle, k])[2]:+.0f} mm" for k in chosen]
     figure = _draw(
-        [[row[:, :, k][frame] for k in chosen] for row in rows],
+        [[drawn(row, k)[frame] for k in chosen] for row in range(len(rows))],
         names=names,
         captions=captions,
         title=f"{names[0]} and {names[1]}, fused" if title is None else title,
@@ -154,7 +161,7 @@ def _read(image: Any, name: str) -> _Image:
         values = values[..., 0] if values.shape[-1] == 1 else values
     if not fits or not values.size:
         raise ValueError(f"{name} has shape {shape}; a 2-D or 3-D image of one or three channels is accepted")
-    if not np.isfinite(values).all():
+    if not all(np.isfinite(values[:, :, k]).all() for k in range(values.shape[2])):
         raise ValueError(f"{name} holds NaN or infinity")
     return _Image(values, None if affine is None else np.asarray(affine, dtype=np.float64))
 
@@ -190,8 +197,8 @@ def _onto(grid: _Image, image: _Image, name: str) -> np.ndarray:
     return np.stack(moved, axis=-1).reshape(*shape, *image.values.shape[3:])
 
 
-def _display_range(values: np.ndarray, window: Window | None, name: str) -> np.ndarray:
-    """Values brought to [0, 1]."""
+def _display_range(values: np.ndarray, window: Window | None, name: str) -> Window:
+    """The values that become black and white."""
     if window is None:
         low, high = float(values.min()), float(values.max())
         if low >= 0 and high <= 1 and values.dtype != np.uint8:
@@ -201,13 +208,11 @@ def _display_range(values: np.ndarray, window: Window | None, name: str) -> np.n
         else:
             above = values[values > low]
             window = (low, float(np.percentile(above, 99.9)) if above.size else low + 1)
-    low, high = check_window(window, f"the window of {name}")
-    return np.clip((values.astype(np.float32) - low) / (high - low), 0, 1)
+    return check_window(window, f"the window of {name}")
 
 
-def _slices_with_content(shown: np.ndarray, count: int) -> list[int]:
-    """Evenly spaced slices, `count` or as many as there are, from the stretch that shows a fair part of the image."""
-    area = shown.sum(axis=(0, 1))
+def _slices_with_content(area: np.ndarray, count: int) -> list[int]:
+    """Evenly spaced slices, `count` or as many as there are, of the stretch where a fair part of the image is shown."""
     wanted = np.flatnonzero(area >= 0.2 * area.max())
     first, last = wanted[0], wanted[-1] + 1
     return sorted({int(k) for k in first + (np.arange(count) + 0.5) * (last - first) / count})

@@ -2,6 +2,7 @@
 
 from .foreground import foreground
 from .mutual_information import similarity
+from .order import percentile, ranked, selected
 from .plausibility import LEAST_OVERLAP, check_overlap, shared_content
 from .resampling import resample_labels, resample_onto
 from .search import RegistrationMode, register
@@ -14,10 +15,13 @@ __all__ = [
     "RegistrationMode",
     "check_overlap",
     "foreground",
+    "percentile",
+    "ranked",
     "read_transform",
     "register",
     "resample_labels",
     "resample_onto",
+    "selected",
     "shared_content",
     "similarity",
     "write_transform",

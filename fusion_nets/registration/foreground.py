@@ -6,6 +6,10 @@ import numpy as np
 from monai.data import MetaTensor
 from scipy import ndimage
 
+from fusion_nets.slabs import slabs, slabwise, zeros
+
+from .order import percentile
+
 __all__ = ["foreground"]
 
 AIR_AND_TISSUE = -300.0
@@ -31,36 +35,78 @@ def foreground(image: MetaTensor) -> np.ndarray:
     Returns:
         (H, W[, D]) bool; all False where every value is the same.
     """
-    values = image.as_tensor().detach().cpu().float().mean(dim=0).numpy()
+    values = slabwise(lambda part: part.float().mean(dim=0, keepdim=True), image.detach().cpu())[0].numpy()
     if values.min() == values.max():
-        return np.zeros(values.shape, dtype=bool)
+        return zeros(values.shape, bool)
     if image.meta.get("units") == "HU" or image.meta.get("modality") == "CT":
-        mask = values > AIR_AND_TISSUE
+        mask = _above(values, AIR_AND_TISSUE)
     else:
-        smooth = ndimage.gaussian_filter(values, 1, mode="nearest")
-        mask = smooth > _threshold(smooth)
-    labels, count = ndimage.label(mask)
-    if not count:
+        smooth = _smooth(values)
+        mask = _above(smooth, _threshold(smooth))
+        del smooth
+    labels, voxels = _parts(mask)
+    if len(voxels) == 1:
         return mask
-    voxels = np.bincount(labels.ravel())
     voxels[0] = 0
-    mask = (voxels >= BESIDE * voxels.max())[labels]
-    mask = _filled(mask)
-    # a head is open where the field of view ends, so that only its slices are closed
-    return np.stack([_filled(part) for part in np.moveaxis(mask, -1, 0)], axis=-1) if mask.ndim == 3 else mask
+    is_patient = voxels >= BESIDE * voxels.max()
+    for slab in slabs(mask.shape):
+        mask[..., slab] = is_patient[labels[..., slab]]
+    del labels
+    _fill(mask)
+    if mask.ndim == 3:  # a head is open where the field of view ends, so that only its slices are closed
+        for k in range(mask.shape[-1]):
+            _fill(mask[..., k])
+    return mask
 
 
-def _filled(mask: np.ndarray) -> np.ndarray:
-    outside, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
-    return (outside != outside.flat[0])[(slice(1, -1),) * mask.ndim]
+def _above(values: np.ndarray, threshold: float) -> np.ndarray:
+    mask = zeros(values.shape, bool)
+    for slab in slabs(values.shape):
+        np.greater(values[..., slab], threshold, out=mask[..., slab])
+    return mask
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Smoothed by a voxel; a slab needs four slices beside it."""
+    made = zeros(values.shape, values.dtype)
+    for slab in slabs(values.shape):
+        first, stop = (0, None) if slab == slice(None) else (max(slab.start - 4, 0), slab.stop + 4)
+        part = ndimage.gaussian_filter(values[..., first:stop], 1, mode="nearest")
+        made[..., slab] = part if stop is None else part[..., slab.start - first : slab.stop - first]
+    return made
+
+
+def _parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of the connected parts of a mask, from 1, and how many voxels have each label."""
+    labels = zeros(mask.shape, np.int32)
+    # along the file, where they lie in one; which part has which label does not count
+    count = ndimage.label(np.moveaxis(mask, -1, 0), output=np.moveaxis(labels, -1, 0))
+    voxels = np.zeros(count + 1, dtype=np.int64)
+    for slab in slabs(mask.shape):
+        voxels += np.bincount(labels[..., slab].ravel(), minlength=count + 1)
+    return labels, voxels
+
+
+def _fill(mask: np.ndarray) -> None:
+    """Fill the holes of a mask, in place."""
+    around = zeros([n + 2 for n in mask.shape], bool)
+    around[...] = True
+    inside = (slice(1, -1),) * mask.ndim
+    np.logical_not(mask, out=around[inside])
+    labels, _ = _parts(around)
+    outside = labels[(0,) * mask.ndim]
+    np.not_equal(labels[inside], outside, out=mask)
 
 
 def _threshold(values: np.ndarray) -> float:
-    top = float(np.percentile(values, 99.5))
+    top = percentile(values, 99.5)
     low = float(values.min())
     if not low < top:
         return low
-    counts, edges = np.histogram(values.clip(low, top), BINS, (low, top))
+    counts, edges = np.zeros(BINS, dtype=np.int64), np.empty(0)
+    for slab in slabs(values.shape):
+        found, edges = np.histogram(values[..., slab].clip(low, top), BINS, (low, top))
+        counts += found
     centres = (edges[:-1] + edges[1:]) / 2
     below, total = counts.cumsum(), counts.sum()
     sums = (counts * centres).cumsum()

@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.networks.layers import AffineTransform
+from monai.networks.utils import to_norm_affine
 from scipy.fft import next_fast_len
 
 from fusion_nets.clinical.grids import affine_of, as_volume, is_one_grid, on_cpu, voxels_between
 from fusion_nets.clinical.quantities import UPTAKE
+from fusion_nets.slabs import is_large, release, slabs, zeros
 
 __all__ = ["air", "resample_labels", "resample_onto"]
 
@@ -58,7 +60,8 @@ def resample_onto(overlay: MetaTensor, anatomy: MetaTensor, transform: np.ndarra
     """
     meta = {**overlay.meta, "affine": anatomy.affine.clone(), "spatial_shape": np.array(anatomy.shape[1:])}
     if _is_identity(transform) and is_one_grid(overlay, anatomy):
-        return MetaTensor(overlay.as_tensor().float().clone(), meta=meta)
+        values = overlay.as_tensor().float()
+        return MetaTensor(values if is_large(values.shape) else values.clone(), meta=meta)
     device, overlay = overlay.device, on_cpu(overlay)
     source, target = as_volume(overlay), as_volume(anatomy)
     size, outside = tuple(target.shape[1:]), air(overlay)
@@ -66,20 +69,53 @@ def resample_onto(overlay: MetaTensor, anatomy: MetaTensor, transform: np.ndarra
     covariance = _blur(affine_of(source), affine_of(target), transform)
     box = _box(between, size, source.shape[1:], REACH * np.sqrt(covariance.diagonal()))
     if box is None:
-        moved = torch.full((source.shape[0], *size), outside)
+        moved = _filled((source.shape[0], *size), outside)
     else:
         part = (slice(None), *box)
         values = source.as_tensor().float()[part]
         values = _smoothed(values, covariance) if covariance.any() else values
         first = np.eye(4)
         first[:3, 3] = [-part.start for part in box]
-        resample = AffineTransform(
-            normalized=False, mode="bilinear", padding_mode="border", align_corners=False, reverse_indexing=True
-        )
-        theta = torch.from_numpy(first @ between).float()
-        moved = torch.stack([resample(one[None, None], theta, size)[0, 0] for one in values])
-        moved[:, _is_outside(between, size, source.shape[1:])] = outside
+        moved = _interpolated(values, first @ between, size)
+        for slab in slabs(moved.shape):
+            moved[..., slab][:, _is_outside(between, size, source.shape[1:], slab)] = outside
     return MetaTensor(moved.reshape(source.shape[0], *anatomy.shape[1:]).to(device), meta=meta)
+
+
+def _filled(shape: tuple[int, ...], value: float) -> torch.Tensor:
+    made = torch.from_numpy(zeros(shape))
+    for slab in slabs(shape):
+        made[..., slab] = value
+    return made
+
+
+def _interpolated(values: torch.Tensor, between: np.ndarray, size: tuple[int, ...]) -> torch.Tensor:
+    """Values (C, X, Y, Z) at the voxels of a grid (C, *size), linearly, those of the border beyond it.
+
+    MONAI's ``AffineTransform``, whose grid alone takes three times the memory of the result, slab by slab; bit for bit.
+
+    Args:
+        values: (C, X, Y, Z).
+        between: voxel index of the grid to voxel index of the values, (4, 4).
+        size: of the grid.
+    """
+    theta = torch.from_numpy(between).float()[None]
+    theta = to_norm_affine(theta, values.shape[1:], size, align_corners=False, zero_centered=False)[0, :3]
+    theta = theta.flip(0)[:, [2, 1, 0, 3]]  # the sampler's first axis is the last
+    lines = [torch.linspace(-1, 1, n) * (n - 1) / n if n > 1 else torch.zeros(n) for n in size]
+    moved = torch.from_numpy(zeros((len(values), *size)))
+    for slab in slabs(moved.shape):
+        deep = lines[2][slab]
+        places = torch.ones(*size[:2], len(deep), 4)
+        for axis, line in enumerate((deep, lines[1][:, None], lines[0][:, None, None])):
+            places[..., axis] = line
+        grid = (places.reshape(1, -1, 4) @ theta.T[None]).reshape(1, *places.shape[:3], 3)
+        for one, into in zip(values, moved[..., slab], strict=True):
+            sampled = torch.nn.functional.grid_sample(
+                one[None, None], grid, mode="bilinear", padding_mode="border", align_corners=False
+            )
+            into.copy_(sampled[0, 0])
+    return moved
 
 
 def resample_labels(labels: MetaTensor, anatomy: MetaTensor) -> MetaTensor:
@@ -142,6 +178,26 @@ def _box(between: np.ndarray, size: tuple[int, ...], shape: torch.Size, reach: n
 def _smoothed(values: torch.Tensor, covariance: np.ndarray) -> torch.Tensor:
     """Values (C, X, Y, Z) under the discrete Gaussian of a covariance in voxels squared.
 
+    A large volume is done slab by slab, with twice the reach beside each: the same but for what of the first and the
+    last slices comes round to each other, some 1e-5 of the values' range.
+    """
+    if not is_large(values.shape):
+        return _convolved(values, covariance)
+    beside = 2 * int(np.ceil(REACH * np.sqrt(covariance[2, 2])))
+    depth = values.shape[-1]
+    each = max(-(-depth // sum(1 for _ in slabs(values.shape))), 2 * beside)
+    made = torch.from_numpy(zeros(values.shape))
+    for start in range(0, depth, each):
+        first, stop = max(start - beside, 0), min(start + each, depth)
+        part = _convolved(values[..., first : stop + beside], covariance)
+        made[..., start:stop] = part[..., start - first : stop - first]
+        release()
+    return made
+
+
+def _convolved(values: torch.Tensor, covariance: np.ndarray) -> torch.Tensor:
+    """Values (C, X, Y, Z) under the discrete Gaussian of a covariance in voxels squared, all at once.
+
     Its spectrum is a product of exp(weight (cos(2 pi step . f) - 1)) over steps between voxels (Lindeberg, IEEE Trans
     PAMI 12:234, 1990): unlike a Gaussian sampled in space or in frequency, it is never negative and has exactly this
     covariance, however narrow.
@@ -190,11 +246,12 @@ def _steps(covariance: np.ndarray) -> list[tuple[float, np.ndarray]]:
     return steps
 
 
-def _is_outside(between: np.ndarray, size: tuple[int, ...], shape: torch.Size) -> torch.Tensor:
-    """Which voxels of the target, (H, W, D), lie outside the source's field of view."""
+def _is_outside(between: np.ndarray, size: tuple[int, ...], shape: torch.Size, slab: slice) -> torch.Tensor:
+    """Which voxels of a slab of the target, (H, W, D), lie outside the source's field of view."""
     steps = [torch.arange(n, dtype=torch.float32).reshape([-1 if i == a else 1 for i in range(3)])
              for a, n in enumerate(size)]  # fmt: skip
-    outside = torch.zeros(size, dtype=torch.bool)
+    steps[2] = steps[2][..., slab]
+    outside = torch.zeros(*size[:2], steps[2].numel(), dtype=torch.bool)
     for row, n in zip(between[:3], shape, strict=True):
         there = row[0] * steps[0] + row[1] * steps[1] + row[2] * steps[2] + row[3]
         outside |= (there < -0.5 - 1e-3) | (there > n - 0.5 + 1e-3)

@@ -66,6 +66,7 @@ from .loading import (
     LoadStudyImaged,
     LoadStudyImageDict,
 )
+from .pairing import PairUp, PairUpD, PairUpd, PairUpDict
 from .prepared import (
     CheckLuminances,
     CheckLuminancesD,
@@ -132,6 +133,10 @@ __all__ = [
     "MergeChromaD",
     "MergeChromaDict",
     "MergeChromad",
+    "PairUp",
+    "PairUpD",
+    "PairUpDict",
+    "PairUpd",
     "PaletteChroma",
     "PaletteChromaD",
     "PaletteChromaDict",

@@ -14,6 +14,7 @@ from monai.utils import TransformBackends, convert_to_tensor
 
 from fusion_nets.clinical.dicom import PALETTES
 from fusion_nets.clinical.quantities import UPTAKE
+from fusion_nets.slabs import slabwise
 
 __all__ = [
     "MergeChroma",
@@ -41,6 +42,10 @@ def luminance(image: torch.Tensor) -> torch.Tensor:
         return image
     if image.shape[0] != 3:
         raise ValueError(f"expected 1 (grey) or 3 (RGB) channels, got {image.shape[0]}")
+    return slabwise(_weighted, image)
+
+
+def _weighted(image: torch.Tensor) -> torch.Tensor:
     red, green, blue = _WEIGHTS
     return red * image[0:1] + green * image[1:2] + blue * image[2:3]
 
@@ -87,7 +92,12 @@ class PaletteChroma(Transform):
         if palette is None:
             return None
         grey = convert_to_tensor(img, track_meta=False)
-        return SplitLuminance()(palette_colours(grey * _saturated(palette), palette))[1]
+
+        def chroma(part: torch.Tensor) -> torch.Tensor:
+            colours = palette_colours(part * _saturated(palette), palette)
+            return colours - luminance(colours)
+
+        return slabwise(chroma, grey)
 
     def named(self, img: torch.Tensor) -> str | None:
         """The palette that an image gets."""
@@ -154,7 +164,7 @@ class SplitLuminance(Transform):
         """Split."""
         img = convert_to_tensor(img, track_meta=True)
         grey = luminance(img)
-        return grey, (img - grey if img.shape[0] == 3 else None)
+        return grey, (slabwise(torch.sub, img, grey) if img.shape[0] == 3 else None)
 
 
 class MergeChroma(Transform):
@@ -186,11 +196,15 @@ class MergeChroma(Transform):
         if chroma is None:
             return luminance
         colour = convert_to_tensor(chroma, device=luminance.device)  # it may have waited elsewhere
-        bright = luminance.to(torch.result_type(luminance, colour))
-        room = torch.where(colour > 0, 1 - bright, bright)
-        tiny = torch.finfo(colour.dtype).tiny
-        scale = (room / colour.abs().clamp(min=tiny)).amin(dim=0, keepdim=True).clamp(0, 1)
-        return (bright + scale * colour).clamp(0, 1)
+        return slabwise(_merged, luminance, colour)
+
+
+def _merged(luminance: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
+    bright = luminance.to(torch.result_type(luminance, colour))
+    room = torch.where(colour > 0, 1 - bright, bright)
+    tiny = torch.finfo(colour.dtype).tiny
+    scale = (room / colour.abs().clamp(min=tiny)).amin(dim=0, keepdim=True).clamp(0, 1)
+    return (bright + scale * colour).clamp(0, 1)
 
 
 class SplitLuminanced(MapTransform):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
@@ -14,7 +15,8 @@ from scipy import ndimage
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.clinical.errors import check_window
 from fusion_nets.clinical.quantities import UPTAKE
-from fusion_nets.registration import foreground
+from fusion_nets.registration import foreground, ranked, selected
+from fusion_nets.slabs import slabs, slabwise, zeros
 
 __all__ = [
     "CT_WINDOWS",
@@ -95,7 +97,7 @@ class ScaleToDisplayRange(Transform):
                 image.
         """
         rule, low, high = self._range(img)
-        scaled = ((img - low) / (high - low)).clamp(0, 1)
+        scaled = slabwise(lambda part: ((part - low) / (high - low)).clamp_(0, 1), img)
         if isinstance(scaled, MetaTensor):
             display = {"window": rule, "range": [low, high], "units": str(scaled.meta.get("units") or "stored")}
             scaled.meta |= {"display_range": [low, high], "display": display, "white": 1}
@@ -136,32 +138,42 @@ class ScaleToDisplayRange(Transform):
         return "percentiles", (min(lower, float(img.min())) if lower >= upper else lower), upper
 
     @staticmethod
-    def _inside(img: torch.Tensor, in_patient: bool) -> torch.Tensor:
-        """The values that percentiles are taken of."""
-        values = convert_to_tensor(img, dtype=torch.float64, track_meta=False)
+    def _inside(img: torch.Tensor, in_patient: bool) -> np.ndarray:
+        """The values that percentiles are taken of, (N,), for :func:`fusion_nets.registration.ranked`."""
+        values = convert_to_tensor(img, track_meta=False).detach().cpu().numpy()
         lowest = values.min()
-        above = values > lowest
-        if not above.any():
+        if lowest == values.max():
             raise ImageError(
                 Reason.EMPTY,
                 f"{_name(img)}: every value is {lowest.item():g}; without a window, an image with content is accepted",
             )
         if in_patient:
-            patient = foreground(img if isinstance(img, MetaTensor) else MetaTensor(img))
-            patient = ndimage.binary_erosion(patient, iterations=_RIM, border_value=1)
-            inside = values[torch.from_numpy(patient).to(values.device).expand(values.shape)]
+            patient = _inner(foreground(img if isinstance(img, MetaTensor) else MetaTensor(img)))
+            inside = selected(values, np.broadcast_to(patient, values.shape))
             if len(inside) and inside.min() < inside.max():
                 return inside
-        return values[above]
+        above = zeros(values.shape, bool)
+        for slab in slabs(values.shape):
+            np.greater(values[..., slab], lowest, out=above[..., slab])
+        return selected(values, above)
+
+
+def _inner(patient: np.ndarray) -> np.ndarray:
+    """Without the rim; a slab needs the rim's slices beside it."""
+    made = zeros(patient.shape, bool)
+    for slab in slabs(patient.shape):
+        first, stop = (0, None) if slab == slice(None) else (max(slab.start - _RIM, 0), slab.stop + _RIM)
+        part = ndimage.binary_erosion(patient[..., first:stop], iterations=_RIM, border_value=1)
+        made[..., slab] = part if stop is None else part[..., slab.start - first : slab.stop - first]
+    return made
 
 
 def _name(img: torch.Tensor) -> str:
     return str(getattr(img, "meta", {}).get("filename_or_obj", "image"))
 
 
-def _percentile(values: torch.Tensor, percent: float) -> float:
-    rank = round(percent / 100 * (values.numel() - 1)) + 1
-    return float(values.kthvalue(rank).values)
+def _percentile(values: np.ndarray, percent: float) -> float:
+    return ranked(values, round(percent / 100 * (values.size - 1)) + 1)
 
 
 class ScaleToDisplayRanged(MapTransform):

@@ -88,7 +88,7 @@ class SaveFused(Transform):
             img: (1 | 3, H, W[, D]) in [0, 1].
             name: of the case.
             sources: "anatomy" and "overlay", and "overlay_chroma" of a coloured one: needed for DICOM, and for the
-                pictures of a volume.
+                pictures of a volume; "slices_made", a folder of pictures of its slices that are there already.
             record: as :class:`RecordChoices` gives it.
             key: what the image is.
 
@@ -134,12 +134,13 @@ class SaveFused(Transform):
         if form == "dicom":
             return [partial(self._write_dicom, name, img, sources, told)]
         if form.lower() == ".png" and img.ndim == 4:
-            slices = partial(self._write_slices, f"{stem}_slices", img)
+            made = sources.get("slices_made") if stem == f"{name}_fused" else None
+            slices = partial(self._write_slices, f"{stem}_slices", img, made)
             return [slices, partial(self._write_montage, name, img, sources, told)]
         return [lambda: write_image(self.output_dir / f"{stem}{form}", img).name]
 
-    def _write_slices(self, folder: str, img: MetaTensor) -> str:
-        write_slices(self.output_dir / folder, img)
+    def _write_slices(self, folder: str, img: MetaTensor, made: str | None) -> str:
+        write_slices(self.output_dir / folder, img, made)
         return folder
 
     def _write_record(self, file: str, told: Mapping[str, Any]) -> str:
@@ -163,18 +164,14 @@ class SaveFused(Transform):
         return written.name
 
     def _write_dicom(self, name: str, img: MetaTensor, sources: Mapping[Hashable, Any], told: Mapping[str, Any]) -> str:
-        from fusion_nets.clinical.dicom import fused_study, write_instances
+        from fusion_nets.clinical.dicom import deidentified, study_objects, write_instances
 
         anatomy, overlay = (source_series(sources[key]) for key in ("anatomy", "overlay"))
         if anatomy is None:
             raise ValueError(f"{name}: the anatomy is no DICOM series, whose study a DICOM result would join")
-        objects = fused_study(img, anatomy, overlay, told)
-        if self.deidentify:
-            from fusion_nets.clinical.dicom import deidentify
-
-            objects = deidentify(objects)
+        objects = study_objects(img, anatomy, overlay, told)
         folder = self.output_dir / f"{name}_dicom"
-        write_instances(folder, objects)
+        write_instances(folder, deidentified(objects) if self.deidentify else objects)
         return folder.name
 
 

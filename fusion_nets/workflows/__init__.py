@@ -10,6 +10,7 @@ from .batches import (
     LesionBatch,
     NoisyBatch,
     PairBatch,
+    collate_pairs,
     own_text,
     sources_apart,
 )
@@ -30,6 +31,7 @@ from .evaluating import evaluate_methods
 from .fusing import find_bundle, fuse_pair, kept_network
 from .inference import PairStream, SlicewiseInferer
 from .judging import JudgedLesions, LesionTables, judge_lesions
+from .kept import KeptSlices, KeptVolume
 from .lesion_pairs import InsertLesions, read_lesion_pairs, write_lesion_pairs
 from .preservation import DescriptionPreservation, DescriptionSaver, PairDescriptions
 from .processes import is_first_process, join_process_group, leave_process_group, own_device
@@ -56,6 +58,8 @@ __all__ = [
     "GeneratingInferer",
     "InsertLesions",
     "JudgedLesions",
+    "KeptSlices",
+    "KeptVolume",
     "LesionBatch",
     "LesionTables",
     "NoisyBatch",
@@ -78,6 +82,7 @@ __all__ = [
     "leave_process_group",
     "load_weights",
     "own_device",
+    "collate_pairs",
     "own_text",
     "read_lesion_pairs",
     "slice_pairs",

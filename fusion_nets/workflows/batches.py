@@ -8,10 +8,12 @@ from typing import Any, NamedTuple, cast
 
 import torch
 import torch.distributed as dist
+from monai.data import MetaTensor, list_data_collate
 from monai.engines import PrepareBatch
 from torch import nn
 
 from fusion_nets.networks import cosine_alpha_bar, noise_level_range
+from fusion_nets.slabs import is_large
 
 from .processes import gathered
 
@@ -23,6 +25,7 @@ __all__ = [
     "LesionBatch",
     "NoisyBatch",
     "PairBatch",
+    "collate_pairs",
     "own_text",
     "sources_apart",
 ]
@@ -35,6 +38,27 @@ class PairBatch(PrepareBatch):
         """Prepare a batch."""
         image = batchdata["image"].to(device=device, non_blocking=non_blocking, **kwargs)
         return image, image
+
+
+def collate_pairs(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """As MONAI's ``list_data_collate``; the large volumes of a pair that is alone are its own, not copies."""
+    if len(pairs) > 1:
+        return list_data_collate(pairs)
+    (pair,) = pairs
+    large = {key for key, value in pair.items() if isinstance(value, torch.Tensor) and is_large(value.shape)}
+    # a voxel stands for a volume whose metadata are collated
+    one = list_data_collate([{key: _voxel(value) if key in large else value for key, value in pair.items()}])
+    for key in large:
+        volume = pair[key].as_subclass(torch.Tensor)[None]
+        if isinstance(one[key], MetaTensor):
+            volume = MetaTensor(volume).copy_meta_from(one[key])
+        one[key] = volume
+    return one
+
+
+def _voxel(volume: torch.Tensor) -> torch.Tensor:
+    voxel = volume.as_subclass(torch.Tensor)[(slice(1),) * volume.ndim]
+    return MetaTensor(voxel, meta=volume.meta) if isinstance(volume, MetaTensor) else voxel
 
 
 def sources_apart(batch: Sequence[Mapping[str, torch.Tensor]]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

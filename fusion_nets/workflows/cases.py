@@ -93,6 +93,10 @@ class CaseRecords:
         self._path(name).unlink(missing_ok=True)
         return False
 
+    def made_by(self, name: str) -> str:
+        """A digest of what the result of a case that was begun depends on."""
+        return self._begun.get(name, "")
+
     def note(self, name: str, kind: str, figures: Mapping[str, float]) -> None:
         """Keep the figures of a case; NaN is one."""
         self._notes.setdefault(name, {})[kind] = dict(figures)

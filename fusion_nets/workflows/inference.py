@@ -13,12 +13,15 @@ from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type
 from torch.utils.data import IterableDataset, get_worker_info
 
+from fusion_nets.allocator import keep_pages
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.shortage import full_disk, missing_memory
+from fusion_nets.slabs import is_large, release, zeros
 from fusion_nets.stages import stage, stage_bar
 
 from .cases import CaseRecords
 from .engines import EngineNetwork
+from .kept import KeptVolume
 from .processes import gathered, is_first_process, own_share
 from .shown import Box, shown_box, shows
 
@@ -165,6 +168,7 @@ class SlicewiseInferer(Inferer):
         self.slice_arguments = tuple(slice_arguments)
         self.progress = progress
         self._told = False
+        self.kept: KeptVolume | None = None  # of the volume that comes next, see KeptSlices
 
     def _in_bfloat16(self, device: torch.device) -> bool:
         if not self.amp or torch.is_grad_enabled():
@@ -211,17 +215,26 @@ class SlicewiseInferer(Inferer):
             if row.shape[:2] != (len(inputs), depth):
                 raise ValueError(f"expected {name} of ({len(inputs)}, {depth}, ...), got {list(row.shape)}")
             rows[name] = row.flatten(0, 1)
-        shown = torch.arange(len(slices)) if reach is None else torch.nonzero(shows(slices))[:, 0].cpu()
+        is_shown = torch.ones(len(slices), dtype=torch.bool) if reach is None else _shown(slices)
         together = self._together(slices, kwargs.get("box"))
-        volume = None
-        with stage_bar(total=len(slices), desc="fusing", unit="slice", disable=not self.progress) as bar:
+        kept = self.kept if len(inputs) == 1 else None
+        volume = None if kept is None else kept.volume
+        shown = torch.nonzero(is_shown)[:, 0]
+        bar = stage_bar(total=len(slices), desc="fusing", unit="slice", disable=not self.progress)
+        with bar, keep_pages():
             bar.update(len(slices) - len(shown))
             for some in shown.split(together):
+                if kept is not None and kept.done.issuperset(some.tolist()):
+                    bar.update(len(some))
+                    continue
                 given = {**kwargs, **{name: row[some.to(row.device)] for name, row in rows.items()}}
                 fused = predict(slices[some.to(slices.device)], given)
                 if volume is None:
-                    volume = fused.new_zeros([len(slices), *fused.shape[1:]])
-                volume[some.to(slices.device)] = fused
+                    volume = _room_for(fused, len(slices), is_one=len(inputs) == 1)
+                volume[some.to(volume.device)] = fused.to(volume.device)
+                if kept is not None:
+                    kept.note(some.tolist())
+                release()
                 bar.update(len(some))
         if volume is None:
             volume = torch.zeros_like(slices[:, :1])
@@ -240,3 +253,18 @@ class SlicewiseInferer(Inferer):
 
 def _as(inputs: torch.Tensor, fused: torch.Tensor) -> torch.Tensor:
     return convert_to_dst_type(fused, inputs)[0] if isinstance(inputs, MetaTensor) else fused
+
+
+def _shown(slices: torch.Tensor) -> torch.Tensor:
+    """Which of the slices (N, C, H, W) show something, looked at one after another."""
+    found = torch.tensor([bool(shows(one[None])) for one in slices])
+    release()
+    return found
+
+
+def _room_for(fused: torch.Tensor, slices: int, is_one: bool) -> torch.Tensor:
+    """Where all slices (N, C, H, W) go, of a large volume in a file; the first ones tell the size of each."""
+    shape = (*fused.shape[1:], slices)
+    if is_one and fused.device.type == "cpu" and not fused.requires_grad and is_large(shape):
+        return torch.from_numpy(zeros(shape)).movedim(-1, 0)
+    return fused.new_zeros([slices, *fused.shape[1:]])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from fusion_nets.slabs import slabs
+
 __all__ = ["Box", "shown_box", "shows"]
 
 Box = tuple[slice, slice]
@@ -37,8 +39,10 @@ def shown_box(image: torch.Tensor, margin: int, stride: int) -> Box | None:
     Returns:
         Rows and columns; None where this saves next to nothing, or nothing shows.
     """
-    there = (image != 0).flatten(4).any(dim=4) if image.ndim == 5 else image != 0
-    plane = there.flatten(0, 1).any(dim=0)
+    plane = torch.zeros(image.shape[2:4], dtype=torch.bool, device=image.device)
+    for part in slabs(image.shape) if image.ndim == 5 else (slice(None),):
+        there = (image[..., part] != 0).flatten(4).any(dim=4) if image.ndim == 5 else image != 0
+        plane |= there.flatten(0, 1).any(dim=0)
     if not plane.any():
         return None
     rows, columns = (_range(plane.any(dim=1 - axis), margin, stride) for axis in (0, 1))

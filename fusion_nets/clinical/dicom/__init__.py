@@ -2,9 +2,9 @@
 
 from fusion_nets.moved import tell_moved
 
-from .deidentification import deidentify
-from .derived import derived_series
-from .fused_study import FUSED_BY, fused_study
+from .deidentification import deidentified, deidentify
+from .derived import derived_instances, derived_series
+from .fused_study import FUSED_BY, fused_study, study_objects
 from .identity import derived_uid, fingerprint
 from .new_series import new_series, new_study, place_slice, radiological, store_values, write_instances
 from .presentation import PALETTES, presentation_state
@@ -18,7 +18,9 @@ __all__ = [
     "PALETTES",
     "Series",
     "check_pair",
+    "deidentified",
     "deidentify",
+    "derived_instances",
     "derived_series",
     "derived_uid",
     "find_series",
@@ -34,6 +36,7 @@ __all__ = [
     "read_series",
     "spatial_registration",
     "store_values",
+    "study_objects",
     "write_instances",
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from .new_series import new_instance
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
 
-__all__ = ["deidentify"]
+__all__ = ["deidentified", "deidentify"]
 
 TABLE = "dicomfields_2026c"
 """Edition of table E.1-1, as the dicom-anonymizer package carries it."""
@@ -83,8 +83,14 @@ def deidentify(datasets: Sequence[Dataset], key: str | bytes | None = None) -> l
         ImageError: for compressed pixels with unused bits that cannot be decoded.
         ModuleNotFoundError: if dicom-anonymizer, which has the table, is not installed.
     """
+    return list(deidentified(datasets, key))
+
+
+def deidentified(datasets: Iterable[Dataset], key: str | bytes | None = None) -> Iterator[Dataset]:
+    """The objects of :func:`deidentify`, each made when it is asked for: of a long series not all fit in memory."""
     secret = secrets.token_bytes(32) if key is None else key.encode() if isinstance(key, str) else key
-    return [_deidentified(dataset, secret) for dataset in datasets]
+    for dataset in datasets:
+        yield _deidentified(dataset, secret)
 
 
 def _deidentified(dataset: Dataset, secret: bytes) -> Dataset:

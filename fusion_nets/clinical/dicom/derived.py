@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from itertools import product
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from nibabel.affines import apply_affine
 
 from fusion_nets import __version__
+from fusion_nets.slabs import is_large, release, slabs, zeros
 
 from .identity import derived_uid
 from .new_series import SECONDARY_CAPTURE, SOP_CLASSES, captured, new_instance, place_slice, radiological, store_colours
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.sr.coding import Code
 
-__all__ = ["code", "derived_series", "inherit_shortcomings", "this_equipment"]
+__all__ = ["code", "derived_instances", "derived_series", "inherit_shortcomings", "this_equipment"]
 
 WHITE = 65535
 """Stored value of 1, white."""
@@ -121,9 +122,33 @@ def derived_series(
         ValueError: for values that are not finite, text that is not ASCII, an anatomy without geometry, an image that
             lies outside it, or axes that are not at right angles.
     """
+    return list(
+        derived_instances(
+            image,
+            anatomy,
+            overlay,
+            method=method,
+            description=description,
+            number=number,
+            anatomy_to_overlay=anatomy_to_overlay,
+        )
+    )
+
+
+def derived_instances(
+    image: MetaTensor,
+    anatomy: Sequence[Dataset],
+    overlay: Sequence[Dataset] = (),
+    *,
+    method: str,
+    description: str = "Fused",
+    number: int | None = None,
+    anatomy_to_overlay: np.ndarray | None = None,
+) -> Iterator[Dataset]:
+    """The instances of :func:`derived_series`, each made when it is asked for: of a long one not all fit in memory."""
     if not (method + description).isascii() or len(method) > 800 or len(description) > 64:
         raise ValueError("method and description must be ASCII, with up to 800 and 64 characters")
-    if not torch.isfinite(image).all():
+    if not all(torch.isfinite(image.as_tensor()[..., slab]).all() for slab in slabs(image.shape)):
         raise ValueError("the fused image holds NaN or infinity; only finite values can be written")
     planes = planes_of(anatomy)
     if not planes:
@@ -134,19 +159,18 @@ def derived_series(
     sop_class = first.SOPClassUID if first.SOPClassUID in (SOP_CLASSES["MR"], SOP_CLASSES["CT"]) else SECONDARY_CAPTURE
     sop_class = SECONDARY_CAPTURE if coloured else sop_class
     number = number or int(first.get("SeriesNumber") or 0) * 100 + (2 if coloured else 1)
-    stored = np.rint(array.clip(0, 1) * (255 if coloured else WHITE)).astype(np.uint8 if coloured else np.uint16)
+    stored = _stored(array)
 
     between = np.eye(4) if anatomy_to_overlay is None else np.asarray(anatomy_to_overlay, dtype=np.float64)
     sources = [instance.SOPInstanceUID for instance in (*anatomy, *overlay)]
     settings = method, description, number, between.tolist(), __version__
-    digest = hashlib.sha256(stored.tobytes()).hexdigest()
+    digest = _digest(stored)
     series_uid = derived_uid("fused", *sources, *settings, affine.tolist(), digest)
     overlay_planes = planes_of(overlay)
     text = _derivation(method, anatomy, overlay)
     source = code("SourceImageForImageProcessingOperation")
     equipment = [*_scanner(first), this_equipment()]
     edges = np.array(list(product((-0.5, array.shape[0] - 0.5), (-0.5, array.shape[1] - 0.5), (-0.5, 0.5))))
-    result = []
     for k in range(array.shape[2]):
         slab = apply_affine(affine, edges + np.array([0, 0, k]))
         here = [planes[k]] if kept else _nearest(planes, slab)
@@ -178,8 +202,8 @@ def derived_series(
         referenced_series(instance, [plane.instance for plane in (*here, *overlaid)])
         instance.ContributingEquipmentSequence = deepcopy(equipment)
         inherit_shortcomings(instance, [*anatomy, *overlay])
-        result.append(instance)
-    return result
+        release()
+        yield instance
 
 
 def code(concept: Code | str) -> Dataset:
@@ -228,7 +252,27 @@ def _placed(image: MetaTensor, planes: Sequence[Plane]) -> tuple[np.ndarray, np.
     array, affine = radiological(image)
     if not lies_in(planes, image):
         raise ValueError("the image lies outside the anatomy, whose frame of reference it would be given")
-    return array.astype(np.float32), affine, False
+    return array.astype(np.float32, copy=False), affine, False
+
+
+def _stored(array: np.ndarray) -> np.ndarray:
+    """What stands for values (columns, rows, slices[, 3])."""
+    values = np.moveaxis(array, -1, 0) if array.ndim == 4 else array[None]
+    white, kind = (255, np.uint8) if array.ndim == 4 else (WHITE, np.uint16)
+    stored = zeros(values.shape, kind)
+    for slab in slabs(values.shape):
+        stored[..., slab] = np.rint(values[..., slab].clip(0, 1) * white)
+    return np.moveaxis(stored, 0, -1) if array.ndim == 4 else stored[0]
+
+
+def _digest(stored: np.ndarray) -> str:
+    """SHA-256 of the values, column by column."""
+    digest = hashlib.sha256()
+    each = max(1, 2**24 // max(1, stored[0].size)) if is_large(stored.shape[:3]) else len(stored)
+    for first in range(0, len(stored), each):
+        digest.update(stored[first : first + each].tobytes())
+        release()
+    return digest.hexdigest()
 
 
 def _nearest(planes: Sequence[Plane], slab: np.ndarray) -> list[Plane]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from monai.data import MetaTensor
 
-from .derived import derived_series
+from .derived import derived_instances
 from .mosaic import is_mosaic
 from .presentation import PALETTES, presentation_state
 from .registration_object import spatial_registration
@@ -17,7 +17,7 @@ from .series import Series
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["FUSED_BY", "fused_study"]
+__all__ = ["FUSED_BY", "fused_study", "study_objects"]
 
 FUSED_BY = "Fused by "
 """What the description of a fused series starts with, by which it is told from its sources."""
@@ -48,11 +48,18 @@ def fused_study(image: MetaTensor, anatomy: Series, overlay: Series | None, reco
     Raises:
         ValueError: see these functions.
     """
+    return list(study_objects(image, anatomy, overlay, record))
+
+
+def study_objects(
+    image: MetaTensor, anatomy: Series, overlay: Series | None, record: Mapping[str, Any]
+) -> Iterator[Dataset]:
+    """The objects of :func:`fused_study`, each made when it is asked for: of a long series not all fit in memory."""
     told = record["record"]
     method = str(told.get("method", "fusion"))
     matrix = np.asarray(record.get("transform") or np.eye(4), dtype=np.float64)
     overlays = () if overlay is None else overlay.datasets
-    objects = derived_series(
+    yield from derived_instances(
         image,
         anatomy.datasets,
         overlays,
@@ -61,18 +68,18 @@ def fused_study(image: MetaTensor, anatomy: Series, overlay: Series | None, reco
         anatomy_to_overlay=matrix,
     )
     if overlay is None or not overlay.frame_of_reference_uid or not anatomy.frame_of_reference_uid:
-        return objects
+        return
     one_frame = anatomy.frame_of_reference_uid == overlay.frame_of_reference_uid
     mode, moved = told.get("registration", {}).get("mode"), None
     if mode in FOUND_BY:
         moved = spatial_registration(anatomy.datasets, overlays, matrix, how=FOUND_BY[mode])
-        objects.append(moved)
+        yield moved
     elif not one_frame:
-        return objects
+        return
     if any(is_mosaic(dataset) for dataset in (*anatomy.datasets, *overlays)):
-        return objects  # a mosaic is no picture that another could be shown on
+        return  # a mosaic is no picture that another could be shown on
     palette = record.get("overlay_palette")
-    state = presentation_state(
+    yield presentation_state(
         anatomy.datasets,
         overlays,
         anatomy_window=_range(record, "anatomy"),
@@ -80,7 +87,6 @@ def fused_study(image: MetaTensor, anatomy: Series, overlay: Series | None, reco
         palette=palette if palette in PALETTES else PALETTE,
         registration=moved,
     )
-    return [*objects, state]
 
 
 def _range(record: Mapping[str, Any], key: str) -> tuple[float, float] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -225,7 +225,7 @@ def store_colours(instance: Dataset, colours: np.ndarray) -> None:
     instance.PixelData = pixels + b"\0" * (len(pixels) % 2)
 
 
-def write_instances(folder: str | Path, instances: Sequence[Dataset]) -> list[Path]:
+def write_instances(folder: str | Path, instances: Iterable[Dataset]) -> list[Path]:
     """Write instances as `IM0001.dcm` and so on, into a folder that appears when all are written.
 
     File meta information names this library (PS3.10 7.1), by which it knows a folder that it may replace.
@@ -234,10 +234,11 @@ def write_instances(folder: str | Path, instances: Sequence[Dataset]) -> list[Pa
         ValueError: if there is a folder with files by others in it.
         OSError: if the folder cannot be written.
     """
-    names = [f"IM{number:04d}.dcm" for number in range(1, len(instances) + 1)]
+    names = []
     with whole_folder(folder) as partial:
-        for name, instance in zip(names, instances, strict=True):
-            write_file(partial / name, instance)
+        for number, instance in enumerate(instances, start=1):
+            names.append(f"IM{number:04d}.dcm")
+            write_file(partial / names[-1], instance)
     return [Path(folder) / name for name in names]
 
 

@@ -13,6 +13,8 @@ from monai.data import MetaTensor
 from nibabel.affines import apply_affine
 from nibabel.orientations import apply_orientation, io_orientation
 
+from fusion_nets.slabs import is_large, kept
+
 from ..grids import RAS_TO_LPS
 from .frames import frames_of, normal_of
 
@@ -137,7 +139,9 @@ def on_grid(image: MetaTensor, affine: np.ndarray, shape: tuple[int, int, int]) 
     if tuple((np.abs(turn) @ size).astype(int)) != tuple(shape) or apart > SAME_VOXEL:
         return None
     turned = apply_orientation(np.moveaxis(array.cpu().numpy(), 0, -1), io_orientation(exact))
-    values = torch.from_numpy(np.ascontiguousarray(np.moveaxis(turned, -1, 0)))
+    turned = np.moveaxis(turned, -1, 0)
+    is_kept = is_large(turned.shape) and turned.dtype == np.float32
+    values = torch.from_numpy(kept(turned) if is_kept else np.ascontiguousarray(turned))
     meta = {
         key: value for key, value in image.meta.items() if key not in ("affine", "original_affine", "spatial_shape")
     }

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fusion_nets.slabs import release, zeros
+
 from ..errors import ImageError, Reason
 from .frames import Frame, normal_of
 
@@ -199,9 +201,10 @@ def even_out(volume: np.ndarray, stack: Stack) -> np.ndarray:
     places = np.arange(int(heights[-1] + 1e-3) + 1)
     above = np.searchsorted(heights, places - 1e-3).clip(1, len(heights) - 1)
     weight = ((places - heights[above - 1]) / (heights[above] - heights[above - 1])).clip(0, 1)
-    even = np.empty((*volume.shape[:3], len(places)), dtype=np.float32)
+    even = zeros((*volume.shape[:3], len(places)))
     for k, (upper, share) in enumerate(zip(above, weight, strict=True)):
         even[..., k] = volume[..., upper - 1] * (1 - share) + volume[..., upper] * share
+        release()
     return even
 
 
@@ -222,7 +225,7 @@ def straighten(volume: np.ndarray, stack: Stack) -> tuple[np.ndarray, np.ndarray
     last = np.asarray(stack.shear) * (volume.shape[3] - 1)
     before, behind = np.floor(np.minimum(last, 0)).astype(int), np.ceil(np.maximum(last, 0)).astype(int)
     size = (volume.shape[0], *(volume.shape[1:3] + behind - before), volume.shape[3])
-    straight = np.full(size, volume.min(), dtype=np.float32)
+    straight, lowest = zeros(size), volume.min()
     for channel in range(volume.shape[0]):
         for k in range(volume.shape[3]):
             offset = before - np.asarray(stack.shear) * k
@@ -233,8 +236,9 @@ def straighten(volume: np.ndarray, stack: Stack) -> tuple[np.ndarray, np.ndarray
                 output_shape=size[1:3],
                 output=straight[channel, :, :, k],
                 order=1,
-                cval=float(volume.min()),
+                cval=float(lowest),
             )
+            release()
     affine = stack.affine.copy()
     affine[:3, 3] += affine[:3, :2] @ before
     return straight, affine

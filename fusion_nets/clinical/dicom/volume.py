@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from fusion_nets.slabs import kept, release, slabs, zeros
+
 from ..absent import fill_absent
 from ..choosing import Wanted
 from ..errors import ImageError, Reason, check_affine, check_voxels
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["read_series"]
 
 logger = logging.getLogger(__name__)
+
+RELEASED = 32
+"""Slices after which the memory of a large volume is given back."""
 
 
 def read_series(series: Series, volume: Wanted = None) -> MetaTensor:
@@ -61,9 +66,11 @@ def read_series(series: Series, volume: Wanted = None) -> MetaTensor:
                 raise ImageError(
                     Reason.MIXED, f"{series.path}: the volumes differ in grid or units; a single one is accepted"
                 )
-            image.add_(other.as_tensor())
+            for slab in slabs(image.shape):
+                image.as_tensor()[..., slab] += other.as_tensor()[..., slab]
         if len(parts) > 1:
-            image.div_(len(parts))
+            for slab in slabs(image.shape):
+                image.as_tensor()[..., slab] /= len(parts)
         return image
 
 
@@ -77,7 +84,7 @@ def _read(series: Series) -> MetaTensor:
     _tell_part(series)
     measure = measure_of(frames, series.modality, where)
     picture = measure.units == "stored" and _is_picture(frames, measure)
-    array = np.empty((channels, columns, rows, len(frames)), dtype=np.float32)
+    array = zeros((channels, columns, rows, len(frames)))
     _fill(array, series, frames, stack, measure, picture)
     fill_absent(array, where)
     if picture and channels == 1 and white > 255 and not _is_windowed(frames) and array.max() < white / 2:
@@ -105,7 +112,7 @@ def _read(series: Series) -> MetaTensor:
     if not picture and channels == 1 and (window := _window(frames[stack.order[len(frames) // 2]], measure)):
         meta["window"] = window
     array = array[..., 0] if array.shape[3] == 1 else array
-    return MetaTensor(torch.from_numpy(np.ascontiguousarray(array)), affine=torch.from_numpy(affine), meta=meta)
+    return MetaTensor(torch.from_numpy(kept(array)), affine=torch.from_numpy(affine), meta=meta)
 
 
 def _alike(frames: Sequence[Frame], where: str) -> tuple[int, int]:
@@ -159,6 +166,8 @@ def _fill(
         if (instance, number) not in slices:
             continue  # of another volume
         k, index = slices[instance, number]
+        if k % RELEASED == 0:
+            release()
         frame = frames[index]
         if pixels.shape[2] != volume.shape[0]:
             raise ImageError(
