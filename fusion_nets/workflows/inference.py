@@ -15,6 +15,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from fusion_nets.allocator import keep_pages
 from fusion_nets.clinical import ImageError, Reason
+from fusion_nets.names import shown
 from fusion_nets.shortage import full_disk, missing_memory
 from fusion_nets.slabs import is_large, release, zeros
 from fusion_nets.stages import stage, stage_bar
@@ -104,7 +105,7 @@ class PairStream(IterableDataset):
         _let_go(reason)
         for name in names:
             self.failures.append(reason)
-            logging.getLogger(__name__).error("%s: not fused: %s", name, reason)
+            logging.getLogger(__name__).error("%s: not fused: %s", shown(name), shown(str(reason)))
 
     def finish(self) -> None:
         """End the program with a non-zero exit code if pairs could not be used; of several, the first process."""

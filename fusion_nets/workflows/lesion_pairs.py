@@ -18,7 +18,7 @@ from evaluation.observers import LESION_MAKES, Lesion, LesionCase, lesion_cases,
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.datalists import MODALITY_NAMES, load_pairs
 from fusion_nets.files import whole_file
-from fusion_nets.names import check_name, entries_read
+from fusion_nets.names import check_name, entries_read, shown
 from fusion_nets.registration import LEAST_OVERLAP, RegistrationMode
 from fusion_nets.transforms.display import Window
 
@@ -161,7 +161,7 @@ def write_lesion_pairs(
                 if (reason := image_error(error)) is None:
                     raise
                 failed += 1
-                logging.getLogger(__name__).error("%s: no lesion inserted: %s", pair["name"], reason)
+                logging.getLogger(__name__).error("%s: no lesion inserted: %s", shown(pair["name"]), shown(str(reason)))
                 continue
             kept = {"subject": pair.get("subject", pair["name"]), "pair": lesion_group(pair, modality)}
             kept |= {"anatomy_modality": pair.get("anatomy_modality", "MR"), "overlay_modality": modality}

@@ -20,7 +20,7 @@ from evaluation.functional import FUSION_METRICS
 from fusion_nets.clinical import ImageError, Reason, write_image
 from fusion_nets.datalists import MODALITY_NAMES, load_pairs
 from fusion_nets.files import whole_file
-from fusion_nets.names import check_name, entries_read
+from fusion_nets.names import check_name, entries_read, shown
 from fusion_nets.registration import LEAST_OVERLAP, RegistrationMode
 from fusion_nets.shortage import full_disk
 from fusion_nets.transforms import CommonGridd, LoadStudyImaged, ScaleToDisplayRanged, SplitLuminanced
@@ -123,7 +123,7 @@ def slice_pairs(
                 reason = image_error(error)
                 if reason is None or full_disk(error):
                     raise
-                logging.getLogger(__name__).error("%s: not sliced: %s", pair["name"], reason)
+                logging.getLogger(__name__).error("%s: not sliced: %s", shown(pair["name"]), shown(str(reason)))
                 failures += 1
                 continue
             noted = splits.setdefault(kind, {}).setdefault(section, [])
