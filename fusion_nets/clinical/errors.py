@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from nibabel.affines import voxel_sizes
 
+from fusion_nets.names import shown
 from fusion_nets.resources import available_memory, available_room
 from fusion_nets.slabs import LARGE, scratch_folder
 
@@ -105,8 +106,8 @@ class ImageError(ValueError):
         self.reason = reason
 
     def __str__(self) -> str:
-        """The message."""
-        return self.args[1]
+        """The message, with an escape sequence for each half character that a name of a file may have."""
+        return shown(self.args[1])
 
 
 def check_voxels(where: object, shape: tuple[int, ...], held: int = 0) -> None:

@@ -96,7 +96,7 @@ def describe_pairs(
             batch = wanted[start : start + batch_size]
             for (pair, key), text in zip(batch, task.describe(batch, noted), strict=True):
                 if isinstance(text, ImageError):
-                    logging.getLogger(__name__).error("%s: not described: %s", shown(pair["name"]), shown(str(text)))
+                    logging.getLogger(__name__).error("%s: not described: %s", shown(pair["name"]), text)
                     failures.add(pair["name"])
                 else:
                     pair[f"{key}_text"] = text
@@ -131,7 +131,7 @@ def _refused(pairs: Sequence[dict[str, Any]]) -> Iterator[str]:
         try:
             check_texts(pair)
         except ImageError as error:
-            logging.getLogger(__name__).error("%s: not described: %s", shown(pair["name"]), shown(str(error)))
+            logging.getLogger(__name__).error("%s: not described: %s", shown(pair["name"]), error)
             yield pair["name"]
 
 

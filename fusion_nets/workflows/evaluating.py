@@ -214,16 +214,16 @@ def _failed(
 ) -> report.Failure:
     """Told in the log with its file; in the report without, because paths may name patients."""
     where = f"{pair['name']}, {method}" if method else pair["name"]
-    logging.getLogger(__name__).error("%s: not measured: %s", where, error)
-    places = {str(pair[key]): f"the {key}" for key in ("anatomy", "overlay")}
+    logging.getLogger(__name__).error("%s: not measured: %s", shown(where), error)
+    places = {shown(str(pair[key])): f"the {key}" for key in ("anatomy", "overlay")}
     if fused is not None:
-        places[str(fused.folder)] = "the fused image"
+        places[shown(str(fused.folder))] = "the fused image"
         with suppress(ImageError):
-            places[str(fused.find(pair))] = "the fused image"
+            places[shown(str(fused.find(pair)))] = "the fused image"
     reason = str(error)
     for place in sorted(places, key=len, reverse=True):
         reason = re.sub(rf"{re.escape(place)}(/[^:;,]*)?", places[place], reason)
-    return report.Failure(shown(pair["name"]), method, shown(reason))
+    return report.Failure(shown(pair["name"]), method, reason)
 
 
 def _notes(

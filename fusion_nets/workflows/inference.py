@@ -105,7 +105,7 @@ class PairStream(IterableDataset):
         _let_go(reason)
         for name in names:
             self.failures.append(reason)
-            logging.getLogger(__name__).error("%s: not fused: %s", shown(name), shown(str(reason)))
+            logging.getLogger(__name__).error("%s: not fused: %s", shown(name), reason)
 
     def finish(self) -> None:
         """End the program with a non-zero exit code if pairs could not be used; of several, the first process."""

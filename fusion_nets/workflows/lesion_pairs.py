@@ -161,7 +161,7 @@ def write_lesion_pairs(
                 if (reason := image_error(error)) is None:
                     raise
                 failed += 1
-                logging.getLogger(__name__).error("%s: no lesion inserted: %s", shown(pair["name"]), shown(str(reason)))
+                logging.getLogger(__name__).error("%s: no lesion inserted: %s", shown(pair["name"]), reason)
                 continue
             kept = {"subject": pair.get("subject", pair["name"]), "pair": lesion_group(pair, modality)}
             kept |= {"anatomy_modality": pair.get("anatomy_modality", "MR"), "overlay_modality": modality}

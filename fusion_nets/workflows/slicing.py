@@ -123,7 +123,7 @@ def slice_pairs(
                 reason = image_error(error)
                 if reason is None or full_disk(error):
                     raise
-                logging.getLogger(__name__).error("%s: not sliced: %s", shown(pair["name"]), shown(str(reason)))
+                logging.getLogger(__name__).error("%s: not sliced: %s", shown(pair["name"]), reason)
                 failures += 1
                 continue
             noted = splits.setdefault(kind, {}).setdefault(section, [])

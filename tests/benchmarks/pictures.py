@@ -2,7 +2,9 @@
 
     python tests/benchmarks/pictures.py --metrics_alone WEIGHTS [--output_dir docs]
 
-Writes lesion.png, an inserted CT lesion and what becomes of it, and patchwork.png, what the best metrics look like.
+Writes lesion.png, an inserted CT lesion and what becomes of it, patchwork.png, what the best metrics look like, and
+text.png, one pair fused by SMFusion without a text, with one that names its lesion, and with one that names the other
+side.
 WEIGHTS are those of SMFusion in version 0.1, which was trained on the metrics alone: `git show
 COMMIT:bundles/smfusion/models/model.pt` of a commit before 0.2.
 """
@@ -23,6 +25,7 @@ from evaluation.functional import qabf, vif
 from evaluation.observers import Lesion, LesionCase, contrast_recovery, lesion_cases
 from fusion_nets.networks import SMFusion
 from fusion_nets.simulation import simulate_pair
+from fusion_nets.text import FindingEncoder
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 Fuse = Callable[[torch.Tensor], torch.Tensor]
@@ -89,6 +92,35 @@ def lesion_picture(path: Path, methods: dict[str, Fuse], seed: int) -> None:
     draw(path, panels, (lesion.row, lesion.column))
 
 
+def text_picture(path: Path, network: torch.nn.Module, seed: int) -> None:
+    """What a text changes: the lesion of the CT named, named wrongly, and not at all."""
+    anatomy, overlay = head(seed, "CT")
+    cases = list(lesion_cases(anatomy, overlay, np.random.default_rng(seed), ct=True, most=1))
+    plain, bright = with_and_without(cases)
+    (lesion,) = cases[0].lesions
+    rows, columns = (np.flatnonzero((anatomy > 0.08).sum(axis) > 2) for axis in (1, 0))
+    third = 3 * (lesion.row - rows[0]) / (rows[-1] - rows[0])
+    side = ["right", "left"][int(lesion.column > columns.mean())]  # as a reader sees it
+    where = ["frontal", "parietal", "occipital"][int(np.clip(third, 0, 2))]
+    other = {"right": "left", "left": "right"}[side]
+    texts = [
+        "",
+        *(f"Small bright region, {one} {where}, in the CT, {2 * lesion.radius:.0f} mm." for one in (side, other)),
+    ]
+
+    def fuse(images: torch.Tensor, text: str) -> torch.Tensor:
+        states, mask, _ = FindingEncoder()(["", text])
+        return fused(lambda given: network(given, states[None], mask[None]), images[None].float())[0]
+
+    panels = [("MRI", "", anatomy), ("CT with a lesion", "", bright[1].numpy())]
+    before = fuse(plain, "")
+    for title, text in zip(("no text", f'"{side} {where}"', f'"{other} {where}"'), texts, strict=True):
+        after = fuse(bright, text)
+        kept = recovery(after, before, bright[1], plain[1], lesion)
+        panels.append((title, f"keeps {100 * kept:.0f} % of its contrast", after.numpy()))
+    draw(path, panels, (lesion.row, lesion.column))
+
+
 def recovery(after: torch.Tensor, before: torch.Tensor, shown: torch.Tensor, plain: torch.Tensor, at: Lesion) -> float:
     """Of one lesion, between images (H, W) with and without."""
     images = (image[None, None].float() for image in (after, before, shown, plain))
@@ -118,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--metrics_alone", required=True)
     parser.add_argument("--output_dir", default=str(BUNDLES.parent / "docs"))
-    parser.add_argument("--seeds", type=int, nargs=2, default=(121, 121), help="of the two pictures")
+    parser.add_argument("--seeds", type=int, nargs=3, default=(121, 121, 121), help="of the pictures")
     arguments = parser.parse_args()
     folder = Path(arguments.output_dir)
     alone = SMFusion(widths=(16, 48, 96), blocks=(1, 2, 3)).eval()
@@ -128,6 +160,7 @@ def main() -> None:
     trained = {"trained on metrics alone": alone, "DM-FNet": dmfnet, "SMFusion": smfusion}
     lesion_picture(folder / "lesion.png", {"maximum": maximum, **trained}, arguments.seeds[0])
     patchwork_picture(folder / "patchwork.png", trained, arguments.seeds[1])
+    text_picture(folder / "text.png", smfusion, arguments.seeds[2])
 
 
 if __name__ == "__main__":
