@@ -183,6 +183,15 @@ def test_missing_extra(tmp_path, capsys, monkeypatch):
     assert_one_line(capsys, "pip install fusion-nets[sample]")
 
 
+def test_missing_engine(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    for name in ("anatomy", "overlay"):
+        Image.linear_gradient("L").resize((64, 48)).save(tmp_path / f"{name}.png")
+    sources = [word for name in ("anatomy", "overlay") for word in (f"--{name}", str(tmp_path / f"{name}.png"))]
+    assert cli.main(["fuse", *sources, "--output_dir", str(tmp_path / "out"), "--engine", "openvino"]) == 2
+    assert_one_line(capsys, "engine is 'openvino'", 'pip install "fusion-nets[fast]"')
+
+
 def test_import_weights_writes_what_a_bundle_loads(released, tmp_path, capsys):
     stage1, stage2 = released
     output = tmp_path / "models" / "model.pt"

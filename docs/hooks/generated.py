@@ -57,8 +57,8 @@ MEANINGS = {
     "describe_per": "`series` for one text an image, `slice` for one text a slice",
     "device": "where to compute, such as `cpu` or `cuda:1`",
     "early_stop_patience": "validations without a better one after which training ends; 0 never",
-    "engine": "what runs the network: `torch`, `openvino`, `onnxruntime`, or the fastest that is installed and keeps the "
-    "result, see [How fast](../fuse.md#how-fast)",
+    "engine": "what runs the network: `torch`, `openvino`, `onnxruntime`, or `auto`, the fastest that is installed and "
+    "keeps the result, see [How fast](../fuse.md#how-fast)",
     "epoch_iterations": "steps in an epoch",
     "fresh_pairs": "pairs loaded at each step; the rest of a batch comes from the pool",
     "grounding_weights": "what `train_grounding.json` wrote",

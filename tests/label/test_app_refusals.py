@@ -136,3 +136,10 @@ def test_a_server_with_unknown_models_does_not_start(label_server, app_server, s
 
     with pytest.raises(pytest.fail.Exception, match=r"no bundle 'vgg' in .*; accepted are dmfnet, smfusion"):
         label_server(real.ROOT / "bundles" / "monailabel", studies, {"models": "dmfnet,vgg"})
+
+
+def test_a_server_with_an_unknown_engine_does_not_start(label_server, app_server, studies):
+    import label_server as real
+
+    with pytest.raises(pytest.fail.Exception, match="engine is 'fast'; accepted are auto, torch, openvino"):
+        label_server(real.ROOT / "bundles" / "monailabel", studies, {"models": "dmfnet", "engine": "fast"})

@@ -9,7 +9,7 @@ import torch
 
 from fusion_nets.clinical import write_image
 from fusion_nets.networks import DMFNet, SMFusion, TextGuidedUNet
-from fusion_nets.workflows import EngineNetwork, engines, fuse_pair
+from fusion_nets.workflows import CaseRecords, EngineNetwork, engines, fuse_pair
 from fusion_nets.workflows.converted import engine_cache
 from fusion_nets.workflows.engines import EngineChoice, engine_choices
 
@@ -82,6 +82,7 @@ def test_in_bfloat16_it_is_near(network, engine):
     assert 0 < apart.max() <= 6
     assert apart.mean() <= 0.5
     assert torch.equal(fast(image), fused)
+    assert torch.equal(fast(image.expand(2, -1, -1, -1))[1:], fused)
 
 
 @torch.no_grad()
@@ -132,7 +133,7 @@ def pretend(monkeypatch, installed=(), bfloat16=True):
 def test_auto_takes_what_is_there(monkeypatch):
     pretend(monkeypatch, OTHERS)
     assert engine_choices()[0] == EngineChoice("openvino", "bfloat16")
-    assert engine_choices()[-1] == EngineChoice("torch", "float32")
+    assert engine_choices(precision="float32")[:2] == [("onnxruntime", "float32"), ("torch", "float32")]
     assert {choice.precision for choice in engine_choices(precision="float32")} == {"float32"}
     assert {choice.engine for choice in engine_choices(engine="openvino")} == {"openvino"}
     assert engine_choices(device="cuda") == [EngineChoice("torch", "float32")]
@@ -228,6 +229,16 @@ def test_the_record_tells_what_ran(pair, engine, tmp_path):
     told = json.loads((tmp_path / "out" / "x_fused.json").read_text())["record"]["engine"]
     assert told.keys() == {"name", "version", "precision"}
     assert (told["name"], told["precision"]) == (engine, "float32")
+
+
+def test_a_case_that_another_engine_made_is_not_done(network, tmp_path):
+    made = {
+        choice: CaseRecords(tmp_path, [], [EngineNetwork(network, "cpu", *choice)]).settings
+        for choice in (("torch", "float32"), ("torch", "bfloat16"))
+    }
+    assert made["torch", "float32"] != made["torch", "bfloat16"]
+    again = CaseRecords(tmp_path, [], [EngineNetwork(network, "cpu", "torch", "float32")])
+    assert again.settings == made["torch", "float32"]
 
 
 def test_amp_is_bfloat16_by_its_old_name(pair, tmp_path):
