@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from .files import WriteError
+from .slabs import RoomError
 
 __all__ = ["causes", "full_disk", "missing_memory"]
 
@@ -33,6 +34,8 @@ def missing_memory(error: BaseException | None) -> str | None:
     """What to say where an error came of too little memory, on a processor or a GPU; else None."""
     for cause in causes(error):
         text = str(cause)
+        if isinstance(cause, RoomError):
+            return text
         named = type(cause).__name__ == "OutOfMemoryError"  # torch's
         if (
             isinstance(cause, MemoryError)

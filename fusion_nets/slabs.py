@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-__all__ = ["in_file", "is_large", "kept", "release", "scratch_folder", "slabs", "slabwise", "zeros"]
+__all__ = ["RoomError", "in_file", "is_large", "kept", "release", "scratch_folder", "slabs", "slabwise", "zeros"]
 
 LARGE = 2**23
 """Voxels from which a volume lies in a file: a float32 takes 32 MiB of memory else, and a study has some twenty."""
@@ -24,6 +24,10 @@ SLAB = 2**21
 """Voxels that are worked on at once, whole slices and at least one."""
 
 _MAPPED: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+
+
+class RoomError(MemoryError):
+    """A large volume for which there is no room on the disk where these lie."""
 
 
 def is_large(shape: Sequence[int]) -> bool:
@@ -38,7 +42,7 @@ def zeros(shape: Sequence[int], dtype: np.dtype | type = np.float32) -> np.ndarr
     file's room is taken at once: what does not fit is refused here, not where it is written to.
 
     Raises:
-        OSError: if there is no room for the file; it names the folder, see :func:`scratch_folder`.
+        RoomError: if there is no room for the file; it names the folder, see :func:`scratch_folder`.
     """
     shape = tuple(int(n) for n in shape)
     if not is_large(shape):
@@ -57,10 +61,8 @@ def _file(size: int) -> mmap.mmap:
             else:  # not on macOS
                 file.truncate(size)
         except OSError as error:
-            raise OSError(
-                error.errno,
-                f"no room for a volume of {size / 2**30:.1f} GiB; set TMPDIR to a folder that has it",
-                str(folder),
+            raise RoomError(
+                f"{folder}: no room for a volume of {size / 2**30:.1f} GiB; another folder by TMPDIR is accepted"
             ) from error
         return mmap.mmap(file.fileno(), size)
 

@@ -125,7 +125,7 @@ def check_voxels(where: object, shape: tuple[int, ...], held: int = 0) -> None:
     for length in shape:
         count *= int(length)  # not in numpy's integers, which overflow
     in_file = count * VALUE * COPIES if count >= LARGE else 0
-    in_memory = count * (held if in_file else held + VALUE)
+    in_memory = count * (held + VALUE) if held or not in_file else 0
     for needed, there, where_to, instead in (
         (in_memory, available_memory(), "of memory", "a smaller part, NIfTI or DICOM, or a machine with more"),
         (in_file, available_room(), f"in {scratch_folder()}", "a smaller part, or another folder by TMPDIR"),

@@ -57,15 +57,18 @@ def save_volume(
     with whole_file(path) as partial:
         if path.name.lower().endswith(NIFTI_SUFFIXES):
             image = _nifti(array, affine, note(said), white)
+            is_packed = path.name.lower().endswith(".gz")
+            if not is_large(array.shape):
+                content = image.to_bytes()
+                partial.write_bytes(gzip.compress(content, mtime=0) if is_packed else content)
+                return
             with open(partial, "wb") as file:
-                if not path.name.lower().endswith(".gz"):
+                if not is_packed:
                     image.to_stream(file)
-                elif not is_large(array.shape):
-                    file.write(gzip.compress(image.to_bytes(), mtime=0))
-                else:
-                    with tempfile.TemporaryFile(dir=scratch_folder()) as whole:
-                        image.to_stream(whole)
-                        _compress(whole, file)
+                    return
+                with tempfile.TemporaryFile(dir=scratch_folder()) as whole:
+                    image.to_stream(whole)
+                    _compress(whole, file)
         else:
             _write_by_itk(partial, array, affine, said)
 

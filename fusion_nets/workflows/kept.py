@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +18,7 @@ from monai.utils import ensure_tuple
 
 from fusion_nets.clinical import write_slice
 from fusion_nets.files import whole_file
-from fusion_nets.slabs import in_file, is_large
+from fusion_nets.slabs import in_file, is_large, release
 from fusion_nets.transforms import MergeChroma
 
 from .cases import CaseRecords
@@ -58,10 +58,9 @@ class KeptVolume:
         about = {"made_by": made_by, "shape": list(shape)}
         self.folder, self.slices, self._done = folder, folder / "slices", folder / "done"
         self.chroma, self.affine, self.pictures = chroma, affine, pictures
-        self.done: set[int] = set()
+        noted: list[str] = []
         if _read(folder / "about.json") == about:
-            numbers = self._done.read_text(encoding="ascii").splitlines() if self._done.is_file() else []
-            self.done = {int(number) for number in numbers if number.isdigit() and int(number) < shape[2]}
+            noted = self._done.read_text(encoding="ascii").splitlines() if self._done.is_file() else []
         else:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
@@ -75,17 +74,22 @@ class KeptVolume:
                 partial.write_text(json.dumps(about), encoding="utf-8")
         values = in_file(folder / "fused.nii", shape, _HEADER)
         self.volume = torch.from_numpy(values.transpose(2, 0, 1)[:, None])
+        there = {f"{k} {self._checksum(k)}": k for k in range(shape[2])} if noted else {}
+        release()
+        self.done = {there[line] for line in noted if line in there}
 
     def note(self, numbers: Sequence[int]) -> None:
         """These slices of the volume are there."""
         for k in numbers if self.pictures else ():
             chroma = None if self.chroma is None else self.chroma[0, ..., k]
             write_slice(self.slices / f"{k + 1:04d}.png", MergeChroma()(self.volume[k], chroma), self.affine)
-        with open(self.folder / "fused.nii", "rb") as file:
-            os.fsync(file.fileno())  # before it is said that they are there
         with open(self._done, "a", encoding="ascii") as file:
-            file.writelines(f"{k}\n" for k in numbers)
+            file.writelines(f"{k} {self._checksum(k)}\n" for k in numbers)
         self.done.update(numbers)
+
+    def _checksum(self, k: int) -> str:
+        """By which a slice is known that a machine without power did not bring to its disk."""
+        return f"{zlib.crc32(self.volume[k].contiguous().numpy().tobytes()):08x}"
 
 
 class KeptSlices:

@@ -14,6 +14,7 @@ from fusion_nets import slabs
 from fusion_nets.clinical import read_image, write_image
 from fusion_nets.networks import DMFNet
 from fusion_nets.registration import foreground, resample_onto
+from fusion_nets.shortage import missing_memory
 from fusion_nets.transforms import PairUp, ScaleToDisplayRange
 from fusion_nets.workflows import fuse_pair
 
@@ -107,7 +108,7 @@ def test_a_killed_run_goes_on_behind_its_last_slice(tmp_path, in_files):
     with pytest.raises(RuntimeError, match="evaluator"):
         fuse("out", last=7)
     begun = tmp_path / "out/.cases/case.begun"
-    done = [int(number) for number in (begun / "done").read_text().split()]
+    done = [int(line.split()[0]) for line in (begun / "done").read_text().splitlines()]
     assert len(done) == 6
     early = content(begun / "slices")
     assert sorted(early) == [f"{k + 1:04d}.png" for k in sorted(done)]
@@ -143,8 +144,10 @@ def test_a_file_is_gone_with_its_volume(in_files, tmp_path, monkeypatch):
 def test_a_volume_for_which_there_is_no_room(in_files, monkeypatch):
     in_files()
     monkeypatch.setattr("os.posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OSError, match=r"no room for a volume of .* GiB; set TMPDIR"):
+    with pytest.raises(slabs.RoomError, match=r"no room for a volume of .* GiB; .* TMPDIR is accepted") as caught:
         slabs.zeros((1, 20, 21, 22))
+    assert missing_memory(RuntimeError("read")) is None
+    assert missing_memory(caught.value) == str(caught.value)
 
 
 @pytest.mark.parametrize("meta", [{"units": "HU"}, {"modality": "MR"}, {"units": "SUV"}, {}])
