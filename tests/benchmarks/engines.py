@@ -159,7 +159,7 @@ def published_size() -> None:
 
 def main() -> int:
     """Measure, print, judge."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--dataset_dir", required=True, type=Path)
     parser.add_argument("--section", default="published")
     parser.add_argument("--pairs", type=int, default=1000, help="at most, evenly spaced")

@@ -129,7 +129,9 @@ def fuse(anatomy: str, overlay: str, output: str, given: argparse.Namespace) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--slices", type=int, nargs="+", default=[300, 1000])
     parser.add_argument("--method", default="dmfnet")

@@ -81,7 +81,9 @@ def timed(run: Callable[[], Any]) -> tuple[Any, float]:
 
 def main() -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--counts", type=int, nargs="+", default=[12500, 25000, 50000, 100000])
     parser.add_argument("--folder", help="where to write; default: the system's folder for what is temporary")
     arguments = parser.parse_args()

@@ -37,6 +37,7 @@ MAY_DIFFER = {
     "lesions.json": ["texts", "pairs#texts"],
     "multi_gpu_inference.json": [],
     "inference_trt.json": [],
+    "instant.json": [*("network_def", "network_def#width"), "made_by#method"],
     "multi_gpu_train.json": [],
     "train.json": [
         *NETWORK,
@@ -47,6 +48,7 @@ MAY_DIFFER = {
         *("first_stage#network", "first_stage#path", "first_stage#made_by"),
         # DM-FNet's features are kept in a pool
         *("fresh_pairs", "pool_size", "train#dataloader#batch_size", "train#sampler#count", "train#prepare_batch"),
+        "train#handlers#RunningCheckpoint#objects#pool",
         # a text says left and right, above and below
         *(f"train#augmentation#{name}" for name in ("RandAxisFlipd", "RandRotate90d", "RandMirrord")),
         *TEXT_ENCODER,
