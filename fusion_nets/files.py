@@ -97,10 +97,11 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         WriteError: if there is no room for it.
     """
     path = Path(path)
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise ValueError(f"{path}: is no folder; the name of a new folder is accepted")
-    if path.is_dir() and not all(_is_ours(inside) for inside in path.rglob("*")):
-        raise ValueError(f"{path}: holds what was not written by this library; a new folder is accepted")
+    with _SWAPPING:  # so that no other thread takes it away meanwhile
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            raise ValueError(f"{path}: is no folder; the name of a new folder is accepted")
+        if path.is_dir() and not all(_is_ours(inside) for inside in path.rglob("*")):
+            raise ValueError(f"{path}: holds what was not written by this library; a new folder is accepted")
     partial, old = _beside(path), _beside(path, "old.")
     try:
         partial.mkdir(parents=True)

@@ -97,7 +97,9 @@ def read_image(
     ):
         image = image[:1]  # type: ignore[assignment]
         image.meta["units"] = "grey" if image.meta["units"] == "colour" else image.meta["units"]
-    low, high = image.as_tensor().aminmax()
+    values = image.as_tensor()
+    low, high = torch.stack([torch.stack(values[..., part].aminmax()) for part in slabs(image.shape)]).unbind(1)
+    low, high = low.min(), high.max()
     release()
     if not (low.isfinite() and high.isfinite()):
         raise ImageError(Reason.NOT_FINITE, f"{path}: holds NaN or infinity; only finite values are accepted")

@@ -192,7 +192,13 @@ class DMFNet(nn.Module):
         levels = [steps, 2, draws] if noise_level is None else [0]
         size = [steps, 2, draws, image.shape[2], image.shape[3]] if noise is None else [0]
         seed = torch.randint(0x7FFFFFFF, [1]) if self.training else torch.tensor([self.seed])
-        where, drawn = seeded(image, seed, levels, size)
+        if torch.jit.is_scripting():  # which knows generators, and no operator of one's own
+            generator = torch.Generator()
+            generator.manual_seed(int(seed.item()))
+            where = torch.rand(levels, generator=generator).to(image.device)
+            drawn = torch.randn(size, generator=generator).to(image.device)
+        else:
+            where, drawn = seeded(image, seed, levels, size)
         if noise_level is None:
             noise_level = self.level_lower + where * (self.level_upper - self.level_lower)
         return drawn if noise is None else noise, noise_level

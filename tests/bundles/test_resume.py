@@ -6,6 +6,7 @@ has decided whether a case that was done without it is still done.
 
 import inspect
 import json
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ CONFIGS = {
 WITHOUT_EFFECT = {
     # where and how
     "bundle_root": "elsewhere",
-    "device": "meta",
+    "device": "cpu:0",
     "output_dir": "elsewhere",
     "text_cache": "elsewhere",
     "progress": True,
@@ -148,7 +149,7 @@ def read(bundle, configs, overrides=None):
     parser = ConfigParser()
     parser.read_config([str(bundle.configs / name) for name in configs])
     network, arguments = NETWORKS[bundle]
-    parser["network_def"] = {"_target_": f"fusion_nets.networks.{network.__name__}", **arguments}
+    parser["network_def"] = {"_target_": f"fusion_nets.networks.{network.__name__}", **deepcopy(arguments)}
     parser["device"] = "$torch.device('cpu')"
     for name, value in (overrides or {}).items():
         parser[name] = value

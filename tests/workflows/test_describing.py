@@ -260,10 +260,10 @@ def test_what_was_there_stays_when_a_run_fails(folder):
 
 def test_other_errors_of_a_describer_end_the_run(folder):
     def broken(images):
-        raise RuntimeError("out of memory")
+        raise RuntimeError("out of order")
 
     broken.configuration = {}
-    with pytest.raises(RuntimeError, match="out of memory"):
+    with pytest.raises(RuntimeError, match="out of order"):
         described(describer=broken)
 
 

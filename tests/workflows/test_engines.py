@@ -11,6 +11,7 @@ from fusion_nets.clinical import write_image
 from fusion_nets.networks import DMFNet, SMFusion, TextGuidedUNet
 from fusion_nets.workflows import CaseRecords, EngineNetwork, engines, fuse_pair
 from fusion_nets.workflows.converted import engine_cache
+from fusion_nets.workflows.digests import digest
 from fusion_nets.workflows.engines import EngineChoice, engine_choices
 
 OTHERS = ["openvino", "onnxruntime"]
@@ -182,14 +183,14 @@ def test_bfloat16_where_there_is_none(monkeypatch):
 @torch.no_grad()
 @pytest.mark.parametrize("how", ["fails", "departs"])
 def test_an_engine_that_does_not_do_is_passed_over_with_its_reason(network, how, monkeypatch, caplog):
-    pretend(monkeypatch, ["openvino"], bfloat16=False)
+    pretend(monkeypatch, ["onnxruntime"], bfloat16=False)
 
     def start(part, precision):
         if how == "fails":
             raise RuntimeError("no such\ninstruction")
         return lambda *given: part(*given) + 0.01
 
-    monkeypatch.setitem(engines.STARTED, "openvino", start)
+    monkeypatch.setitem(engines.STARTED, "onnxruntime", start)
     image = torch.rand(1, 2, 64, 64)
     with caplog.at_level(logging.WARNING):
         fast = EngineNetwork(network)
@@ -197,7 +198,7 @@ def test_an_engine_that_does_not_do_is_passed_over_with_its_reason(network, how,
         fast(image)
     (record,) = caplog.records
     reason = "no such instruction" if how == "fails" else "departs from torch's by 2.5 levels"
-    assert record.getMessage().startswith("openvino in float32 is not used, the next engine is: ")
+    assert record.getMessage().startswith("onnxruntime in float32 is not used, the next engine is: ")
     assert reason in record.getMessage()
     assert fast.told()["name"] == "torch"
     with pytest.raises(ValueError, match=f"engine is 'openvino', which cannot run this network here .*{reason}"):
@@ -233,12 +234,12 @@ def test_the_record_tells_what_ran(pair, engine, tmp_path):
 
 def test_a_case_that_another_engine_made_is_not_done(network, tmp_path):
     made = {
-        choice: CaseRecords(tmp_path, [], [EngineNetwork(network, "cpu", *choice)]).settings
+        choice: digest(CaseRecords(tmp_path, [], [EngineNetwork(network, "cpu", *choice)]).settings)
         for choice in (("torch", "float32"), ("torch", "bfloat16"))
     }
     assert made["torch", "float32"] != made["torch", "bfloat16"]
     again = CaseRecords(tmp_path, [], [EngineNetwork(network, "cpu", "torch", "float32")])
-    assert again.settings == made["torch", "float32"]
+    assert digest(again.settings) == made["torch", "float32"]
 
 
 def test_amp_is_bfloat16_by_its_old_name(pair, tmp_path):

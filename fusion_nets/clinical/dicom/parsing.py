@@ -69,8 +69,6 @@ def parse(path: Path, where: object, pixels: bool = False) -> Dataset | None:
     Raises:
         ImageError: if it cannot be opened, or is DICOM and damaged.
     """
-    from pydicom import dcmread
-
     try:
         with open(path, "rb") as file:
             start = file.read(132)
@@ -86,7 +84,7 @@ def parse(path: Path, where: object, pixels: bool = False) -> Dataset | None:
         with parsing(where):
             if marked:
                 _check_deflated(path, where)
-            dataset = dcmread(path, stop_before_pixels=not pixels, force=not marked)
+            dataset = _read(path, pixels, marked)
             known = "SOPClassUID" in dataset or "MediaStorageSOPClassUID" in dataset.file_meta
             if known and "TransferSyntaxUID" not in dataset.file_meta:
                 dataset.file_meta.TransferSyntaxUID = _found_syntax(dataset, where)
@@ -97,6 +95,17 @@ def parse(path: Path, where: object, pixels: bool = False) -> Dataset | None:
     if not known and marked:
         raise ImageError(Reason.INCOMPLETE, f"{where}: SOPClassUID is missing; a whole DICOM file is accepted")
     return dataset if known else None
+
+
+def _read(path: Path, pixels: bool, marked: bool) -> Dataset:
+    from pydicom import dcmread
+
+    try:
+        return dcmread(path, stop_before_pixels=not pixels, force=not marked)
+    except MemoryError:
+        if path.stat().st_size > 2**30:
+            raise
+        raise ValueError("an element promises more than there is") from None  # than so small a file can hold
 
 
 def _found_syntax(dataset: Dataset, where: object) -> UID:
