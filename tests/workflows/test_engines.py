@@ -201,8 +201,8 @@ def test_an_engine_that_does_not_do_is_passed_over_with_its_reason(network, how,
     assert record.getMessage().startswith("onnxruntime in float32 is not used, the next engine is: ")
     assert reason in record.getMessage()
     assert fast.told()["name"] == "torch"
-    with pytest.raises(ValueError, match=f"engine is 'openvino', which cannot run this network here .*{reason}"):
-        EngineNetwork(network, engine="openvino")(image)
+    with pytest.raises(ValueError, match=f"engine is 'onnxruntime', which cannot run this network here .*{reason}"):
+        EngineNetwork(network, engine="onnxruntime")(image)
 
 
 def test_other_networks_run_in_torch(monkeypatch):

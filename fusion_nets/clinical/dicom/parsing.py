@@ -69,6 +69,8 @@ def parse(path: Path, where: object, pixels: bool = False) -> Dataset | None:
     Raises:
         ImageError: if it cannot be opened, or is DICOM and damaged.
     """
+    from pydicom import dcmread
+
     try:
         with open(path, "rb") as file:
             start = file.read(132)
@@ -84,10 +86,16 @@ def parse(path: Path, where: object, pixels: bool = False) -> Dataset | None:
         with parsing(where):
             if marked:
                 _check_deflated(path, where)
-            dataset = _read(path, pixels, marked)
+            dataset = dcmread(path, stop_before_pixels=not pixels, force=not marked)
             known = "SOPClassUID" in dataset or "MediaStorageSOPClassUID" in dataset.file_meta
             if known and "TransferSyntaxUID" not in dataset.file_meta:
                 dataset.file_meta.TransferSyntaxUID = _found_syntax(dataset, where)
+    except MemoryError:
+        if path.stat().st_size > 2**30:
+            raise
+        raise ImageError(
+            Reason.DAMAGED, f"{where}: damaged DICOM: it promises more than it holds; a whole file is accepted"
+        ) from None
     except ImageError as error:
         if marked or error.reason is Reason.INCOMPLETE:
             raise
@@ -95,17 +103,6 @@ def parse(path: Path, where: object, pixels: bool = False) -> Dataset | None:
     if not known and marked:
         raise ImageError(Reason.INCOMPLETE, f"{where}: SOPClassUID is missing; a whole DICOM file is accepted")
     return dataset if known else None
-
-
-def _read(path: Path, pixels: bool, marked: bool) -> Dataset:
-    from pydicom import dcmread
-
-    try:
-        return dcmread(path, stop_before_pixels=not pixels, force=not marked)
-    except MemoryError:
-        if path.stat().st_size > 2**30:
-            raise
-        raise ValueError("an element promises more than there is") from None  # than so small a file can hold
 
 
 def _found_syntax(dataset: Dataset, where: object) -> UID:
