@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .slabs import scratch_folder
 
-__all__ = ["available_memory", "available_room"]
+__all__ = ["available_addresses", "available_memory", "available_room"]
 
 CGROUPS = Path("/sys/fs/cgroup")
 """Limits of containers, version 2 and, below ``memory``, version 1 (Linux, Documentation/admin-guide)."""
@@ -21,7 +21,19 @@ def available_memory() -> int:
 
     What a cache takes counts as there.
     """
-    return min(sys.maxsize, *_of_machine(), *_of_container())
+    return min(available_addresses(), *_of_machine(), *_of_container())
+
+
+def available_addresses() -> int:
+    """Bytes of address space left to this process (``ulimit -v``), which volumes in files take, too."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource  # not on Windows
+
+        most, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if most != resource.RLIM_INFINITY:
+            taken = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+            return max(most - taken, 0)
+    return sys.maxsize
 
 
 def available_room() -> int:

@@ -1,5 +1,6 @@
 """What memory there is, by the machine and by its containers, and what is refused for want of it."""
 
+import subprocess
 import sys
 
 import pytest
@@ -67,3 +68,16 @@ def test_what_is_read_as_a_whole_needs_memory(machine):
 def test_there_is_no_limit_by_a_number(machine):
     machine(memory=GIB, room=10**15)
     check_voxels("ct", (1, 4096, 4096, 4096))
+
+
+def test_the_limit_of_addresses_counts():
+    script = (
+        "import resource\n"
+        "from fusion_nets.resources import available_addresses, available_memory\n"
+        "before = available_addresses()\n"
+        "taken = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (taken + 2**29, taken + 2**29))\n"
+        "print(before > 2**40, 2**28 < available_memory() <= available_addresses() + 2**20 <= 2**29 + 2**20)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["True", "True"]

@@ -10,7 +10,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from fusion_nets.names import shown
-from fusion_nets.resources import available_memory, available_room
+from fusion_nets.resources import available_addresses, available_memory, available_room
 from fusion_nets.slabs import LARGE, scratch_folder
 
 __all__ = [
@@ -129,6 +129,7 @@ def check_voxels(where: object, shape: tuple[int, ...], held: int = 0) -> None:
     for needed, there, where_to, instead in (
         (in_memory, available_memory(), "of memory", "a smaller part, NIfTI or DICOM, or a machine with more"),
         (in_file, available_room(), f"in {scratch_folder()}", "a smaller part, or another folder by TMPDIR"),
+        (in_file, available_addresses(), "of address space (ulimit -v)", "a smaller part, or a higher limit"),
     ):
         if needed > there or min(shape) < 0:
             raise ImageError(
