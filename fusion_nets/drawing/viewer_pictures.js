@@ -204,7 +204,7 @@ function project() {
   const columns = new Int32Array(width * width);
   for (let u = 0; u < width; u++) {  // which voxels of a slice each line of sight meets
     for (let w = 0; w < width; w++) {
-      const a = (u - width / 2) * pixel, b = (w - width / 2) * pixel;
+      const a = (u - (width - 1) / 2) * pixel, b = (w - (width - 1) / 2) * pixel;
       const x = Math.round((a * cos - b * sin) / sx + (nx - 1) / 2), y = Math.round((a * sin + b * cos) / sy + (ny - 1) / 2);
       if (x < 0 || y < 0 || x >= nx || y >= ny) continue;
       cells[count] = every * (x * stride[0] + y * stride[1]);

@@ -36,8 +36,12 @@ from .loading import source_series
 __all__ = ["OUTPUT_FORMATS", "SaveFused", "SaveFusedD", "SaveFusedDict", "SaveFusedd"]
 
 OUTPUT_FORMATS = {
-    **{"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha"},
-    **{"png": ".png", "dicom": "dicom", "html": ".html"},
+    "nifti": ".nii.gz",
+    "nrrd": ".nrrd",
+    "mha": ".mha",
+    "png": ".png",
+    "html": ".html",
+    "dicom": "dicom",
 }
 """Names of output formats; an ending that :func:`fusion_nets.clinical.write_image` knows is one, too."""
 

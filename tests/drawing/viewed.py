@@ -30,7 +30,7 @@ RECORD = {
 
 
 def write_case(folder):
-    """Anatomy in HU with a bright corner at the patient's right, front and top, and an overlay in SUV on another grid."""
+    """Anatomy in HU with a bright corner at the patient's right, front and top; overlay in SUV on another grid."""
     generator = np.random.default_rng(0)
     place = nib.affines.apply_affine(ANATOMY_AFFINE, np.indices(SIZE).transpose(1, 2, 3, 0))
     inside = (np.square(place / (34, 28, 26)).sum(-1) < 1).astype(np.float64)
