@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 import json
 import os
@@ -12,19 +11,20 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from monai.data import MetaTensor
 from nibabel.affines import voxel_sizes
-from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from fusion_nets.clinical.grids import affine_of, as_volume, check_same_grid, is_picture, on_cpu
-from fusion_nets.clinical.quantities import CT_WINDOWS, MEASURED, UPTAKE
-from fusion_nets.datalists import MODALITY_NAMES
+from fusion_nets.clinical.quantities import MEASURED
 from fusion_nets.files import whole_file
 from fusion_nets.names import shown
 from fusion_nets.registration import resample_onto
+
+from .viewer_volumes import StoredAs, factors_of, is_uptake, packed, palettes, values_of
 
 __all__ = ["MOST_VOXELS", "Page", "pages_in", "view", "viewer_html", "write_viewer"]
 
@@ -36,24 +36,6 @@ DISPLAY_AXES = ("L", "P", "I")
 
 PICTURE_AXES = np.array([[1, 1], [0, 1], [2, 1]])
 """How the axes of a picture, (row, column), come to lie likewise."""
-
-
-class _Stored(NamedTuple):
-    """How a volume lies in a page: its axes turned by `turn`, each voxel the mean of `every` voxels along each."""
-
-    turn: np.ndarray
-    every: tuple[int, int, int]
-
-    def apply(self, volume: np.ndarray) -> np.ndarray:
-        """(X, Y, Z[, 3]) turned and reduced, float32."""
-        turned = apply_orientation(volume, self.turn)
-        for axis, every in enumerate(self.every):
-            if every > 1:
-                behind = [(0, -turned.shape[axis] % every if other == axis else 0) for other in range(turned.ndim)]
-                padded = np.pad(turned, behind, mode="edge")
-                parts = (*padded.shape[:axis], -1, every, *padded.shape[axis + 1 :])
-                turned = padded.reshape(parts).mean(axis + 1, dtype=np.float32)
-        return np.asarray(turned, dtype=np.float32)
 
 
 def viewer_html(
@@ -101,12 +83,12 @@ def viewer_html(
     turn = PICTURE_AXES if flat else ornt_transform(io_orientation(affine), axcodes2ornt(DISPLAY_AXES))
     affine = affine @ inv_ornt_aff(turn, size)
     turned = tuple(size[axis] for axis in np.argsort(turn[:, 0]))
-    stored = _Stored(turn, _factors(turned, voxel_sizes(affine), most_voxels))
+    stored = StoredAs(turn, factors_of(turned, voxel_sizes(affine), most_voxels))
     affine = affine @ np.diag([*stored.every, 1.0])
     affine[:3, 3] += affine[:3, :3] @ ((np.array(stored.every) - 1) / 2 / np.array(stored.every))
     images, data = {}, {}
     for key, image in (("anatomy", anatomy), ("overlay", overlay), ("fused", fused)):
-        told, data[key] = _packed(key, stored.apply(_values(image)), image, record)
+        told, data[key] = packed(key, stored.apply(values_of(image)), image, record)
         images[key] = told
     kept = tuple(-(-n // every) for n, every in zip(turned, stored.every, strict=True))
     case = {
@@ -119,8 +101,8 @@ def viewer_html(
         "whole": turned,
         "voxels": "pixel" if flat else "voxel",
         "images": images,
-        "palettes": _palettes(),
-        "projection": min(kept) > 1 and images["overlay"]["channels"] == 1,
+        "palettes": palettes(),
+        "projection": min(kept) > 1 and images["overlay"]["channels"] == 1 and is_uptake(overlay),
         "stored": _stored_told(turned, kept, images),
         "chosen": _chosen(record),
         "warnings": [*map(shown, warnings), *_warnings(record), *_doubts(anatomy, overlay)],
@@ -129,7 +111,9 @@ def viewer_html(
     return _page(case, data)
 
 
-def write_viewer(path: str | os.PathLike[str], *images: MetaTensor, **told: Any) -> Path:
+def write_viewer(
+    path: str | os.PathLike[str], anatomy: MetaTensor, overlay: MetaTensor, fused: MetaTensor, **told: Any
+) -> Path:
     """Write the page of one case, see :func:`viewer_html`, whose arguments these are.
 
     Raises:
@@ -138,7 +122,7 @@ def write_viewer(path: str | os.PathLike[str], *images: MetaTensor, **told: Any)
     path = Path(path)
     if path.suffix.lower() != ".html":
         raise ValueError(f"{path}: unknown ending; .html is accepted")
-    page = viewer_html(*images, **told)
+    page = viewer_html(anatomy, overlay, fused, **told)
     with whole_file(path) as partial:
         partial.write_text(page, encoding="utf-8")
     return path
@@ -239,100 +223,6 @@ def _matrix(transform: Any) -> np.ndarray | None:
             "the record's transform is no (4, 4) matrix; one of a rigid or affine registration is accepted"
         )
     return matrix
-
-
-def _factors(size: tuple[int, ...], spacing: np.ndarray, most: int) -> tuple[int, int, int]:
-    """By which each axis is reduced, the one with the smallest voxels first."""
-    every = [1, 1, 1]
-    while np.prod([-(-n // k) for n, k in zip(size, every, strict=True)]) > most:
-        left = [edge * k if n > k else np.inf for edge, k, n in zip(spacing, every, size, strict=True)]
-        every[int(np.argmin(left))] += 1
-    return every[0], every[1], every[2]
-
-
-def _values(image: MetaTensor) -> np.ndarray:
-    """(X, Y, Z), of a coloured image (X, Y, Z, 3)."""
-    values = as_volume(image).as_tensor().float().numpy()
-    return values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
-
-
-def _packed(key: str, values: np.ndarray, image: MetaTensor, record: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """What the page must know of an image, and its values: x changes first, packed by gzip, in base64."""
-    channels = 3 if values.ndim == 4 else 1
-    told: dict[str, Any] = {"channels": channels, "slope": 1.0, "intercept": 0.0, "digits": 0}
-    if key == "fused" or channels == 3:
-        white = 1.0 if key == "fused" else float(image.meta.get("white") or 255)
-        raw, told["type"] = np.rint((values / white).clip(0, 1) * 255).astype(np.uint8), "uint8"
-        told |= {"low": 0, "high": 255, "palette": "grey"}
-    else:
-        low, high = float(values.min()), float(values.max())
-        if (values == np.rint(values)).all() and high - low <= 65535:
-            told["intercept"] = low
-        else:
-            told |= {"intercept": low, "slope": (high - low) / 65535}
-            told["digits"] = int(np.clip(3 - np.floor(np.log10(max(abs(low), abs(high)))), 0, 9))
-        raw, told["type"] = np.rint((values - low) / told["slope"]).astype(np.uint16), "uint16"
-    if key != "fused":
-        told |= _shown_first(key, values, image, record, channels)
-    raw = np.ascontiguousarray(np.moveaxis(raw, (0, 1, 2), (2, 1, 0)))
-    return told, base64.b64encode(gzip.compress(raw.astype(raw.dtype.newbyteorder("<")).tobytes(), 6, mtime=0)).decode()
-
-
-def _shown_first(
-    key: str, values: np.ndarray, image: MetaTensor, record: Mapping[str, Any], channels: int
-) -> dict[str, Any]:
-    """Title, units, palette and windows of a source, the one under which it was fused first."""
-    said = record.get("record", {}).get(key, {})
-    modality = said.get("modality") or image.meta.get("modality") or ""
-    units = str(image.meta.get("units") or "stored")
-    name = MODALITY_NAMES.get(modality, modality)
-    told = {
-        "title": f"{key.capitalize()}, {name}" if name else key.capitalize(),
-        "units": "signal" if units == "stored" and modality == "MR" else units,
-    }
-    if channels == 3:
-        return told
-    is_uptake = units in UPTAKE or modality in ("PT", "NM")
-    palette = record.get(f"{key}_palette") or ("hot" if key == "overlay" and is_uptake else "grey")
-    windows = {}
-    if isinstance(record.get(f"{key}_window"), (list, tuple)):
-        rule = str(said.get("display", {}).get("window") or "given").replace("_", " ")
-        windows[f"as fused ({rule})"] = record[f"{key}_window"]
-    if units == "HU" or modality == "CT":
-        windows |= {window.replace("_", " "): ends for window, ends in CT_WINDOWS.items()}
-    if units.startswith("SUV"):
-        windows |= {f"0 to {most} {units}": (0, most) for most in (5, 7, 10, 20)}
-    above = values[values > values.min()]
-    if above.size:
-        windows["percentiles 1 to 99"] = tuple(np.percentile(above, (1, 99)))
-    windows["all values"] = (values.min(), values.max() if above.size else values.min() + 1)
-    ranges = [{"name": window, "low": float(low), "high": float(high)} for window, (low, high) in windows.items()]
-    ranges = [one for one in ranges if one["high"] > one["low"]]
-    return {
-        **told,
-        "windows": ranges,
-        "low": ranges[0]["low"],
-        "high": ranges[0]["high"],
-        "palette": palette if palette in _palettes() else "grey",
-    }
-
-
-def _palettes() -> dict[str, str]:
-    """256 colours of each, red, green and blue of the first before the second, in base64."""
-    from matplotlib import colormaps
-
-    grey = np.linspace(0, 1, 256)
-    hot = np.stack([grey * 8 / 3, grey * 8 / 3 - 1, grey * 4 - 3], axis=-1).clip(0, 1)
-    tables = {
-        "grey": np.stack([grey] * 3, axis=-1),
-        "grey_inverted": np.stack([1 - grey] * 3, axis=-1),
-        "hot": hot,
-        **{name: colormaps[name](grey)[:, :3] for name in ("viridis", "cividis", "inferno")},
-    }
-    return {
-        name: base64.b64encode(np.rint(table * 255).astype(np.uint8).tobytes()).decode()
-        for name, table in tables.items()
-    }
 
 
 def _counted(turn: np.ndarray, axes: int) -> list[tuple[int, bool]]:

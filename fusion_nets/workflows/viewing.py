@@ -6,7 +6,9 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from monai.data import MetaTensor
 
 from fusion_nets.clinical import read_image, source_sha256
 from fusion_nets.drawing import write_viewer
@@ -52,23 +54,24 @@ def write_page(
             raise ValueError(f"{folder}: {len(names)} fused images; a folder with one, or a name, is accepted")
         (name,) = names
     check_name(name, folder)
-    fused = next((path for form in _FORMS if (path := folder / f"{name}_fused{form}").is_file()), None)
-    if fused is None:
+    result = next((path for form in _FORMS if (path := folder / f"{name}_fused{form}").is_file()), None)
+    if result is None:
         raise ValueError(f"{folder}: no fused image of {name!r}; {name}_fused with {', '.join(_FORMS)} is accepted")
     record = _record(folder / f"{name}_fused.json")
     images = []
-    for key, path in (("anatomy", anatomy), ("overlay", overlay)):
+    for key, source in (("anatomy", anatomy), ("overlay", overlay)):
         said = record.get("record", {}).get(key, {})
         modality = details.get(f"{key}_modality") or said.get("modality")
         volume = details.get(f"{key}_volume") or said.get("volume")
-        image = read_image(path, details.get(f"{key}_series_uid") or said.get("series"), modality, volume)
-        if said.get("sha256") not in (None, source_sha256(path, image.meta.get("series"))):
+        image = read_image(source, details.get(f"{key}_series_uid") or said.get("series"), modality, volume)
+        if said.get("sha256") not in (None, source_sha256(source, image.meta.get("series"))):
             raise ValueError(
-                f"{path}: is not the {key} that {name!r} was fused of, by its record; that one is accepted"
+                f"{source}: is not the {key} that {name!r} was fused of, by its record; that one is accepted"
             )
         images.append(image)
     page = folder / f"{name}_fused.html"
-    return write_viewer(page, *images, read_fused(fused).float(), record=record, name=name)
+    fused = cast(MetaTensor, read_fused(result).float())
+    return write_viewer(page, images[0], images[1], fused, record=record, name=name)
 
 
 def _record(path: Path) -> Mapping[str, Any]:

@@ -61,6 +61,8 @@ def test_the_records_registration_window_and_palette_are_taken(case):
     assert (first["low"], first["high"], first["palette"], first["units"]) == (0, 8, "hot", "SUV")
     assert {"brain", "bone", "soft tissue"} <= {one["name"] for one in told["images"]["anatomy"]["windows"]}
     assert ["Method", "DM-FNet"] in told["chosen"]
+    assert told["projection"]  # of uptake alone: that of a CT is the skull's shadow
+    assert not held(viewer_html(anatomy, anatomy, fused, RECORD))[0]["projection"]
     assert told["warnings"] == RECORD["record"]["regions"]["warnings"]
 
 
@@ -117,6 +119,13 @@ def test_a_picture_keeps_rows_and_columns(tmp_path):
     assert (told["size"], told["affine"], told["voxels"]) == ([7, 5, 1], None, "pixel")
     np.testing.assert_array_equal(volumes["anatomy"][..., 0].T, picture[0])
     assert told["counted"] == [[1, False], [0, False]]  # row, column
+
+
+def test_an_image_of_one_value_is_shown(case):
+    _, anatomy, overlay, fused = case
+    told, volumes = held(viewer_html(anatomy * 0 + 0.3, overlay, fused))
+    np.testing.assert_allclose(volumes["anatomy"], 0.3, rtol=1e-6)
+    assert told["images"]["anatomy"]["high"] > told["images"]["anatomy"]["low"]
 
 
 def test_what_does_not_fit_is_refused(case, tmp_path):
