@@ -7,6 +7,11 @@ function tell(place, words) {
   SOURCES.forEach((key) => { byId(`value-${key}`).textContent = valueTold(images[key], index); });
   byId("place").textContent = placeTold(place);
 }
+function sliceTold(plane, whole) {
+  const { t } = PLANES[plane];
+  if (size[t] < 2) return affine ? plane : "picture";
+  return `${plane}, slice ${at[t] + 1}${whole ? ` of ${size[t]}` : ""}`;
+}
 function moved(spoken) {
   tell(at, "At the crosshair");
   if (spoken) {
@@ -15,7 +20,7 @@ function moved(spoken) {
   }
   for (const slider of document.querySelectorAll("#sliders input")) slider.value = at[slider.dataset.axis];
   views.forEach((view) => view.canvas.setAttribute("aria-label",
-    `${byId(`title-${view.column}`).textContent}, ${view.plane}, slice ${at[PLANES[view.plane].t] + 1} of ${size[PLANES[view.plane].t]}`));
+    `${byId(`title-${view.column}`).textContent}, ${sliceTold(view.plane, true)}`));
   draw();
 }
 function go(axis, step, spoken) {
@@ -34,7 +39,7 @@ function measure(plane, x, y, a, b) {
       SOURCES.forEach((key, k) => sums[k].push(valueOf(images[key], indexOf(place))));
     }
   }
-  const count = sums[0].length, area = count * spacing[h] * spacing[v], where = `${plane}, slice ${at[t] + 1}`;
+  const count = sums[0].length, area = count * spacing[h] * spacing[v], where = sliceTold(plane);
   byId("region-where").textContent = count ? `${where}: ${count} ${study.voxels === "pixel" ? "pixels" : "voxels"}` +
     `${affine ? `, ${area.toFixed(0)} mm\u00b2` : ""}` : `${where}: too small`;
   const rows = sums.map((values, k) => {

@@ -152,7 +152,7 @@ function paint(view) {
     writing(context, `${bar} mm`, 6, view.height - 12, "left", "bottom");
   }
   context.font = "12px sans-serif";
-  writing(context, `${at[t] + 1}/${size[t]}`, view.width - 4, view.height - 3, "right", "bottom");
+  if (size[t] > 1) writing(context, `${at[t] + 1}/${size[t]}`, view.width - 4, view.height - 3, "right", "bottom");
   const shown = { anatomy: "anatomy", overlay: "overlay" }[view.column] || (state.mode === "flicker" ? SOURCES[state.flick] : null);
   const image = images[shown];
   if (view.column === "third" && state.mode !== "fused") {
