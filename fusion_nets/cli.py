@@ -183,10 +183,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = parsers.add_parser("fuse", help="fuse two series: DICOM, NIfTI, NRRD, MHA or pictures in and out")
     for name in ("anatomy", "overlay"):
-        command.add_argument(f"--{name}", required=True, metavar="PATH", help="folder of a DICOM series, or a file")
-        command.add_argument(f"--{name}_modality", metavar="CODE", help="MR, CT, PT or NM; picks among several series")
-        command.add_argument(f"--{name}_series_uid", metavar="UID", help="of the series, or its fingerprint")
-        command.add_argument(f"--{name}_volume", metavar="WHICH", help="of several: 2, echo=30, b=1000, mean ...")
+        _add_source(command, name)
         command.add_argument(
             f"--{name}_window",
             nargs="+",
@@ -206,7 +203,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_least_overlap(command)
     command.add_argument("--transform", metavar="TFM", help="a registration that was made before")
     command.add_argument("--overlay_palette", metavar="NAME", help="colours of a grey overlay, or none; default: auto")
-    command.add_argument("--format", help="one or more of dicom, nifti, nrrd, mha, png, parted by commas")
+    command.add_argument("--format", help="one or more of dicom, nifti, nrrd, mha, png, html, with commas")
     command.add_argument("--name", help="what the results are called")
     command.add_argument("--deidentify", action="store_true", help="write DICOM without what tells the patient")
     command.add_argument("--describe", action="store_true", help="of smfusion: describe the sources first")
@@ -227,6 +224,14 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--settings", metavar="JSON", help="record of an earlier result, whose settings are taken")
     command.add_argument("--bundle_root", metavar="FOLDER", help="of the method's bundle")
     command.set_defaults(run=commands.fuse)
+
+    command = parsers.add_parser("view", help="open the page of a fused study, which `fuse --format html` writes")
+    command.add_argument("output_dir", metavar="OUT_DIR", help="its folder, or the page; of several the first")
+    command.add_argument("--name", help="of the case")
+    command.add_argument("--no_browser", action="store_true", help="say where the page is, and open nothing")
+    for name in ("anatomy", "overlay"):  # of which the page is made, where there is none
+        _add_source(command, name, required=False)
+    command.set_defaults(run=commands.view)
 
     command = parsers.add_parser("convert", help="write an image in another form: DICOM, NIfTI, NRRD, MHA or pictures")
     command.add_argument("source", metavar="IN", help="folder of a DICOM series, or a file")
@@ -390,6 +395,13 @@ def build_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=commands.describe)
 
     return parser
+
+
+def _add_source(command: argparse.ArgumentParser, name: str, required: bool = True) -> None:
+    command.add_argument(f"--{name}", required=required, metavar="PATH", help="folder of a DICOM series, or a file")
+    command.add_argument(f"--{name}_modality", metavar="CODE", help="MR, CT, PT or NM; picks among several series")
+    command.add_argument(f"--{name}_series_uid", metavar="UID", help="of the series, or its fingerprint")
+    command.add_argument(f"--{name}_volume", metavar="WHICH", help="of several: 2, echo=30, b=1000, mean ...")
 
 
 def _add_least_overlap(command: argparse.ArgumentParser) -> None:

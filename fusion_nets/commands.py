@@ -24,6 +24,7 @@ __all__ = [
     "sample",
     "simulate",
     "slices",
+    "view",
 ]
 
 DESCRIBERS = {"measured": "MeasuredText", "given": "GivenText", "generated": "GeneratedText"}
@@ -37,6 +38,8 @@ def check_options(arguments: argparse.Namespace) -> None:
         _window(given.get(name))
     if given.get("command") == "fuse" and arguments.describe and arguments.method != "smfusion":
         raise ValueError("--describe belongs to --method smfusion")
+    if given.get("command") == "view" and bool(arguments.anatomy) != bool(arguments.overlay):
+        raise ValueError("--anatomy and --overlay go together: the page shows the values of both")
     if given.get("command") == "evaluate":
         _methods(arguments.method)
     if given.get("command") == "describe":
@@ -105,6 +108,29 @@ def _fused(arguments: argparse.Namespace) -> list[Path]:
         device=torch.device(arguments.device),
         **chosen,
     )
+
+
+def view(arguments: argparse.Namespace) -> None:
+    """Open the page of a fused study."""
+    import webbrowser
+
+    if arguments.anatomy:
+        from fusion_nets.workflows import write_page
+
+        details = {
+            f"{key}_{detail}": getattr(arguments, f"{key}_{detail}")
+            for key in ("anatomy", "overlay")
+            for detail in ("modality", "series_uid", "volume")
+        }
+        pages = [write_page(arguments.output_dir, arguments.anatomy, arguments.overlay, name=arguments.name, **details)]
+    else:
+        from fusion_nets.drawing import pages_in
+
+        pages = pages_in(arguments.output_dir, arguments.name)
+    for page in pages:
+        print(page)
+    if not arguments.no_browser:
+        webbrowser.open(pages[0].absolute().as_uri())
 
 
 def _window(words: Sequence[str] | None) -> Any:

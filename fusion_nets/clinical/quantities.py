@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["MEASURED", "SUV_TYPES", "UPTAKE"]
+__all__ = ["CT_WINDOWS", "MEASURED", "SUV_TYPES", "UPTAKE"]
 
 SUV_TYPES = {
     "SUV": "BW",
@@ -20,3 +20,11 @@ UPTAKE = (*SUV_TYPES, "Bq/ml", "counts")
 
 MEASURED = ("HU", *UPTAKE)
 """What is more than grey levels, so that its values stay what they are."""
+
+CT_WINDOWS = {
+    "brain": (0.0, 80.0),
+    "subdural": (-25.0, 175.0),
+    "bone": (-500.0, 1300.0),
+    "soft_tissue": (-160.0, 240.0),
+}
+"""Low and high in HU, of widths and levels in common use: 80 and 40, 200 and 75, 1800 and 400, 400 and 40."""

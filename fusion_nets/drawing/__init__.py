@@ -2,5 +2,6 @@
 
 from .checkerboard import write_checkerboard
 from .montage import write_montage
+from .viewer import Page, pages_in, view, viewer_html, write_viewer
 
-__all__ = ["write_checkerboard", "write_montage"]
+__all__ = ["Page", "pages_in", "view", "viewer_html", "write_checkerboard", "write_montage", "write_viewer"]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Hashable, Mapping
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
-from fusion_nets.clinical.dicom import PALETTES
+from fusion_nets.clinical.dicom import PALETTES, palette_entries
 from fusion_nets.clinical.quantities import UPTAKE
 from fusion_nets.slabs import slabwise
 
@@ -133,13 +132,7 @@ def _saturated(palette: str) -> float:
 @functools.cache
 def _table(palette: str) -> torch.Tensor:
     """Entries (256, 3) of a well-known palette, in [0, 1]."""
-    from pydicom import dcmread
-    from pydicom.data import get_palette_files
-
-    file = dcmread(get_palette_files(PALETTES[palette])[0])
-    channels = (file[f"{channel}PaletteColorLookupTableData"].value for channel in ("Red", "Green", "Blue"))
-    entries = np.stack([np.frombuffer(channel, dtype=np.uint8) for channel in channels], axis=-1)
-    return torch.from_numpy(entries / 255)
+    return torch.from_numpy(palette_entries(palette) / 255)
 
 
 class SplitLuminance(Transform):

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.clinical.errors import check_window
-from fusion_nets.clinical.quantities import UPTAKE
+from fusion_nets.clinical.quantities import CT_WINDOWS, UPTAKE
 from fusion_nets.registration import foreground, ranked, selected
 from fusion_nets.slabs import slabs, slabwise, zeros
 
@@ -28,14 +28,6 @@ __all__ = [
 ]
 
 Window = str | Sequence[float]
-
-CT_WINDOWS = {
-    "brain": (0.0, 80.0),
-    "subdural": (-25.0, 175.0),
-    "bone": (-500.0, 1300.0),
-    "soft_tissue": (-160.0, 240.0),
-}
-"""Low and high in HU, of widths and levels in common use: 80 and 40, 200 and 75, 1800 and 400, 400 and 40."""
 
 _MOST_UPTAKE = 99.99
 

@@ -14,9 +14,17 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, ensure_tuple
 
-from fusion_nets.clinical import OUTPUT_SUFFIXES, RASTER_SUFFIXES, ImageError, Reason, write_image, write_slices
+from fusion_nets.clinical import (
+    OUTPUT_SUFFIXES,
+    RASTER_SUFFIXES,
+    ImageError,
+    Reason,
+    read_image,
+    write_image,
+    write_slices,
+)
 from fusion_nets.datalists import MODALITY_NAMES
-from fusion_nets.drawing import write_montage
+from fusion_nets.drawing import write_montage, write_viewer
 from fusion_nets.files import remove_partials, whole_file
 from fusion_nets.names import check_name
 from fusion_nets.shortage import missing_memory
@@ -27,7 +35,14 @@ from .loading import source_series
 
 __all__ = ["OUTPUT_FORMATS", "SaveFused", "SaveFusedD", "SaveFusedDict", "SaveFusedd"]
 
-OUTPUT_FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha", "png": ".png", "dicom": "dicom"}
+OUTPUT_FORMATS = {
+    "nifti": ".nii.gz",
+    "nrrd": ".nrrd",
+    "mha": ".mha",
+    "png": ".png",
+    "html": ".html",
+    "dicom": "dicom",
+}
 """Names of output formats; an ending that :func:`fusion_nets.clinical.write_image` knows is one, too."""
 
 
@@ -40,6 +55,8 @@ class SaveFused(Transform):
       and result.
     - "dicom": the folder ``{name}_dicom``, see :func:`fusion_nets.clinical.dicom.fused_study`; the anatomy must be a
       DICOM series.
+    - "html": a page to look at sources and result in linked planes, see :func:`fusion_nets.drawing.viewer_html`; the
+      sources are read again, because it shows their own values.
     - Where there is a record (:class:`RecordChoices`) of measured images, ``{name}_{key}.json``.
 
     DICOM is written last, because most may be wrong with it; a form that cannot be written does not lose the others.
@@ -133,6 +150,8 @@ class SaveFused(Transform):
         """What writes a form, each one file or folder, whose name it returns."""
         if form == "dicom":
             return [partial(self._write_dicom, name, img, sources, told)]
+        if form.lower() == ".html":
+            return [partial(self._write_page, f"{stem}.html", name, img, sources, told)]
         if form.lower() == ".png" and img.ndim == 4:
             made = sources.get("slices_made") if stem == f"{name}_fused" else None
             slices = partial(self._write_slices, f"{stem}_slices", img, made)
@@ -162,6 +181,17 @@ class SaveFused(Transform):
             windows=[(0, 1)] * 3,
         )
         return written.name
+
+    def _write_page(
+        self, file: str, name: str, img: MetaTensor, sources: Mapping[Hashable, Any], told: Mapping[str, Any]
+    ) -> str:
+        if not ("anatomy" in sources and "overlay" in sources):
+            raise ValueError(f"{name}: its sources are not there, which the page shows")
+        anatomy, overlay = (
+            read_image(meta["filename_or_obj"], meta.get("series"), meta.get("modality"), meta.get("volume"))
+            for meta in (sources[key].meta for key in ("anatomy", "overlay"))
+        )
+        return write_viewer(self.output_dir / file, anatomy, overlay, img, record=told, name=name).name
 
     def _write_dicom(self, name: str, img: MetaTensor, sources: Mapping[Hashable, Any], told: Mapping[str, Any]) -> str:
         from fusion_nets.clinical.dicom import deidentified, study_objects, write_instances
@@ -221,7 +251,7 @@ class SaveFusedd(MapTransform):
 
 def _format(name: str) -> str:
     form = OUTPUT_FORMATS.get(name.lower(), name)
-    if form.lower() not in (*OUTPUT_SUFFIXES, "dicom"):
+    if form.lower() not in (*OUTPUT_SUFFIXES, ".html", "dicom"):
         accepted = ", ".join((*OUTPUT_FORMATS, *OUTPUT_SUFFIXES))
         raise ValueError(f"output_format is {name!r}; accepted are {accepted}")
     return form

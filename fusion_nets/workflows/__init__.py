@@ -38,6 +38,7 @@ from .processes import is_first_process, join_process_group, leave_process_group
 from .simulating import write_simulated_set
 from .slicing import slice_pairs
 from .training_sets import check_crop_size, drawn_pairs, training_pairs
+from .viewing import write_page
 
 __all__ = [
     "AverageWeights",
@@ -91,6 +92,7 @@ __all__ = [
     "training_pairs",
     "warmup_cosine",
     "write_lesion_pairs",
+    "write_page",
     "write_simulated_set",
 ]
 

@@ -7,7 +7,7 @@ from .derived import derived_instances, derived_series
 from .fused_study import FUSED_BY, fused_study, study_objects
 from .identity import derived_uid, fingerprint
 from .new_series import new_series, new_study, place_slice, radiological, store_values, write_instances
-from .presentation import PALETTES, presentation_state
+from .presentation import PALETTES, palette_entries, presentation_state
 from .registration_object import spatial_registration
 from .series import Series, check_pair, find_series, pick_series
 from .volume import read_series
@@ -31,6 +31,7 @@ __all__ = [
     "pick_series",
     "pick_volumes",
     "place_slice",
+    "palette_entries",
     "presentation_state",
     "radiological",
     "read_series",

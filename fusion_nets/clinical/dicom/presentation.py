@@ -22,7 +22,7 @@ from .units import measure_of
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["PALETTES", "presentation_state"]
+__all__ = ["PALETTES", "palette_entries", "presentation_state"]
 
 PALETTES = {
     "hot_iron": "hotiron.dcm",
@@ -195,3 +195,10 @@ def _hierarchy(instance: Dataset) -> Dataset:
     series.SeriesInstanceUID, series.ReferencedSOPSequence = instance.SeriesInstanceUID, [item]
     study.StudyInstanceUID, study.ReferencedSeriesSequence = instance.StudyInstanceUID, [series]
     return study
+
+
+def palette_entries(name: str) -> np.ndarray:
+    """The colours of one of :data:`PALETTES`, (256, 3) uint8: red, green, blue."""
+    file = _palette_file(name)
+    channels = (file[f"{channel}PaletteColorLookupTableData"].value for channel in ("Red", "Green", "Blue"))
+    return np.stack([np.frombuffer(channel, dtype=np.uint8) for channel in channels], axis=-1)

@@ -1,0 +1,86 @@
+"""The page of a study that was fused before."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from monai.data import MetaTensor
+
+from fusion_nets.clinical import read_image, source_sha256
+from fusion_nets.drawing import write_viewer
+from fusion_nets.names import check_name
+
+from .study_images import read_fused
+
+__all__ = ["write_page"]
+
+_FORMS = (".nii.gz", ".nrrd", ".mha", ".nii", ".png", ".tif")
+"""Of fused images, the one that is looked for first."""
+
+
+def write_page(
+    output_dir: str | os.PathLike[str],
+    anatomy: str | os.PathLike[str],
+    overlay: str | os.PathLike[str],
+    name: str | None = None,
+    **details: Any,
+) -> Path:
+    """Write the page of a fused study beside its result, see :func:`fusion_nets.drawing.viewer_html`.
+
+    Args:
+        output_dir: with ``{name}_fused.nii.gz`` or another form but DICOM, and the record ``{name}_fused.json``.
+        anatomy: which was fused; the record tells by its digest whether it is the one.
+        overlay: likewise.
+        name: of the case; by default that of the only one there.
+        details: ``anatomy_modality``, ``anatomy_series_uid``, ``anatomy_volume`` and the same of the overlay, as of
+            :func:`fusion_nets.datalists.load_pairs`.
+
+    Returns:
+        ``{name}_fused.html``.
+
+    Raises:
+        ImageError: if an image cannot be used.
+        ValueError: if a source is another than the one that was fused, or the folder does not hold the case, or holds
+            several and none is named.
+    """
+    folder = Path(output_dir)
+    if name is None:
+        names = {file.name[: -len(f"_fused{form}")] for form in _FORMS for file in folder.glob(f"*_fused{form}")}
+        if len(names) != 1:
+            raise ValueError(f"{folder}: {len(names)} fused images; a folder with one, or a name, is accepted")
+        (name,) = names
+    check_name(name, folder)
+    result = next((path for form in _FORMS if (path := folder / f"{name}_fused{form}").is_file()), None)
+    if result is None:
+        raise ValueError(f"{folder}: no fused image of {name!r}; {name}_fused with {', '.join(_FORMS)} is accepted")
+    record = _record(folder / f"{name}_fused.json")
+    images = []
+    for key, source in (("anatomy", anatomy), ("overlay", overlay)):
+        said = record.get("record", {}).get(key, {})
+        modality = details.get(f"{key}_modality") or said.get("modality")
+        volume = details.get(f"{key}_volume") or said.get("volume")
+        image = read_image(source, details.get(f"{key}_series_uid") or said.get("series"), modality, volume)
+        if said.get("sha256") not in (None, source_sha256(source, image.meta.get("series"))):
+            raise ValueError(
+                f"{source}: is not the {key} that {name!r} was fused of, by its record; that one is accepted"
+            )
+        images.append(image)
+    page = folder / f"{name}_fused.html"
+    fused = cast(MetaTensor, read_fused(result).float())
+    return write_viewer(page, images[0], images[1], fused, record=record, name=name)
+
+
+def _record(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():  # pictures have none
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: no record ({error}); what `fuse` writes beside its result is accepted") from error
+    if not isinstance(record, dict) or not isinstance(record.get("record", {}), dict):
+        raise ValueError(f"{path}: no record; what `fuse` writes beside its result is accepted")
+    return record
