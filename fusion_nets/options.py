@@ -1,0 +1,322 @@
+"""The options of each command of `fusion-nets`, in one entry each of `build_parser`."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from . import __version__, commands
+
+__all__ = ["build_parser"]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes no option's beginning for the option, and says what a misspelt command or value may have meant."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with usage and message."""
+        wrong = re.search(r"invalid choice: '(.+?)' \(choose from (.*)\)", message, re.DOTALL)
+        if wrong:
+            from .names import perhaps
+
+            message += perhaps(wrong[1], re.findall(r"[\w-]+", wrong[2]))
+        super().error(message)
+
+
+class _CommandParser(_Parser):
+    """Of a command: takes the global option behind the command's name, too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_argument("--traceback", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        self.set_defaults(parser=self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; an option that there is not is told before one that is missing, for which it may stand."""
+        words = itertools.takewhile(lambda word: word != "--", args or ())
+        options = [word for word in words if word.startswith("--") and " " not in word]  # as argparse tells them
+        unknown = [word for word in options if word.partition("=")[0] not in self._option_string_actions]
+        if unknown:
+            self.refuse(unknown)
+        return super().parse_known_args(args, namespace)
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """End the program because of arguments that there are not."""
+        from .names import perhaps
+
+        words = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+        meant = [perhaps(word, self._option_string_actions) for word in words]
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{next(filter(None, meant), '')}")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    parser = _Parser(prog="fusion-nets", description="Multimodal medical image fusion.")
+    parser.add_argument(
+        "--traceback",
+        action="store_true",
+        help="print Python's traceback where something fails, as FUSION_NETS_TRACEBACK=1 in the environment does",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser)
+
+    command = parsers.add_parser("sample", help="write the sample study: MRI, FDG-PET and CT of a simulated head")
+    command.add_argument("--output_dir", required=True, help="folder to write into")
+    command.add_argument("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
+    command.add_argument("--spacing", type=float, default=2.0, help="voxel edge in mm, 1 to 4 (default: %(default)s)")
+    command.add_argument("--format", choices=("nifti", "dicom"), default="nifti", help="nifti: one grid; dicom: three")
+    command.set_defaults(run=commands.sample)
+
+    command = parsers.add_parser(
+        "simulate",
+        help="write pairs whose lesions are known, with texts; a stopped run goes on when it is started again",
+    )
+    command.add_argument("--output_dir", required=True, metavar="FOLDER", help="set to make or to add to")
+    command.add_argument("--count", type=int, default=300, help="number of pairs (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="which pairs (default: %(default)s)")
+    command.add_argument("--size", type=int, default=256, help="pixels along both axes (default: %(default)s)")
+    command.add_argument(
+        "--modalities",
+        nargs="+",
+        default=["CT", "PT", "NM"],
+        metavar="CODE",
+        help="of overlays: CT, PT, NM; default: all",
+    )
+    command.add_argument("--shapes_share", type=float, default=0.4, help="pairs without anatomy (default: %(default)s)")
+    command.add_argument("--upright", type=float, default=1.0, help="share of heads not turned (default: %(default)s)")
+    command.add_argument("--lesions", type=int, default=3, help="most in each pair (default: %(default)s)")
+    command.set_defaults(run=commands.simulate)
+
+    command = parsers.add_parser("fuse", help="fuse two series: DICOM, NIfTI, NRRD, MHA or pictures in and out")
+    for name in ("anatomy", "overlay"):
+        _add_source(command, name)
+        command.add_argument(
+            f"--{name}_window",
+            nargs="+",
+            metavar="VALUE",
+            help="LOW HIGH in HU, SUV or as stored; or brain, subdural, bone, soft_tissue, header, percentiles",
+        )
+    command.add_argument(
+        "--regions", metavar="FILE", help="label image, one whole number a lesion: tells what is kept of their contrast"
+    )
+    command.add_argument("--output_dir", required=True, metavar="FOLDER", help="folder to write into")
+    command.add_argument("--method", choices=("dmfnet", "smfusion"), default="dmfnet", help="default: %(default)s")
+    command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), help="default: auto")
+    command.add_argument("--register_fallback", action="store_true", help="go on where registration fails")
+    command.add_argument(
+        "--register_limits", type=float, metavar="TIMES", help="how far registration may go; default: 1, 45 degrees"
+    )
+    _add_least_overlap(command)
+    command.add_argument("--transform", metavar="TFM", help="a registration that was made before")
+    command.add_argument("--overlay_palette", metavar="NAME", help="colours of a grey overlay, or none; default: auto")
+    command.add_argument("--format", help="one or more of dicom, nifti, nrrd, mha, png, html, with commas")
+    command.add_argument("--name", help="what the results are called")
+    command.add_argument("--deidentify", action="store_true", help="write DICOM without what tells the patient")
+    command.add_argument("--describe", action="store_true", help="of smfusion: describe the sources first")
+    command.add_argument("--evaluate", action="store_true", help="save the metrics of the result, too")
+    command.add_argument("--instant", action="store_true", help="by the small network that the method's own has taught")
+    command.add_argument(
+        "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, or one of several, such as cuda:1"
+    )
+    command.add_argument(
+        "--engine",
+        choices=("auto", "torch", "openvino", "onnxruntime"),
+        default="auto",
+        help="what runs the network; auto: the fastest that is installed and keeps the result",
+    )
+    command.add_argument(
+        "--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of the engine (default: auto)"
+    )
+    command.add_argument("--settings", metavar="JSON", help="record of an earlier result, whose settings are taken")
+    command.add_argument("--bundle_root", metavar="FOLDER", help="of the method's bundle")
+    command.set_defaults(run=commands.fuse)
+
+    command = parsers.add_parser("view", help="open the page of a fused study, which `fuse --format html` writes")
+    command.add_argument("output_dir", metavar="OUT_DIR", help="its folder, or the page; of several the first")
+    command.add_argument("--name", help="of the case")
+    command.add_argument("--no_browser", action="store_true", help="say where the page is, and open nothing")
+    for name in ("anatomy", "overlay"):  # of which the page is made, where there is none
+        _add_source(command, name, required=False)
+    command.set_defaults(run=commands.view)
+
+    command = parsers.add_parser("convert", help="write an image in another form: DICOM, NIfTI, NRRD, MHA or pictures")
+    command.add_argument("source", metavar="IN", help="folder of a DICOM series, or a file")
+    command.add_argument(
+        "destination",
+        metavar="OUT",
+        help="name ending in .nii, .nii.gz, .nrrd, .mha, .png (slices of a volume), .tif or .bmp, "
+        "or a folder's without an ending for DICOM",
+    )
+    command.add_argument("--series_uid", metavar="UID", help="of the series, or its fingerprint")
+    command.add_argument("--volume", metavar="WHICH", help="of several: 2, echo=30, b=1000, mean ...")
+    command.add_argument("--modality", metavar="CODE", help="MR, CT, PT or NM; picks among several series, or tells it")
+    command.add_argument("--units", metavar="UNIT", help="of values whose file does not tell: HU, SUV, Bq/ml or stored")
+    command.add_argument("--reference", metavar="FOLDER", help="DICOM series whose study the result joins")
+    command.add_argument("--reference_series_uid", metavar="UID", help="of that series, or its fingerprint")
+    command.add_argument("--window", nargs=2, type=float, metavar=("LOW", "HIGH"), help="black and white of pictures")
+    command.add_argument("--deidentify", action="store_true", help="write DICOM without what tells the patient")
+    command.add_argument("--key_file", metavar="FILE", help="with a secret, which keeps new UIDs the same in every run")
+    command.set_defaults(run=commands.convert)
+
+    command = parsers.add_parser("montage", help="draw anatomy, overlay and fused image, slice by slice, as a PNG")
+    for name in ("anatomy", "overlay", "fused"):
+        several: dict[str, Any] = {"nargs": "+"} if name == "fused" else {}
+        command.add_argument(
+            f"--{name}",
+            required=True,
+            metavar="FILE",
+            help="NIfTI volume or 2-D picture; of fused ones several",
+            **several,
+        )
+        command.add_argument(
+            f"--{name}_window", nargs=2, type=float, metavar=("LOW", "HIGH"), help="values shown black and white"
+        )
+    command.add_argument("--transform", metavar="TFM", help="registration of the overlay, as `fuse` writes it")
+    command.add_argument("--output", required=True, metavar="PNG", help="picture to write")
+    command.add_argument(
+        "--titles",
+        nargs="+",
+        default=("Anatomy", "Overlay", "Fused"),
+        metavar="TITLE",
+        help="what the rows are called",
+    )
+    command.add_argument(
+        "--description", metavar="JSON", help="description of the last fused image, to be written below"
+    )
+    command.add_argument("--slices", type=int, default=5, help="number of axial slices (default: %(default)s)")
+    command.add_argument("--overlay_cmap", default="gray", help="matplotlib colour map of a grey overlay")
+    command.set_defaults(run=commands.montage)
+
+    command = parsers.add_parser("evaluate", help="compare methods by their fused images of the same pairs")
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("--datalist", metavar="JSON", help="the pairs")
+    source.add_argument("--dataset_dir", metavar="FOLDER", help="an AANLIB folder instead of a datalist")
+    source.add_argument(
+        "--lesions", metavar="FOLDER", help="what `lesions` wrote: what became of the lesions is judged, too"
+    )
+    command.add_argument("--section", nargs="+", default=["test"], help="of the AANLIB folder, one or more")
+    command.add_argument(
+        "--method",
+        required=True,
+        action="append",
+        metavar="NAME=FOLDER",
+        help="a method and where its fused images lie, called NAME_fused or NAME of the pair; the first is the "
+        "one that others are tested against",
+    )
+    command.add_argument("--output_dir", required=True, metavar="FOLDER", help="folder to write the report into")
+    for name in ("anatomy", "overlay"):
+        command.add_argument(
+            f"--{name}_window", nargs="+", metavar="VALUE", help="display range under which they were fused, as of fuse"
+        )
+    command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
+    _add_least_overlap(command)
+    command.add_argument(
+        "--fused_white", type=float, metavar="VALUE", help="of fused images whose files do not say it, such as 4095"
+    )
+    command.add_argument("--metrics", nargs="+", metavar="NAME", help="such as MI SSIM Qabf VIF; default: all")
+    command.add_argument(
+        "--device", default="auto", metavar="DEVICE", help="of the metrics; as of fuse (default: %(default)s)"
+    )
+    command.set_defaults(run=commands.evaluate)
+
+    command = parsers.add_parser(
+        "lesions", help="put lesions into registered 2-D pairs, to be fused by any method and judged by `evaluate`"
+    )
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("--datalist", metavar="JSON", help="the pairs")
+    source.add_argument("--dataset_dir", metavar="FOLDER", help="an AANLIB folder instead of a datalist")
+    command.add_argument("--section", nargs="+", default=["test"], help="of the AANLIB folder, one or more")
+    command.add_argument(
+        "--output_dir", required=True, metavar="FOLDER", help="folder to write pairs and datalist.json into"
+    )
+    command.add_argument(
+        "--makes",
+        nargs="+",
+        metavar="NAME",
+        help="discs, small, large, faint, strong, rings, ragged; the first is that of the headline (default: the "
+        "first five)",
+    )
+    command.add_argument("--most", type=int, default=5, help="lesions in a pair at most (default: %(default)s)")
+    command.add_argument(
+        "--pairs_of_kind", type=int, metavar="N", help="pairs of each kind at most, evenly spaced (default: all)"
+    )
+    command.add_argument("--seed", type=int, default=0, help="where lesions lie (default: %(default)s)")
+    command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
+    _add_least_overlap(command)
+    for name in ("anatomy", "overlay"):
+        command.add_argument(f"--{name}_window", nargs="+", metavar="VALUE", help="display range, as of fuse")
+    command.set_defaults(run=commands.lesions)
+
+    command = parsers.add_parser(
+        "slices", help="make a training set of studies; a stopped run goes on when it is started again"
+    )
+    command.add_argument("--datalist", required=True, metavar="JSON", help="the pairs")
+    command.add_argument("--dataset_dir", required=True, metavar="FOLDER", help="training set to make or to add to")
+    command.add_argument("--section", default="train", help="train, val or another (default: %(default)s)")
+    command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
+    _add_least_overlap(command)
+    for name in ("anatomy", "overlay"):
+        command.add_argument(f"--{name}_window", nargs="+", metavar="VALUE", help="display range, as of fuse")
+    command.set_defaults(run=commands.slices)
+
+    command = parsers.add_parser("import-weights", help="make a bundle's model.pt of DM-FNet's two released files")
+    command.add_argument("--stage1", required=True, metavar="FILE", help="the diffusion wrapper's state dict")
+    command.add_argument("--stage2", required=True, metavar="FILE", help="the fusion network's state dict")
+    command.add_argument("--output", required=True, metavar="FILE", help="weights to write, such as models/model.pt")
+    command.set_defaults(run=commands.import_weights)
+
+    command = parsers.add_parser(
+        "describe", help="put the images of a datalist into words; a stopped run goes on when it is started again"
+    )
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("--datalist", metavar="JSON", help="pairs to describe")
+    source.add_argument("--dataset_dir", metavar="FOLDER", help="an AANLIB folder instead of a datalist")
+    command.add_argument("--section", nargs="+", default=["train"], help="of the AANLIB folder, one or more")
+    command.add_argument("--output", required=True, metavar="JSON", help="datalist with texts to write")
+    command.add_argument(
+        "--describer",
+        choices=tuple(commands.DESCRIBERS),
+        default="measured",
+        help="measured: computed from the image (default); given: only what came with it; generated: by a model",
+    )
+    command.add_argument("--model", help="of generated: folder of an image-to-text checkpoint, or name on the hub")
+    command.add_argument("--revision", metavar="COMMIT", help="of a name on the hub: commit hash of 40 digits")
+    command.add_argument("--prompt", help='what the model is asked; "{modality}" in it becomes MRI, CT, PET or SPECT')
+    command.add_argument("--max_new_tokens", type=int, help="length of a text (default: 256; of BiomedGPT 128)")
+    command.add_argument("--batch_size", type=int, default=1, help="images described together (default: %(default)s)")
+    command.add_argument(
+        "--device", default="auto", metavar="DEVICE", help="of the model; as of fuse (default: %(default)s)"
+    )
+    command.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    command.add_argument("--download", action="store_true", help="get a model of the hub that is not here yet")
+    command.add_argument(
+        "--accept_research_licence",
+        action="store_true",
+        help="of BiomedGPT by its name on the hub: its weights are for research, not for commercial or clinical use",
+    )
+    command.add_argument("--per", choices=("series", "slice"), default="series", help="one text, or one per slice")
+    command.add_argument("--overwrite", action="store_true", help="describe images that have a text, too")
+    for name in ("anatomy", "overlay"):
+        command.add_argument(f"--{name}_window", nargs=2, type=float, metavar=("LOW", "HIGH"), help="display range")
+    command.set_defaults(run=commands.describe)
+
+    return parser
+
+
+def _add_source(command: argparse.ArgumentParser, name: str, required: bool = True) -> None:
+    command.add_argument(f"--{name}", required=required, metavar="PATH", help="folder of a DICOM series, or a file")
+    command.add_argument(f"--{name}_modality", metavar="CODE", help="MR, CT, PT or NM; picks among several series")
+    command.add_argument(f"--{name}_series_uid", metavar="UID", help="of the series, or its fingerprint")
+    command.add_argument(f"--{name}_volume", metavar="WHICH", help="of several: 2, echo=30, b=1000, mean ...")
+
+
+def _add_least_overlap(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--least_overlap", type=float, metavar="SHARE", help="of the sources, or they are refused; default: 0.25"
+    )
