@@ -19,7 +19,7 @@ from pathlib import Path
 
 from fusion_nets import running
 
-__all__ = ["SIGNATURE", "WriteError", "file_sha256", "remove_partials", "whole_file", "whole_folder"]
+__all__ = ["SIGNATURE", "RoomError", "WriteError", "file_sha256", "remove_partials", "whole_file", "whole_folder"]
 
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 _PARTIAL = re.compile(rf"\.{_HOST}-([0-9a-f]{{8}})-(\d{{1,10}})-([0-9a-f]{{8}})-\d+\.partial\..+")
@@ -38,6 +38,10 @@ SIGNATURE = b"fusion-nets"
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = (errno.EIO, errno.EROFS)
+
+
+class RoomError(MemoryError):
+    """A large volume for which there is no room on the disk where these lie, see :mod:`fusion_nets.slabs`."""
 
 
 class WriteError(OSError):

@@ -6,8 +6,7 @@ import errno
 import re
 from collections.abc import Iterator
 
-from .files import WriteError
-from .slabs import RoomError
+from .files import RoomError, WriteError
 
 __all__ = ["causes", "full_disk", "missing_memory"]
 

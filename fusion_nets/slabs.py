@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-__all__ = ["RoomError", "in_file", "is_large", "kept", "release", "scratch_folder", "slabs", "slabwise", "zeros"]
+from .files import RoomError
+
+__all__ = ["in_file", "is_large", "kept", "release", "scratch_folder", "slabs", "slabwise", "zeros"]
 
 LARGE = 2**23
 """Voxels from which a volume lies in a file: a float32 takes 32 MiB of memory else, and a study has some twenty."""
@@ -24,10 +26,6 @@ SLAB = 2**21
 """Voxels that are worked on at once, whole slices and at least one."""
 
 _MAPPED: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
-
-
-class RoomError(MemoryError):
-    """A large volume for which there is no room on the disk where these lie."""
 
 
 def is_large(shape: Sequence[int]) -> bool:

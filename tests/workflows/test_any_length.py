@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 
 from fusion_nets import slabs
 from fusion_nets.clinical import read_image, write_image
+from fusion_nets.files import RoomError
 from fusion_nets.networks import DMFNet
 from fusion_nets.registration import foreground, resample_onto
 from fusion_nets.shortage import missing_memory
@@ -144,7 +145,7 @@ def test_a_file_is_gone_with_its_volume(in_files, tmp_path, monkeypatch):
 def test_a_volume_for_which_there_is_no_room(in_files, monkeypatch):
     in_files()
     monkeypatch.setattr("os.posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(slabs.RoomError, match=r"no room for a volume of .* GiB; .* TMPDIR is accepted") as caught:
+    with pytest.raises(RoomError, match=r"no room for a volume of .* GiB; .* TMPDIR is accepted") as caught:
         slabs.zeros((1, 20, 21, 22))
     assert missing_memory(RuntimeError("read")) is None
     assert missing_memory(caught.value) == str(caught.value)
