@@ -74,7 +74,7 @@ MEANINGS = {
     "monitoring": "progress bar, log lines and TensorBoard",
     "output": "datalist to write",
     "output_dir": "folder to write into; of training: TensorBoard, and `last.pt` from which a stopped run goes on",
-    "output_format": "one or a list of `dicom`, `nifti`, `nrrd`, `mha`, `png`; by default NIfTI, PNG of pictures",
+    "output_format": "of `dicom`, `nifti`, `nrrd`, `mha`, `png`, `html` one or a list; default: NIfTI, PNG of pictures",
     "overlay": "the overlay of a single pair",
     "overlay_modality": "as of the anatomy",
     "overlay_palette": "colours of a grey overlay: `hot`, `hot_iron`, `pet`, `hot_metal_blue`, `pet_20_step`, `none`; "

@@ -191,7 +191,14 @@ class SaveFused(Transform):
             read_image(meta["filename_or_obj"], meta.get("series"), meta.get("modality"), meta.get("volume"))
             for meta in (sources[key].meta for key in ("anatomy", "overlay"))
         )
-        return write_viewer(self.output_dir / file, anatomy, overlay, img, record=told, name=name).name
+        doubts = []
+        if "series" in anatomy.meta and "series" in overlay.meta:
+            from fusion_nets.clinical.dicom import check_pair
+
+            registered = told.get("record", {}).get("registration", {}).get("mode", "none") != "none"
+            doubts = check_pair(source_series(anatomy), source_series(overlay), registered)
+        page = self.output_dir / file
+        return write_viewer(page, anatomy, overlay, img, record=told, name=name, warnings=doubts).name
 
     def _write_dicom(self, name: str, img: MetaTensor, sources: Mapping[Hashable, Any], told: Mapping[str, Any]) -> str:
         from fusion_nets.clinical.dicom import deidentified, study_objects, write_instances

@@ -55,7 +55,7 @@ def fuse_pair(
         overlay: what is brought onto it.
         output_dir: folder to write into.
         method: name of the bundle, "dmfnet" or "smfusion".
-        output_format: any of "dicom", "nifti", "nrrd", "mha", "png"; by default NIfTI, PNG of pictures.
+        output_format: any of "dicom", "nifti", "nrrd", "mha", "png", "html"; by default NIfTI, PNG of pictures.
         settings: the JSON record of an earlier result, whose settings are taken where no option says otherwise. Of
             other sources its registration is not, and no display range of other units; both are warned of.
         bundle_root: folder of the bundle; by default what :func:`find_bundle` finds.

@@ -16,6 +16,7 @@ from scipy import ndimage
 from fusion_nets import cli
 from fusion_nets.clinical import ImageError, read_image, write_image
 from fusion_nets.drawing import pages_in, view, viewer_html, write_viewer
+from fusion_nets.simulation import write_sample_study
 from fusion_nets.transforms import SaveFused
 from fusion_nets.workflows import write_page
 
@@ -148,6 +149,18 @@ def test_html_is_a_form_of_the_result(case):
     assert volumes["anatomy"].min() == -1000  # the sources' own values, not those scaled for display
     with pytest.raises(ImageError, match=r"no html: case: its sources are not there.*written are case_fused\.nii\.gz"):
         SaveFused(folder / "other", ["html", "nifti"])(fused, "case")
+
+
+def test_series_that_may_not_belong_together_are_warned_of(tmp_path):
+    study = write_sample_study(tmp_path, spacing=4, form="dicom")
+    anatomy, overlay = (read_image(study[key]) for key in ("mri", "ct"))
+    fused = MetaTensor(torch.zeros(anatomy.shape), affine=anatomy.affine)
+    for mode, warned in (("none", 1), ("rigid", 0)):
+        record = {"record": {"registration": {"mode": mode}}}
+        SaveFused(tmp_path, "html")(fused, mode, {"anatomy": anatomy, "overlay": overlay}, json.dumps(record))
+        told, _ = held((tmp_path / f"{mode}_fused.html").read_text(encoding="utf-8"))
+        assert [words[:35] for words in told["warnings"]] == ["FrameOfReferenceUID of anatomy and "] * warned
+        assert (told["images"]["overlay"]["units"], told["images"]["overlay"]["title"]) == ("HU", "Overlay, CT")
 
 
 def test_the_page_of_a_study_fused_before(case, tmp_path, capsys):
