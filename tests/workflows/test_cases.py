@@ -203,7 +203,7 @@ def test_other_weights_do_all_again(pairs, tmp_path):
 
 
 def test_the_same_run_once_more_and_after_more_training(pairs, tmp_path):
-    network, fused, out = torch.nn.Conv2d(2, 1, 1), [], tmp_path / "out"
+    network, fused, out = torch.nn.Conv2d(2, 1, 1, bias=False), [], tmp_path / "out"
     network.register_forward_hook(lambda *_: fused.append(1))
     keys = ("anatomy", "overlay")
     prepare = Compose([LoadStudyImaged(keys), ScaleToDisplayRanged(keys, [0, 255]), ConcatItemsd(keys, "image")])
