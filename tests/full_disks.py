@@ -21,7 +21,7 @@ def tmpfs(folder: Path, room: int) -> Iterator[int]:
     options = f"size={max(pages, 1) * page}"
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True)
     if mounted.returncode:
-        pytest.skip("needs the right to mount a disk")
+        pytest.skip("this machine gives no right to mount a disk")
     try:
         if not pages:
             (folder / "full").write_bytes(b"0" * page)

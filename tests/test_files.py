@@ -281,7 +281,7 @@ def test_container_that_starts_again(tmp_path):
     """With its host name, and the number 1, as Docker starts one."""
     inside = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-c"]
     if subprocess.run([*inside, ""], capture_output=True).returncode:
-        pytest.skip("needs the right to make a namespace of processes")
+        pytest.skip("this machine gives no right to make a namespace of processes")
     arguments = [str(tmp_path / "out/a.txt"), str(tmp_path / "out/b")]
     (tmp_path / "out").mkdir()
     with subprocess.Popen([*inside, WRITE_AND_WAIT, *arguments], stdout=subprocess.PIPE, text=True) as process:

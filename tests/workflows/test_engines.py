@@ -74,7 +74,7 @@ def test_in_float32_it_is_torchs_result_for_any_size(network, engine):
 def test_in_bfloat16_it_is_near(network, engine):
     needs(engine)
     if not engines._has_bfloat16():
-        pytest.skip("this processor has no bfloat16")
+        pytest.skip("this machine computes no bfloat16")
     fast = EngineNetwork(network, engine=engine, precision="bfloat16")
     image = torch.nn.functional.interpolate(torch.rand(1, 2, 9, 9), (96, 80), mode="bilinear")
     fused = fast(image)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fusion_nets.networks import DMFNet, FusionUNet, TextGuidedUNet
+from fusion_nets.networks import FusionUNet, TextGuidedUNet
 from fusion_nets.workflows import EngineNetwork, SlicewiseInferer, kept_network
 from fusion_nets.workflows.shown import shown_box, shows
 
@@ -92,11 +92,10 @@ def test_the_shipped_networks_fuse_the_same_in_the_box_and_black_outside(shipped
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("shipped", ["dmfnet"], indirect=True)
 def test_the_noise_is_that_of_the_place(shipped):
     """Not of the place in the box."""
     network, fast = shipped
-    if not isinstance(network, DMFNet):
-        pytest.skip("draws no noise")
     image = within(blobs(80, 80), 200, 200, 64, 80)
     box = shown_box(image, fast.reach, fast.stride)
     noise, level = network.drawn(image)
