@@ -227,10 +227,7 @@ def build_parser() -> argparse.ArgumentParser:
     command = parsers.add_parser(
         "lesions", help="put lesions into registered 2-D pairs, to be fused by any method and judged by `evaluate`"
     )
-    source = command.add_mutually_exclusive_group(required=True)
-    source.add_argument("--datalist", metavar="JSON", help="the pairs")
-    source.add_argument("--dataset_dir", metavar="FOLDER", help="an AANLIB folder instead of a datalist")
-    command.add_argument("--section", nargs="+", default=["test"], help="of the AANLIB folder, one or more")
+    _add_pairs(command, "the pairs", section="test")
     command.add_argument(
         "--output_dir", required=True, metavar="FOLDER", help="folder to write pairs and datalist.json into"
     )
@@ -246,10 +243,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--pairs_of_kind", type=int, metavar="N", help="pairs of each kind at most, evenly spaced (default: all)"
     )
     command.add_argument("--seed", type=int, default=0, help="where lesions lie (default: %(default)s)")
-    command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
-    _add_least_overlap(command)
-    for name in ("anatomy", "overlay"):
-        command.add_argument(f"--{name}_window", nargs="+", metavar="VALUE", help="display range, as of fuse")
+    _add_preparation(command)
     command.set_defaults(run=commands.lesions)
 
     command = parsers.add_parser(
@@ -258,10 +252,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--datalist", required=True, metavar="JSON", help="the pairs")
     command.add_argument("--dataset_dir", required=True, metavar="FOLDER", help="training set to make or to add to")
     command.add_argument("--section", default="train", help="train, val or another (default: %(default)s)")
-    command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
-    _add_least_overlap(command)
-    for name in ("anatomy", "overlay"):
-        command.add_argument(f"--{name}_window", nargs="+", metavar="VALUE", help="display range, as of fuse")
+    _add_preparation(command)
     command.set_defaults(run=commands.slices)
 
     command = parsers.add_parser("import-weights", help="make a bundle's model.pt of DM-FNet's two released files")
@@ -273,10 +264,7 @@ def build_parser() -> argparse.ArgumentParser:
     command = parsers.add_parser(
         "describe", help="put the images of a datalist into words; a stopped run goes on when it is started again"
     )
-    source = command.add_mutually_exclusive_group(required=True)
-    source.add_argument("--datalist", metavar="JSON", help="pairs to describe")
-    source.add_argument("--dataset_dir", metavar="FOLDER", help="an AANLIB folder instead of a datalist")
-    command.add_argument("--section", nargs="+", default=["train"], help="of the AANLIB folder, one or more")
+    _add_pairs(command, "pairs to describe", section="train")
     command.add_argument("--output", required=True, metavar="JSON", help="datalist with texts to write")
     command.add_argument(
         "--describer",
@@ -313,6 +301,21 @@ def _add_source(command: argparse.ArgumentParser, name: str, required: bool = Tr
     command.add_argument(f"--{name}_modality", metavar="CODE", help="MR, CT, PT or NM; picks among several series")
     command.add_argument(f"--{name}_series_uid", metavar="UID", help="of the series, or its fingerprint")
     command.add_argument(f"--{name}_volume", metavar="WHICH", help="of several: 2, echo=30, b=1000, mean ...")
+
+
+def _add_pairs(command: argparse.ArgumentParser, about: str, section: str) -> None:
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("--datalist", metavar="JSON", help=about)
+    source.add_argument("--dataset_dir", metavar="FOLDER", help="an AANLIB folder instead of a datalist")
+    command.add_argument("--section", nargs="+", default=[section], help="of the AANLIB folder, one or more")
+
+
+def _add_preparation(command: argparse.ArgumentParser) -> None:
+    """How sources are brought onto one grid, and shown."""
+    command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
+    _add_least_overlap(command)
+    for name in ("anatomy", "overlay"):
+        command.add_argument(f"--{name}_window", nargs="+", metavar="VALUE", help="display range, as of fuse")
 
 
 def _add_least_overlap(command: argparse.ArgumentParser) -> None:
