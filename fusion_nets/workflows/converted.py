@@ -23,6 +23,9 @@ __all__ = ["STARTED", "EnginePart", "Run", "engine_cache"]
 
 Run = Callable[..., torch.Tensor]
 
+_DIGEST = hashlib.sha256().digest_size
+"""Bytes at the end of a file in the cache, by which it is known to be whole."""
+
 
 class EnginePart(nn.Module):
     """What engines take over of a network: a function of images alone; of DM-FNet also of the noise."""
@@ -57,11 +60,14 @@ def _onnx(part: EnginePart) -> bytes:
     path: Path | None = None
     with suppress(OSError, RuntimeError):  # without a home or the right to write there, it is converted every time
         path = engine_cache() / f"{_identity(part)}.onnx"
-        return path.read_bytes()
+        kept = path.read_bytes()
+        content, digest = kept[:-_DIGEST], kept[-_DIGEST:]
+        if hashlib.sha256(content).digest() == digest:
+            return content  # else it was cut short or changed, and is converted anew
     converted = _exported(part)
     if path is not None:
         with suppress(OSError), whole_file(path) as partial:
-            partial.write_bytes(converted)
+            partial.write_bytes(converted + hashlib.sha256(converted).digest())
     return converted
 
 

@@ -103,6 +103,19 @@ def test_the_same_bytes_again_and_from_the_cache(network, engine, monkeypatch):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("damage", [lambda kept: b"", lambda kept: kept[:-40], lambda kept: b"\0" + kept[1:]])
+def test_what_is_damaged_in_the_cache_is_converted_anew(network, damage):
+    needs("onnxruntime")
+    image = torch.rand(1, 2, 64, 64)
+    first = EngineNetwork(network, engine="onnxruntime")(image)
+    (kept,) = engine_cache().iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(damage(whole))
+    assert torch.equal(EngineNetwork(network, engine="onnxruntime")(image), first)
+    assert kept.read_bytes() == whole
+
+
+@torch.no_grad()
 def test_weights_that_changed_are_converted_anew(network):
     needs("onnxruntime")
     fast = EngineNetwork(network, engine="onnxruntime")
