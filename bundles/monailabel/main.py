@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import HTTPException
 from lib.batch import FusionBatch
@@ -17,6 +19,7 @@ from lib.images import ArchiveImages, FolderImages, Image
 from lib.parameters import FROM_CLIENTS, read_parameters
 from lib.routes import answer_requests
 from lib.task import FusionTask, Job, Turns
+from monailabel.config import settings
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.app import MONAILabelApp
 
@@ -142,7 +145,7 @@ class FusionApp(MONAILabelApp):
             datastore: not used; it is the app's.
 
         Returns:
-            "file", the fused image in a file of its own, and "params".
+            "file", the fused image in a file of its own, "params", and "page", the viewer's page if it was asked for.
 
         Raises:
             HTTPException: for what is wrong with the request, or 503 where it has to wait too long.
@@ -150,10 +153,11 @@ class FusionApp(MONAILabelApp):
         job = self.prepare(request)
         with self._turns.place(), tempfile.TemporaryDirectory(prefix="fusion-") as folder:
             result, params = self.fuse(job, Path(folder), job.values["save_label"])
+            page = _page_beside(result).read_bytes() if job.values["page"] else None
             descriptor, file = tempfile.mkstemp(prefix=f"{job.task.model}_", suffix=job.values["result_extension"])
             os.close(descriptor)
             os.replace(result, file)
-        return {"file": file, "params": params}
+        return {"file": file, "params": params, "page": page}
 
     def fuse(self, job: Job, folder: Path, save: bool) -> tuple[Path, dict[str, Any]]:
         """Do a job, when it is its turn.
@@ -184,9 +188,40 @@ class FusionApp(MONAILabelApp):
         record = self.images.labels(job.values["label_tag"]) / f"{job.anatomy.id}.json"
         try:
             noted = json.loads(record.read_text(encoding="utf-8"))
-            return noted["job"] == self._identity(job) and self.images.has(noted["saved"], noted["bytes"])
+            if noted["job"] != self._identity(job) or not self.images.has(noted["saved"], noted["bytes"]):
+                return False
+            return not job.values["page"] or self._saved_page(job.anatomy.id, job.values["label_tag"]) is not None
         except (OSError, ValueError, KeyError, TypeError):
             return False
+
+    def page(self, id: Any, tag: Any) -> Path:
+        """The page of a result that was saved.
+
+        Args:
+            id: of the anatomy.
+            tag: under which it was saved.
+
+        Raises:
+            HTTPException: 404, if there is none, or what lies there is another file than the one that was saved.
+        """
+        anatomy = self.images.find(id)
+        page = self._saved_page(anatomy.id, tag)
+        if page is None:
+            raise HTTPException(
+                404,
+                f"{anatomy.id!r} has no page under the tag {tag!r}; what was saved with page has one",
+            )
+        return page
+
+    def _saved_page(self, id: str, tag: str) -> Path | None:
+        """It, if it is as it was saved: whoever may send labels shall not put another in its place."""
+        page, folder = self.images.page(id, tag), self.images.labels(tag)
+        try:
+            noted = json.loads((folder / f"{id}.json").read_text(encoding="utf-8"))
+            is_there = page.resolve().is_relative_to(folder.resolve()) and file_sha256(page) == noted["page_sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return page if is_there else None
 
     def infer_wsi(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
         """Refuse.
@@ -207,7 +242,8 @@ class FusionApp(MONAILabelApp):
         paths = {key: self.images.path(getattr(job, key)) for key in ("anatomy", "overlay")}
         regions = self._regions(job)
         try:
-            file, told = job.task({**paths, **regions, "values": job.values, "output_dir": folder, "dicom": dicom})
+            how = {"name": _name(job.anatomy), "values": job.values, "output_dir": folder, "dicom": dicom}
+            file, told = job.task({**paths, **regions, **how})
             doubts = [*self._doubts(job, paths), *told["regions"].get("warnings", ())]
         except ValueError as error:  # ImageError among them
             message = str(error)
@@ -235,16 +271,22 @@ class FusionApp(MONAILabelApp):
         tag = job.values["label_tag"]
         record = self.images.labels(tag) / f"{job.anatomy.id}.json"
         record.unlink(missing_ok=True)
+        self.images.page(job.anatomy.id, tag).unlink(missing_ok=True)
         saved = self.images.save(job.anatomy, file, tag, {"model": job.task.model, "metrics": params["metrics"]})
+        noted = {"job": self._identity(job), "saved": saved, "bytes": file.stat().st_size, "params": params}
+        if job.values["page"]:
+            with whole_file(self.images.page(job.anatomy.id, tag)) as partial:
+                shutil.copyfile(_page_beside(file), partial)
+            noted["page_sha256"] = file_sha256(_page_beside(file))
+            saved["page"] = f"{settings.MONAI_LABEL_API_STR}/page?{urlencode({'image': job.anatomy.id, 'tag': tag})}"
         with whole_file(record) as partial:
-            noted = {"job": self._identity(job), "saved": saved, "bytes": file.stat().st_size, "params": params}
             partial.write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
         return saved
 
     def _identity(self, job: Job) -> dict[str, Any]:
         """What a result depends on."""
         images = {key: getattr(job, key) for key in ("anatomy", "overlay")}
-        without = ("overlay", "device", "save_label", "label_tag")
+        without = ("overlay", "device", "save_label", "label_tag", "page")
         return {
             "model": job.task.model,
             "fusion_nets": __version__,
@@ -254,3 +296,12 @@ class FusionApp(MONAILabelApp):
             "labels": {key: file_sha256(path) for key, path in self._regions(job).items()},
             "values": {name: value for name, value in job.values.items() if name not in without},
         }
+
+
+def _name(image: Image) -> str:
+    """Of what is made of an image, unless no file could be called so."""
+    return image.id if len(image.id.encode()) <= 100 else "pair"
+
+
+def _page_beside(result: Path) -> Path:
+    return next(result.parent.glob("*_fused.html"))

@@ -29,5 +29,8 @@ class Fuser(Protocol):
     def fuse(self, job: Job, folder: Path, save: bool) -> tuple[Path, dict[str, Any]]:
         """Do a job."""
 
+    def page(self, id: Any, tag: Any) -> Path:
+        """The page of a result that was saved."""
+
     def is_done(self, job: Job) -> bool:
         """Whether the datastore has the result of this very job."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +66,14 @@ class Labels:
         """The folder of what is saved under a tag."""
         return Path(self.store._datastore.label_path(tag))
 
+    def batch_file(self) -> Path:
+        """Where a batch writes how far it is; beside the tags."""
+        return self.labels("") / ".batch.json"
+
+    def page(self, id: str, tag: str) -> Path:
+        """Where the page of an image's result lies that was saved under a tag."""
+        return self.labels(tag) / f"{id}.html"
+
     def regions(self, image: Image, tag: str) -> Path:
         """Where the label image of an image lies that was saved under a tag.
 
@@ -113,6 +121,12 @@ class FolderImages(Labels):
     def others(self, image: Image) -> list[Image]:
         """The other images of its study."""
         return [one for one in self.all() if one.study == image.study and one.id != image.id]
+
+    def among(self, ids: Collection[str]) -> list[Image]:
+        """The images of these ids that are there, and those of their studies."""
+        there = self.all()
+        studies = {image.study for image in there if image.id in ids}
+        return [image for image in there if image.study in studies]
 
     def path(self, image: Image) -> Path:
         """Where it lies."""
@@ -171,10 +185,9 @@ class ArchiveImages(Labels):
         Raises:
             HTTPException: 404, if there is none, or it is no image to be fused.
         """
-        found = self._search(SeriesInstanceUID=id) if re.fullmatch(r"[0-9.]{1,64}", id) else []
-        for image in found:
-            if image.id == id:
-                return image
+        image = self._series(id)
+        if image is not None:
+            return image
         raise HTTPException(
             404, f"no series {id[:80]!r} to be fused in the archive; one of MR, CT, PT or NM is accepted"
         )
@@ -183,6 +196,15 @@ class ArchiveImages(Labels):
         """The other series of its study."""
         found = self._search(StudyInstanceUID=image.study)
         return [one for one in found if one.id != image.id and not self._is_localizer(one)]
+
+    def among(self, ids: Collection[str]) -> list[Image]:
+        """The series of these UIDs that are there, and those of their studies; no localizers."""
+        found: dict[str, Image] = {}
+        for id in ids:
+            image = found.get(id) or self._series(id)
+            if image is not None and image.id not in found:
+                found |= {one.id: one for one in self._search(StudyInstanceUID=image.study)}
+        return [image for image in found.values() if not self._is_localizer(image)]
 
     def path(self, image: Image) -> Path:
         """The folder of its files, fetched where the archive has others."""
@@ -214,6 +236,10 @@ class ArchiveImages(Labels):
             return bool(
                 self.client.search_for_series(saved["study"], search_filters={"SeriesInstanceUID": saved["series"]})
             )
+
+    def _series(self, id: str) -> Image | None:
+        found = self._search(SeriesInstanceUID=id) if re.fullmatch(r"[0-9.]{1,64}", id) else []
+        return next((image for image in found if image.id == id), None)
 
     def _search(self, **which: str) -> list[Image]:
         fields = ("SeriesDescription", "NumberOfSeriesRelatedInstances")

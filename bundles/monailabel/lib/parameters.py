@@ -16,7 +16,7 @@ from fusion_nets.names import perhaps
 from fusion_nets.registration import LEAST_OVERLAP
 from fusion_nets.transforms import ScaleToDisplayRange
 
-__all__ = ["FORMATS", "FROM_BATCHES", "FROM_CLIENTS", "parameters", "read_parameters"]
+__all__ = ["FORMATS", "FROM_BATCHES", "FROM_CLIENTS", "check_tag", "parameters", "read_parameters"]
 
 FORMATS = {".nii.gz": "nifti", ".nrrd": "nrrd", ".mha": "mha"}
 """What a result may be, by its extension."""
@@ -26,6 +26,21 @@ FROM_CLIENTS = ("client_id", "result_dtype", "result_compress", "restore_label_i
 
 FROM_BATCHES = ("multi_gpu", "gpus", "max_workers", "max_batch_size", *FROM_CLIENTS)
 """What they add to batches."""
+
+
+TAG = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+"""Of labels, which are folders of the server."""
+
+
+def check_tag(tag: str) -> str:
+    """A tag that may be one.
+
+    Raises:
+        HTTPException: 422.
+    """
+    if not re.fullmatch(TAG, tag):
+        raise HTTPException(422, "tag: up to 64 letters, digits, - and _ are accepted")
+    return tag
 
 
 def parameters(model: str, takes_text: bool) -> dict[str, Any]:
@@ -52,6 +67,7 @@ def parameters(model: str, takes_text: bool) -> dict[str, Any]:
         "result_extension": list(FORMATS),
         "save_label": False,
         "label_tag": model,
+        "page": False,
         "device": device_list(),
     }
 
@@ -105,7 +121,7 @@ def _read(name: str, value: Any, shown: Any) -> Any:
         pass
     elif not isinstance(value, str):
         raise ValueError(f"is a {type(value).__name__}; a text is accepted")
-    elif name in ("label_tag", "regions") and value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", value):
+    elif name in ("label_tag", "regions") and value and not re.fullmatch(TAG, value):
         raise ValueError("up to 64 letters, digits, - and _ are accepted")
     return value
 

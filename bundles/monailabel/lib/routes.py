@@ -8,25 +8,32 @@ paths, with the same arguments and access rules.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, File, Form, HTTPException, Request, Response, UploadFile
 from monailabel.config import settings
 from monailabel.endpoints import batch_infer
-from monailabel.endpoints.infer import ResultType
 from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.utils.others.generic import get_mime_type
 from requests_toolbelt import MultipartEncoder
 
+from lib.batch import check_ids, with_progress
 from lib.fuser import Fuser
-from lib.parameters import FROM_BATCHES, read_parameters
+from lib.parameters import FROM_BATCHES, check_tag, read_parameters
 
 __all__ = ["answer_requests"]
 
 FIELDS = ("params", "file", "label")
+
+ResultType = Literal["image", "json", "all", "page", "dicom_seg"]
+"""What is answered: MONAI Label's, and the viewer's page."""
+
+PAGE_HEADERS = {"Content-Security-Policy": "sandbox allow-scripts", "X-Content-Type-Options": "nosniff"}
+"""A page comes from the server's address, and shall reach nothing else there."""
 
 OF_ONE_PAIR = ("overlay", "anatomy_text", "overlay_text", "anatomy_modality", "overlay_modality")
 """Parameters that mean nothing in a batch."""
@@ -74,12 +81,13 @@ def answer_requests(app: Fuser) -> None:
             raise HTTPException(
                 422, "files and sessions bring one image, and fusion takes two; ids of the datastore are accepted"
             )
-        if output == ResultType.dicom_seg:
-            raise HTTPException(422, "a fused image is no segmentation; image, json or all is accepted as output")
-        result = app.infer({**_params(params), "model": model, "image": image})
+        if output == "dicom_seg":
+            raise HTTPException(422, "a fused image is no segmentation; image, json, page or all is accepted as output")
+        also = {"page": True} if output == "page" else {}
+        result = app.infer({**_params(params), **also, "model": model, "image": image})
         file = Path(result["file"])
         try:
-            return _answer(file, result["params"], output)
+            return _answer(file, result["params"], result["page"], output)
         finally:
             file.unlink()
 
@@ -94,12 +102,28 @@ def answer_requests(app: Fuser) -> None:
     ) -> Any:
         known = {name: shown for name, shown in app.task(model).config().items() if name not in OF_ONE_PAIR}
         asked = _only_parameters(params or {})
+        ids = check_ids(asked.pop("images")) if "images" in asked else None
         read_parameters(known, asked, FROM_BATCHES)
+        for id in ids or ():
+            app.images.find(id)
         most = asked.get("max_batch_size") or 0
         if not isinstance(most, int) or most < 0:
             raise HTTPException(422, f"max_batch_size: is {most!r}; a whole number is accepted, 0 for all pairs")
         asked = {name: value for name, value in asked.items() if name in known}
-        return batch_infer.run(model, images, {**asked, "max_batch_size": most}, run_sync)
+        # what stands among the parameters goes before what MONAI Label takes of the URL
+        named = {"images": ids} if ids else {}
+        asked = {**asked, **named, "max_batch_size": most, "batch": uuid.uuid4().hex}
+        return batch_infer.run(model, images, asked, run_sync)
+
+    @router.get("/batch/infer", summary="How far the batch is", dependencies=[user])
+    def batch_status(all: bool = False, check_if_running: bool = False) -> Any:
+        told = batch_infer.status(all, check_if_running)
+        where = app.images.batch_file()
+        return [with_progress(task, where) for task in told] if isinstance(told, list) else with_progress(told, where)
+
+    @router.get("/page", summary="The viewer's page of a result that was saved", dependencies=[user])
+    def page(image: str, tag: str) -> Response:
+        return _page(app.page(image, check_tag(tag)).read_bytes())
 
     _replace(server.router.routes, router.routes)
 
@@ -115,19 +139,26 @@ def _replace(routes: list[Any], ours: list[Any]) -> None:
     routes[:] = [*ours, *others]
 
 
-def _answer(file: Path, params: Mapping[str, Any], output: ResultType | None) -> Any:
+def _answer(file: Path, params: Mapping[str, Any], page: bytes | None, output: ResultType | None) -> Any:
     """As MONAI Label answers, but that nothing is left to be removed when the client has gone."""
-    if output == ResultType.json:
+    if output == "json":
         return params
+    if output == "page":
+        return _page(page)
     content, kind = file.read_bytes(), get_mime_type(file.name)
-    if output == ResultType.image:
+    if output == "image":
         return Response(content, 200, {"Content-Disposition": f'attachment; filename="{file.name}"'}, kind)
     fields = {
         "params": (None, json.dumps(params), "application/json"),
         "image": (file.name, content, kind),
+        **({} if page is None else {"page": ("page.html", page, "text/html")}),
     }
     form = MultipartEncoder(fields=fields)
     return Response(form.to_string(), media_type=form.content_type)
+
+
+def _page(content: bytes | None) -> Response:
+    return Response(content, 200, PAGE_HEADERS, "text/html; charset=utf-8")
 
 
 def _params(text: str) -> Mapping[str, Any]:

@@ -61,8 +61,9 @@ class FusionTask(InferTask):
         """Fuse.
 
         Args:
-            request: "anatomy", "overlay" and, if there are any, "regions", where they lie; "values" of the parameters;
-                "output_dir", a folder of its own; and "dicom", whether the result is to be written as DICOM as well.
+            request: "anatomy", "overlay" and, if there are any, "regions", where they lie; "name" of the pair; "values"
+                of the parameters; "output_dir", a folder of its own; and "dicom", whether the result is to be written
+                as DICOM as well.
 
         Returns:
             The fused volume, and how it was made and how good it is.
@@ -76,23 +77,24 @@ class FusionTask(InferTask):
             self._networks[device] = kept_network(self.model, self.bundle_root, device, self.engine, self.precision)
         elsewhere = ("device", "overlay", "regions")
         asked = {name: values[name] for name in values if name in self.bundle and name not in elsewhere}
-        extension = values["result_extension"]
+        extension, name = values["result_extension"], request["name"]
+        also = [form for form, is_asked in (("dicom", request["dicom"]), ("html", values["page"])) if is_asked]
         fuse_pair(
             request["anatomy"],
             request["overlay"],
             folder,
             method=self.model,
-            output_format=[FORMATS[extension], *(["dicom"] if request["dicom"] else [])],
+            output_format=[FORMATS[extension], *also],
             bundle_root=self.bundle_root,
             evaluate=True,
             regions=request.get("regions"),
-            name="pair",
+            name=name,
             progress=False,
             register=values["registration"],
             **{name: None if value in ("", []) else value for name, value in asked.items()},
             **self._networks[device],
         )
-        return str(folder / f"pair_fused{extension}"), _told(folder)
+        return str(folder / f"{name}_fused{extension}"), _told(folder, name)
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,9 @@ class Job:
     values: Mapping[str, Any]
 
 
-def _told(folder: Path) -> dict[str, Any]:
+def _told(folder: Path, name: str) -> dict[str, Any]:
     """What the bundle writes beside the fused image."""
-    record = _json(folder / "pair_fused.json")  # pictures have none
+    record = _json(folder / f"{name}_fused.json")  # pictures have none
     told = record.pop("record", {})
     with open(folder / "metrics.csv", newline="") as file:
         measured = {name: float(value) for name, value in csv.reader(file)}
@@ -124,7 +126,7 @@ def _told(folder: Path) -> dict[str, Any]:
         "sources": {key: told.get(key, {}) for key in ("anatomy", "overlay")},
         "registration": told.get("registration", {}),
         "metrics": {name: measured[name] for name in METRICS},
-        "description": _json(folder / "pair_description.json"),
+        "description": _json(folder / f"{name}_description.json"),
         "regions": told.get("regions", {}),
         "settings": record,
     }
