@@ -26,7 +26,7 @@ DESCRIPTIONS = $(BIN)/python tests/benchmarks/description_preservation.py --data
 FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --format dicom,nifti,png --evaluate --name head
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test test-gpu fuzz test-newest test-oldest label test-label lint bench scores descriptions describer export bundles wheel \
+.PHONY: demo test test-gpu fuzz test-newest test-oldest label test-label lint bench scores descriptions describer export bundles wheel zoo \
     test-travel test-many docs test-docs ready ready-label lock check-lock clean
 
 demo: $(READY)
@@ -124,6 +124,11 @@ export: $(READY)
 # what is handed out, in dist/: made of the commit that is checked out
 bundles wheel: $(READY)
 	$(BIN)/python .ci/release.py $@
+
+# what the MONAI model zoo asks of a bundle and checks itself, but for what needs a GPU, on what is handed out; minutes
+zoo: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -v tests/bundles/test_model_zoo.py tests/bundles/test_bundle.py \
+	    tests/bundles/test_parity.py tests/bundles/test_export.py tests/bundles/test_trt.py
 
 # both bundles in an empty environment with nothing but the wheel, by what their model cards say; takes minutes
 test-travel: $(READY)

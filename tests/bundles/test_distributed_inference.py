@@ -29,7 +29,7 @@ STOPS = {
         "$@evaluator.run()",
     ],
 }
-"""On top of multi_gpu_inference.json: the first process stands still when it has fused, not recorded, a second case."""
+"""On top of multi_gpu_evaluate.json: the first process stands still when it has fused, not recorded, a second case."""
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_killed_and_started_again_equals_one_process(datalist, tiny_weights, tex
     with pytest.raises(SystemExit, match="1 of 5"):
         SMFUSION.fuse(tiny_weights, alone, configs, **options)
 
-    configs.append("multi_gpu_inference.json")
+    configs.append("multi_gpu_evaluate.json")
     options |= {"weights": tiny_weights["smfusion"], "output_dir": both}
     stops.write_text(json.dumps(STOPS))
     words = command(SMFUSION, [*configs, stops], **options)

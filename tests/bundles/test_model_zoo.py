@@ -1,21 +1,34 @@
 """What the MONAI model zoo asks of a bundle, as far as it can be checked offline, asked of what is handed out.
 
-After the model zoo's CONTRIBUTING.md and the checks of its continuous integration (Project-MONAI/model-zoo, ci/); the
-checks of metadata, shapes and TorchScript by MONAI's own commands are in test_bundle.
+After the model zoo's CONTRIBUTING.md and the checks of its continuous integration (Project-MONAI/model-zoo, ci/); more
+of metadata and shapes in test_bundle, of TorchScript and ONNX in test_export, of TensorRT in test_trt: `make zoo` does
+all.
 """
 
 import json
 import re
 import shlex
+import shutil
 from importlib.metadata import distributions
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from huggingface_hub import ModelCard
 from monai.apps.utils import SUPPORTED_HASH_TYPES
-from monai.bundle import ConfigParser, ConfigWorkflow, download_large_files
+from monai.bundle import (
+    ConfigParser,
+    ConfigWorkflow,
+    ckpt_export,
+    create_workflow,
+    download_large_files,
+    scripts,
+    verify_metadata,
+    verify_net_in_out,
+)
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -24,9 +37,11 @@ from PIL import Image
 from tests.locked import pins
 
 from .conftest import BUNDLES, DMFNET, EVERY, SMFUSION, TINY_CRITIC, blobs
+from .test_bundle import SCHEMA
 
 ASKED_FOR = ["LICENSE", "configs/metadata.json", "configs/inference.json", "models/model.pt"]
 CUSTOMARY = ["configs/train.json", "configs/logging.conf", "docs/README.md", "docs/data_license.txt", "large_files.yml"]
+CUSTOMARY += [f"configs/{name}.json" for name in ("evaluate", "inference_trt", "multi_gpu_train", "multi_gpu_evaluate")]
 LARGEST = 25e6
 """Bytes of a file that the zoo takes into git."""
 
@@ -74,6 +89,57 @@ def test_layout(bundle, unpacked):
     assert (root / "LICENSE").read_text() == (BUNDLES.parent / "LICENSE").read_text()
     assert not list(root.rglob("*.py"))
     assert re.fullmatch("[a-z][a-z0-9_]*", bundle.name)
+
+
+@EVERY
+def test_what_the_zoo_runs_on_a_processor(bundle, unpacked, tmp_path):
+    """Its verify_bundle.py, step by step: metadata, properties, shapes, and the shipped weights as TorchScript."""
+    root = unpacked / bundle.name
+    meta, config = str(root / "configs" / "metadata.json"), str(root / "configs" / "inference.json")
+    of_network = {"net_id": "network_def", "meta_file": meta, "config_file": config, "bundle_root": str(root)}
+    assert metadata_of(root)["schema"].endswith("/meta_schema_20240725.json")
+    verify_metadata(meta_file=meta, filepath=SCHEMA, create_dir=False)
+    logging = str(root / "configs" / "logging.conf")
+    assert create_workflow(config_file=config, workflow_type="inference", meta_file=meta, logging_file=logging)
+    verify_net_in_out(**of_network, device="cpu")
+    exported = tmp_path / "verify_model.ts"
+    ckpt_export(**of_network, filepath=str(exported), ckpt_file=str(root / "models" / "model.pt"))
+    with torch.no_grad():
+        assert torch.jit.load(exported)(torch.rand(1, 2, 64, 64)).shape == (1, 1, 64, 64)
+
+
+@EVERY
+def test_names_are_for_readers_of_a_list(bundle):
+    """Of many models, without their descriptions: what it does, and to what."""
+    metadata = metadata_of(bundle.root)
+    for part in ("MRI", "CT", "PET", "SPECT", "fused"):
+        assert part in metadata["name"]
+    assert metadata["name"] in (bundle.root / "README.md").read_text()
+
+
+@EVERY
+def test_several_gpus_evaluate_as_they_infer(bundle):
+    configs = [bundle.configs / f"multi_gpu_{name}.json" for name in ("inference", "evaluate")]
+    assert configs[0].read_text() == configs[1].read_text()
+
+
+@EVERY
+def test_the_card_that_the_hub_reads(bundle, unpacked, tmp_path):
+    """README.md with front matter in the bundle's folder, as it lies there or as MONAI's push_to_hf_hub makes it."""
+    root = unpacked / bundle.name
+    card = ModelCard.load(root / "README.md")
+    told = card.data.to_dict()
+    assert (told["license"], told["library_name"], told["pipeline_tag"]) == ("apache-2.0", "monai", "image-to-image")
+    assert {"monai", "medical", "image-fusion"} <= set(told["tags"])
+    assert "not for diagnosis" in card.text
+    for link in re.findall(r"\]\(([^)#]+)\)", card.text):
+        assert (root / link).is_file(), link
+    shutil.copy(root / "LICENSE", tmp_path)
+    shutil.copy(root / "docs" / "README.md", tmp_path)
+    scripts._add_model_card_metadata(str(tmp_path / "README.md"))
+    pushed = ModelCard.load(tmp_path / "README.md")
+    assert pushed.data.license == "apache-2.0"
+    assert pushed.text.lstrip().startswith("# ")  # one front matter, not a second one as text
 
 
 @EVERY

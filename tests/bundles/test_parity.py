@@ -36,6 +36,7 @@ MAY_DIFFER = {
     ],
     "lesions.json": ["texts", "pairs#texts"],
     "multi_gpu_inference.json": [],
+    "multi_gpu_evaluate.json": [],
     "inference_trt.json": [],
     "multi_gpu_train.json": [],
     "train.json": [

@@ -68,6 +68,11 @@ def test_a_series_is_fused_and_sent_back(server, archive, dicom_study, uid, tmp_
     assert again["saved"] == told["saved"]
     batch = requests.post(f"{server.url}/batch/infer/dmfnet?run_sync=true", timeout=300)
     assert batch.json() == {uid["mri"]: {"status": "was done", "overlay": uid["pet"]}}
+    named = requests.post(f"{server.url}/batch/infer/dmfnet?run_sync=true", json={"images": [uid["pet"]]}, timeout=300)
+    assert named.json() == batch.json()
+    for uids in (["1.2.3"], ["*"], [uid["mri"], "2.25.*"]):
+        refused = requests.post(f"{server.url}/batch/infer/dmfnet", json={"images": uids}, timeout=60)
+        assert refused.status_code == 404, refused.text
     assert archive.instances() == count
     assert left_behind(server) == []
 
