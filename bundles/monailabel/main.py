@@ -24,7 +24,6 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.app import MONAILabelApp
 
 from fusion_nets import __version__
-from fusion_nets.clinical.dicom import check_pair, pick_series
 from fusion_nets.files import file_sha256, whole_file
 from fusion_nets.workflows.engines import engine_choices
 
@@ -244,7 +243,6 @@ class FusionApp(MONAILabelApp):
         try:
             how = {"name": _name(job.anatomy), "values": job.values, "output_dir": folder, "dicom": dicom}
             file, told = job.task({**paths, **regions, **how})
-            doubts = [*self._doubts(job, paths), *told["regions"].get("warnings", ())]
         except ValueError as error:  # ImageError among them
             message = str(error)
             for key, path in regions.items():
@@ -254,18 +252,12 @@ class FusionApp(MONAILabelApp):
             raise HTTPException(422, " ".join(message.split())) from error
         for key in paths:
             told["sources"][key] = {"id": getattr(job, key).id, **told["sources"][key]}
-        return Path(file), {**told, "warnings": doubts}
+        return Path(file), told
 
     def _regions(self, job: Job) -> dict[str, Path]:
         """Where the regions lie that are to be told of, if there are any."""
         tag = job.values["regions"]
         return {"regions": self.images.regions(job.anatomy, tag)} if tag else {}
-
-    def _doubts(self, job: Job, paths: Mapping[str, Path]) -> list[str]:
-        """What speaks against fusing two series."""
-        if not self.images.saves_dicom:
-            return []
-        return check_pair(*map(pick_series, paths.values()), register=job.values["registration"] != "none")
 
     def _save(self, job: Job, file: Path, params: Mapping[str, Any]) -> dict[str, Any]:
         tag = job.values["label_tag"]

@@ -7,6 +7,8 @@ import logging
 import numpy as np
 from scipy import ndimage
 
+from fusion_nets.cautions import caution
+
 from .errors import ImageError, Reason
 
 __all__ = ["fill_absent"]
@@ -41,7 +43,5 @@ def fill_absent(volume: np.ndarray, where: object) -> None:
     enclosed = int(anywhere.sum() - np.isin(parts, outside[outside > 0]).sum())
     lowest = float(np.nanmin(volume))
     volume[absent] = lowest
-    logger.warning(
-        "%s: NaN in %d voxels, %d of them within the image, became background (%g)",
-        where, int(anywhere.sum()), enclosed, lowest,
-    )  # fmt: skip
+    words = "NaN in %d voxels, %d of them within the image, became background (%g)"
+    caution(logger, where, words, int(anywhere.sum()), enclosed, lowest)

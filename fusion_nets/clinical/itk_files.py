@@ -9,6 +9,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from fusion_nets.cautions import caution
+
 from .choosing import Labels, Wanted, choose_volumes
 from .errors import ImageError, Pixels, Reason, check_affine, check_voxels, unreadable
 from .metaimage import LONGEST_HEADER, Stored, beside, read_metaimage
@@ -63,9 +65,7 @@ def read_itk(path: Path, volume: Wanted = None) -> Pixels:
             Reason.TOO_SMALL, f"{path}: size {array.shape[1:]}; at least 2 pixels along each axis are accepted"
         )
     if not stored.is_placed:
-        logger.warning(
-            "%s: does not say where it lies in the patient (space, origin or offset), which is a guess", path
-        )
+        caution(logger, path, "does not say where it lies in the patient (space, origin or offset), which is a guess")
     white = least_white(array, stored.kind, path) if len(array) == 3 else None
     return Pixels(array, check_affine(path, np.diag([-1.0, -1, 1, 1]) @ stored.affine), white, stored.is_placed)
 

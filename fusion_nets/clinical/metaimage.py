@@ -15,6 +15,8 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from fusion_nets.cautions import caution
+
 from .choosing import Labels
 from .errors import ImageError, Reason, check_voxels, unreadable
 
@@ -111,7 +113,7 @@ def read_metaimage(path: Path) -> Stored:
     except Exception as error:
         raise unreadable(path, "MetaImage file", "a whole one, binary, of one data file,", error) from error
     if (slope, intercept) != (1, 0):
-        logger.warning("%s: ElementToIntensityFunction is not applied; values are as stored", path)
+        caution(logger, path, "ElementToIntensityFunction is not applied; values are as stored")
     is_colour = channels == 3 and kind.kind == "u" and kind.itemsize <= 2
     return Stored(array, affine, kind.kind, is_colour, "Offset" in fields, [])
 

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 
+from fusion_nets.cautions import caution
 from fusion_nets.slabs import release, zeros
 
 from .choosing import Labels, Wanted, choose_volumes
@@ -75,16 +76,16 @@ def _affine(image: nib.Nifti1Image, path: Path) -> tuple[np.ndarray, bool]:
     affine = check_affine(path, scale @ image.affine)
     edges = voxel_sizes(affine)
     if not EDGES[0] <= edges.min() <= edges.max() <= EDGES[1]:
-        logger.warning("%s: voxels of %.3g to %.3g mm, by xyzt_units (%s)", path, edges.min(), edges.max(), unit)
+        caution(logger, path, "voxels of %.3g to %.3g mm, by xyzt_units (%s)", edges.min(), edges.max(), unit)
     by_quaternion, by_matrix = header.get_qform(coded=True)[0], header.get_sform(coded=True)[0]
     if by_quaternion is None and by_matrix is None:
-        logger.warning("%s: neither qform_code nor sform_code is set; where it lies in the patient is a guess", path)
+        caution(logger, path, "neither qform_code nor sform_code is set; where it lies in the patient is a guess")
         return affine, False
     if by_quaternion is not None and by_matrix is not None:
         ends = np.argwhere(np.ones((2, 2, 2))) * (np.array((*image.shape, 1, 1)[:3]) - 1)
         apart = apply_affine(scale @ by_quaternion, ends) - apply_affine(scale @ by_matrix, ends)
         if not (distance := float(np.linalg.norm(apart, axis=1).max())) <= 0.1 * edges.min():
-            logger.warning("%s: qform and sform differ by up to %.3g mm; the sform is taken", path, distance)
+            caution(logger, path, "qform and sform differ by up to %.3g mm; the sform is taken", distance)
     return affine, True
 
 

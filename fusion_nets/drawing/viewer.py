@@ -105,7 +105,7 @@ def viewer_html(
         "projection": min(kept) > 1 and images["overlay"]["channels"] == 1 and is_uptake(overlay),
         "stored": _stored_told(turned, kept, images),
         "chosen": _chosen(record),
-        "warnings": [*map(shown, warnings), *_warnings(record), *_doubts(anatomy, overlay)],
+        "warnings": list(dict.fromkeys([*_warnings(record), *map(shown, warnings), *_doubts(anatomy, overlay)])),
         "record": record,
     }
     return _page(case, data)
@@ -264,7 +264,7 @@ def _chosen(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _warnings(record: Mapping[str, Any]) -> list[str]:
     said = record.get("record", {})
-    lines = list(said.get("regions", {}).get("warnings", ()))
+    lines = [*said.get("warnings", ()), *said.get("regions", {}).get("warnings", ())]
     reason = str(said.get("registration", {}).get("reason", ""))
     if "failed" in reason:  # and it was asked to go on
         lines.append(f"Not registered: {reason}")

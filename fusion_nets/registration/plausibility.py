@@ -9,6 +9,7 @@ from monai.data import MetaTensor
 from nibabel.affines import apply_affine
 from scipy import linalg
 
+from fusion_nets.cautions import caution
 from fusion_nets.clinical import Reason
 from fusion_nets.clinical.grids import as_volume, is_one_grid, is_picture, overlap, thinned
 
@@ -117,7 +118,8 @@ def check_overlap(
             f"{what}; to register them (rigid), a transform, or a smaller least_overlap (0 takes any) is accepted",
         )
     if share < OVERLAPS_WELL:
-        logging.getLogger(__name__).warning("%s", said)
+        words = "%.0f %% of what it or the anatomy shows lies in the field of view of the other"
+        caution(logging.getLogger(__name__), name, words, 100 * share)
 
 
 def _shown(image: MetaTensor) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from monai.data import MetaTensor
 from nibabel.affines import apply_affine
 
+from fusion_nets.cautions import caution
 from fusion_nets.clinical import Reason
 from fusion_nets.clinical.grids import affine_of, is_one_grid, is_picture, on_cpu, thinned
 
@@ -94,7 +95,8 @@ def register(
         if not fallback:
             raise
         logging.getLogger(__name__).warning("%s; going on without registration", error)
-        return replace(none, reason=f"registration failed: {str(error).removeprefix(f'{_name(overlay)}: ')}")
+        said = str(error).replace(_name(overlay), "overlay").replace(_name(anatomy), "anatomy")
+        return replace(none, reason=f"registration failed: {said.removeprefix('overlay: ')}")
 
 
 def _why_not(anatomy: MetaTensor, overlay: MetaTensor) -> str | None:
@@ -172,10 +174,11 @@ def _registered(anatomy: MetaTensor, overlay: MetaTensor, asked: Registration, l
     if _share_frame(anatomy, overlay):
         moved = np.linalg.norm(apply_affine(matrix, points) - points, axis=1)
         far = f"moves it by {moved.mean():.1f} mm (up to {moved.max():.1f})"
-        logging.getLogger(__name__).warning(
-            "%s %s, though both share a frame of reference, which says where they lie (%s); --register auto or none "
-            "believes it", pair, far, measured,
-        )  # fmt: skip
+        words = (
+            "%s registration to the anatomy %s, though both share a frame of reference, which says where they lie (%s)"
+        )
+        words = f"{words}; --register auto or none believes it"
+        caution(logging.getLogger(__name__), _name(overlay), words, mode, far, measured)
         reason = f"{reason}, though both share a frame of reference; {far}"
     matrix = np.linalg.inv(matrix) if is_swapped else matrix
     return replace(asked, matrix=matrix, mode=mode, before=before, after=after, reason=reason)

@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, ensure_tuple
 
+from fusion_nets.cautions import about, caution
 from fusion_nets.clinical import RASTER_SUFFIXES, ImageError, Reason, read_image, source_sha256
 from fusion_nets.datalists import check_texts
 from fusion_nets.stages import stage
@@ -98,7 +99,8 @@ class LoadStudyImaged(MapTransform):
         is_first = True
         for key in self.key_iterator(d):
             path, which = d[key], [d.get(f"{key}_{detail}") for detail in ("series_uid", "modality", "volume")]
-            image = self.load(path, *which)
+            with about(key):
+                image = self.load(path, *which)
             size = tuple(image.shape[1:])
             if key in self.grey_keys and image.shape[0] != 1:
                 raise ImageError(
@@ -158,7 +160,7 @@ class CheckSources(Transform):
             from fusion_nets.clinical.dicom import check_pair
 
             for doubt in check_pair(series, other, self.registered):
-                logging.getLogger(__name__).warning("%s: %s", name, doubt)
+                caution(logging.getLogger(__name__), name, "%s", doubt)
         return anatomy, overlay
 
 

@@ -13,6 +13,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
 
 from fusion_nets import __version__
+from fusion_nets.cautions import noted
 
 __all__ = ["RecordChoices", "RecordChoicesD", "RecordChoicesDict", "RecordChoicesd"]
 
@@ -25,7 +26,8 @@ class RecordChoices(Transform):
     The record is an overlay on the inference configuration: its own entries are the settings that repeat this result
     (``anatomy_window``, ``overlay_window``, ``overlay_palette``, ``register`` and ``transform``, as they were found),
     and ``record`` tells the rest. It names no file and no patient; series are named by their fingerprint, and all
-    sources by their digest (:func:`fusion_nets.clinical.source_sha256`).
+    sources by their digest (:func:`fusion_nets.clinical.source_sha256`). ``record["warnings"]`` is what was warned of
+    until then, if there was anything (:func:`fusion_nets.cautions.noted`).
 
     Args:
         details: what else to tell, such as {"method": "DM-FNet"}; a function is asked when it is told.
@@ -59,6 +61,8 @@ class RecordChoices(Transform):
             if registration is not None:
                 told["registration"] = registration
                 settings |= {"register": "none", "transform": registration["matrix_ras_mm"]}
+        if warnings := noted():
+            told["warnings"] = warnings
         return json.dumps({**settings, "record": told}, indent=2, default=_plain)
 
 

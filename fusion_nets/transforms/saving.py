@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, ensure_tuple
 
+from fusion_nets.cautions import about, noted, noting
 from fusion_nets.clinical import (
     OUTPUT_SUFFIXES,
     RASTER_SUFFIXES,
@@ -27,11 +28,12 @@ from fusion_nets.datalists import MODALITY_NAMES
 from fusion_nets.drawing import write_montage, write_viewer
 from fusion_nets.files import remove_partials, whole_file
 from fusion_nets.names import check_name
+from fusion_nets.quiet import silence
 from fusion_nets.shortage import missing_memory
 from fusion_nets.stages import stage
 
 from .colour import MergeChroma
-from .loading import source_series
+from .loading import CheckSources, source_series
 
 __all__ = ["OUTPUT_FORMATS", "SaveFused", "SaveFusedD", "SaveFusedDict", "SaveFusedd"]
 
@@ -187,18 +189,20 @@ class SaveFused(Transform):
     ) -> str:
         if not ("anatomy" in sources and "overlay" in sources):
             raise ValueError(f"{name}: its sources are not there, which the page shows")
-        anatomy, overlay = (
-            read_image(meta["filename_or_obj"], meta.get("series"), meta.get("modality"), meta.get("volume"))
-            for meta in (sources[key].meta for key in ("anatomy", "overlay"))
-        )
-        doubts = []
-        if "series" in anatomy.meta and "series" in overlay.meta:
-            from fusion_nets.clinical.dicom import check_pair
-
-            registered = told.get("record", {}).get("registration", {}).get("mode", "none") != "none"
-            doubts = check_pair(source_series(anatomy), source_series(overlay), registered)
+        images: dict[str, MetaTensor] = {}
+        registered = told.get("record", {}).get("registration", {}).get("mode", "none")
+        with noting(), silence(("fusion_nets",)):  # they are read again, for their own values
+            for key in ("anatomy", "overlay"):
+                meta = sources[key].meta
+                where = meta["filename_or_obj"], meta.get("series"), meta.get("modality"), meta.get("volume")
+                with about(key):
+                    images[key] = read_image(*where)
+            CheckSources(registered)(images["anatomy"], images["overlay"], name)
+            warnings = noted()
         page = self.output_dir / file
-        return write_viewer(page, anatomy, overlay, img, record=told, name=name, warnings=doubts).name
+        return write_viewer(
+            page, images["anatomy"], images["overlay"], img, record=told, name=name, warnings=warnings
+        ).name
 
     def _write_dicom(self, name: str, img: MetaTensor, sources: Mapping[Hashable, Any], told: Mapping[str, Any]) -> str:
         from fusion_nets.clinical.dicom import deidentified, study_objects, write_instances

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import fusion_nets
+from fusion_nets.cautions import noting
 from fusion_nets.clinical import ImageError
 from fusion_nets.datalists import load_pairs
 from fusion_nets.names import is_result
@@ -96,7 +97,7 @@ def fuse_pair(
     _check_configs(configs)
     failures: list[ImageError] = []
     # without MONAI's words that a configuration is code and that none is there for logging, both as they should be
-    with silence(("monai.bundle.workflows",), below=logging.ERROR), silence(("ignite.engine.engine",)):
+    with silence(("monai.bundle.workflows",), below=logging.ERROR), silence(("ignite.engine.engine",)), noting():
         try:
             workflow = ConfigWorkflow(
                 [str(config) for config in configs], workflow_type="inference", logging_file=False

@@ -14,6 +14,7 @@ from monai.utils import convert_to_dst_type
 from torch.utils.data import IterableDataset, get_worker_info
 
 from fusion_nets.allocator import keep_pages
+from fusion_nets.cautions import noting
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.names import shown
 from fusion_nets.shortage import full_disk, missing_memory
@@ -71,7 +72,8 @@ class PairStream(IterableDataset):
                 if self.records is not None and self.records.is_done(pair["name"]):
                     done += 1
                     continue
-                prepared = self.transform(pair)
+                with noting():  # for its record
+                    prepared = self.transform(pair)
             except Exception as error:
                 self._pass_over([pair["name"]], error)
                 continue

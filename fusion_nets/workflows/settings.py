@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fusion_nets.cautions import caution, noting
 from fusion_nets.clinical import read_image, source_sha256
 from fusion_nets.names import perhaps
 
@@ -45,12 +46,10 @@ def repeated_settings(
     if "register" in options:
         taken.pop("transform", None)
     others = [key for key in _KEYS if not _is_same(pair, key, told.get(key))]
-    warn = logging.getLogger(__name__).warning
+    logger = logging.getLogger(__name__)
     if others and "transform" in taken:
-        warn(
-            "%s: its registration is not taken, because %s; the overlay is registered as if there were none",
-            path, " and ".join(f"{pair[key]} is not the {key} that it tells of" for key in others),
-        )  # fmt: skip
+        words = "the registration of the settings is not taken, because %s another than they tell of"
+        caution(logger, path, words, f"the {' and the '.join(others)} {'is' if len(others) == 1 else 'are'}")
         del taken["transform"]
         taken.pop("register", None)
     for key in _KEYS:
@@ -58,13 +57,12 @@ def repeated_settings(
         is_as_it_was = key not in others and modality in (None, known.get("modality"))
         if is_as_it_was or isinstance(taken.get(f"{key}_window"), (str, type(None))):
             continue
-        image = read_image(pair[key], pair.get(f"{key}_series_uid"), modality, pair.get(f"{key}_volume"))
+        with noting():  # it is read again
+            image = read_image(pair[key], pair.get(f"{key}_series_uid"), modality, pair.get(f"{key}_volume"))
         units = image.meta.get("units")
         if units != known.get("units"):
-            warn(
-                "%s: its %s_window is not taken, because it is in %s, and %s is in %s",
-                path, key, known.get("units", "units that it does not tell"), pair[key], units,
-            )  # fmt: skip
+            words = "the %s_window of the settings is not taken, because it is in %s, and the %s in %s"
+            caution(logger, path, words, key, known.get("units", "units that it does not tell"), key, units)
             del taken[f"{key}_window"]
     return taken
 

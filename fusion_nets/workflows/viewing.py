@@ -10,9 +10,11 @@ from typing import Any, cast
 
 from monai.data import MetaTensor
 
+from fusion_nets.cautions import about, noted, noting
 from fusion_nets.clinical import read_image, source_sha256
 from fusion_nets.drawing import write_viewer
 from fusion_nets.names import check_name
+from fusion_nets.transforms import CheckSources
 
 from .study_images import read_fused
 
@@ -58,20 +60,27 @@ def write_page(
     if result is None:
         raise ValueError(f"{folder}: no fused image of {name!r}; {name}_fused with {', '.join(_FORMS)} is accepted")
     record = _record(folder / f"{name}_fused.json")
-    images = []
+    images: dict[str, MetaTensor] = {}
+    warnings: list[str] = []
     for key, source in (("anatomy", anatomy), ("overlay", overlay)):
         said = record.get("record", {}).get(key, {})
         modality = details.get(f"{key}_modality") or said.get("modality")
         volume = details.get(f"{key}_volume") or said.get("volume")
-        image = read_image(source, details.get(f"{key}_series_uid") or said.get("series"), modality, volume)
+        with noting(), about(key):
+            image = read_image(source, details.get(f"{key}_series_uid") or said.get("series"), modality, volume)
+            warnings += noted()
         if said.get("sha256") not in (None, source_sha256(source, image.meta.get("series"))):
             raise ValueError(
                 f"{source}: is not the {key} that {name!r} was fused of, by its record; that one is accepted"
             )
-        images.append(image)
+        images[key] = image
+    with noting():
+        registered = record.get("record", {}).get("registration", {}).get("mode", "none")
+        CheckSources(registered)(images["anatomy"], images["overlay"], name)
+        warnings += noted()
     page = folder / f"{name}_fused.html"
     fused = cast(MetaTensor, read_fused(result).float())
-    return write_viewer(page, images[0], images[1], fused, record=record, name=name)
+    return write_viewer(page, images["anatomy"], images["overlay"], fused, record=record, name=name, warnings=warnings)
 
 
 def _record(path: Path) -> Mapping[str, Any]:

@@ -207,6 +207,7 @@ def test_what_gets_worse_is_refused_and_the_flag_goes_on(apart, monkeypatch, cap
     assert not list(tmp_path.iterdir())
     assert torch.equal(out["overlay"].as_tensor(), resample_onto(overlay, anatomy).as_tensor())
     record = out["overlay"].meta["registration"]
+    assert ".nii" not in record["reason"]  # a record names no file
     assert record["mode"] == "none"
     assert "before" not in record
     assert "made it worse" in record["reason"]
@@ -247,7 +248,7 @@ def test_what_shows_another_place_is_refused(apart, register, monkeypatch, caplo
         CommonGridd(**how)(data)
     with caplog.at_level(logging.WARNING):
         out = CommonGridd(**how, least_overlap=0)(data)
-    assert "0 % of what it or a.nii shows" in caplog.text
+    assert "b.nii: 0 % of what it or the anatomy shows" in caplog.text
     assert out["overlay"].min() == out["overlay"].max()
 
 

@@ -81,7 +81,7 @@ def test_a_registration_is_that_of_its_own_sources(settings, pair, tmp_path, cap
     modality, units = ("MR", "stored") if key == "anatomy" else ("PT", "SUV")
     other = {**pair, key: volume(tmp_path / "other.nii.gz", 7, modality, units)}
     assert repeated_settings(settings, other, {}) == WITHOUT_REGISTRATION
-    assert f"registration is not taken, because {other[key]} is not the {key}" in caplog.text
+    assert f"the registration of the settings is not taken, because the {key} is another" in caplog.text
     assert "window" not in caplog.text  # of the same units
 
 
@@ -89,15 +89,14 @@ def test_a_display_range_is_that_of_its_own_units(settings, pair, tmp_path, capl
     other = {**pair, "overlay": volume(tmp_path / "ct.nii.gz", 7, "CT", "HU")}
     wanted = {name: value for name, value in WITHOUT_REGISTRATION.items() if name != "overlay_window"}
     assert repeated_settings(settings, other, {}) == wanted
-    assert "overlay_window is not taken, because it is in SUV" in caplog.text
-    assert "is in HU" in caplog.text
+    assert "the overlay_window of the settings is not taken, because it is in SUV, and the overlay in HU" in caplog.text
 
 
 def test_a_record_that_does_not_tell_its_sources(pair, tmp_path, caplog):
     """As those of earlier versions do not."""
     settings = written(tmp_path, {**SETTINGS, "record": {"anatomy": {"units": "stored"}, "overlay": {"units": "SUV"}}})
     assert repeated_settings(settings, pair, {}) == WITHOUT_REGISTRATION
-    assert "registration is not taken" in caplog.text
+    assert "registration of the settings is not taken" in caplog.text
     caplog.clear()
     settings = written(tmp_path, {**SETTINGS, "record": {}})
     assert repeated_settings(settings, pair, {}) == {"overlay_palette": "hot_iron"}

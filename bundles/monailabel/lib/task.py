@@ -128,6 +128,7 @@ def _told(folder: Path, name: str) -> dict[str, Any]:
         "metrics": {name: measured[name] for name in METRICS},
         "description": _json(folder / f"{name}_description.json"),
         "regions": told.get("regions", {}),
+        "warnings": [*told.get("warnings", ()), *told.get("regions", {}).get("warnings", ())],
         "settings": record,
     }
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusion_nets.cautions import caution
+
 from ..errors import ImageError, Reason
 from .mosaic import is_mosaic, tiles
 
@@ -224,7 +226,7 @@ def _nuclear_medicine(where: str, header: Dataset, count: int) -> list[Dataset]:
                 Reason.INCOMPLETE,
                 f"{where}: SpacingBetweenSlices and SliceThickness are missing; the distance of slices is accepted",
             )
-        logger.warning("%s: SpacingBetweenSlices is missing; SliceThickness, %g mm, is taken", where, spacing)
+        caution(logger, where, "SpacingBetweenSlices is missing; SliceThickness, %g mm, is taken", spacing)
     slices = first.numbers("SliceVector", count)
     slices = np.arange(1, count + 1) if slices is None else slices[:count]
     groups = []

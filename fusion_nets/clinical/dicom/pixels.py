@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fusion_nets.cautions import caution
+
 from ..errors import ImageError, Reason
 from .parsing import parse, parsing
 
@@ -180,7 +182,7 @@ def exact(stored: np.ndarray, header: Dataset, where: str, padded: np.ndarray | 
     values = (stored << left) >> (word - bits)  # of signed ones the sign is kept
     changed = values != stored if padded is None else (values != stored) & ~padded
     if not shift and not _has_embedded_overlay(header) and (lost := int(changed.sum())):
-        logger.warning("%s: %d values need more bits than BitsStored, %d; the others are cut off", where, lost, bits)
+        caution(logger, where, "%d values need more bits than BitsStored, %d; the others are cut off", lost, bits)
     return values
 
 

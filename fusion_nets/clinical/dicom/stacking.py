@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fusion_nets.cautions import caution
 from fusion_nets.slabs import release, zeros
 
 from ..errors import ImageError, Reason
@@ -129,10 +130,8 @@ def _step(
     if np.abs(heights - even * np.arange(len(heights))).max() > tolerance:
         finest = _finest(gaps)
     if finest:
-        logger.warning(
-            "%s: slices are %.3g to %.3g mm apart; those between are interpolated, %.3g mm apart",
-            where, gaps.min(), gaps.max(), finest,
-        )  # fmt: skip
+        words = "slices are %.3g to %.3g mm apart; those between are interpolated, %.3g mm apart"
+        caution(logger, where, words, gaps.min(), gaps.max(), finest)
         even = finest
     elif np.abs(heights - even * np.arange(len(heights))).max() > tolerance:
         slices = gaps / gaps.min()

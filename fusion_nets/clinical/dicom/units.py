@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from fusion_nets.cautions import caution
+
 from ..quantities import SUV_TYPES
 from .frames import Frame
 from .uptake import NoSuv, suv_factor
@@ -63,7 +65,7 @@ def measure_of(frames: Sequence[Frame], modality: str, where: str) -> Measure:
         }
         if kinds == {"HU"} and (frames[0].get("RescaleSlope") is not None or tables[0]):
             return replace(rescaled, units="HU")
-        logger.warning("%s: CT not in HU by RescaleType and RescaleSlope; its values are taken as stored", where)
+        caution(logger, where, "CT not in HU by RescaleType and RescaleSlope; its values are taken as stored")
     if modality == "PT":
         return _uptake(frames, rescaled, where)
     return rescaled
@@ -98,11 +100,11 @@ def _uptake(frames: Sequence[Frame], rescaled: Measure, where: str) -> Measure:
         try:
             factor = suv_factor(frames, where)
         except NoSuv as reason:
-            logger.warning("%s: PET stays in Bq/ml, not SUV: %s", where, reason)
+            caution(logger, where, "PET stays in Bq/ml, not SUV: %s", reason)
             return replace(rescaled, units="Bq/ml")
         by_weight = _scaled(rescaled, [factor] * len(frames), "SUV")
         return replace(by_weight, factor=factor * rescaled.factor)
-    logger.warning("%s: PET stays as stored, not SUV: Units is %s", where, units or "missing")
+    caution(logger, where, "PET stays as stored, not SUV: Units is %s", units or "missing")
     return replace(rescaled, units="counts" if units in ("CNTS", "PROPCNTS", "PROPCPS", "CPS") else "stored")
 
 
@@ -118,10 +120,10 @@ def _standardised(first: Frame, units: str, rescaled: Measure, where: str) -> Me
         kind = str(first.get("SUVType") or ("BSA" if units == "CM2ML" else "BW"))
         units = next((name for name, type_ in SUV_TYPES.items() if type_ == kind), f"of SUVType {kind}")
     if units not in SUV_TYPES:
-        logger.warning("%s: PET stays as stored: Units is %s, %s", where, first.get("Units"), units)
+        caution(logger, where, "PET stays as stored: Units is %s, %s", first.get("Units"), units)
         return rescaled
     if units != "SUV":
-        logger.warning("%s: PET is in %s, which is not SUV by body weight", where, units)
+        caution(logger, where, "PET is in %s, which is not SUV by body weight", units)
     return replace(rescaled, units=units)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from fusion_nets.cautions import caution
+
 from .frames import Frame
 
 __all__ = ["NoSuv", "suv_factor"]
@@ -99,7 +101,7 @@ def _uptake_time(tracer: Frame, scan: datetime, half_life: float, where: str) ->
     if not -skew <= uptake <= MOST_HALF_LIVES * half_life:
         raise NoSuv(f"{keyword} does not fit the time of the scan")
     if uptake < 0:
-        logger.warning("%s: by %s, the injection was %.0f s after the start of the scan", where, keyword, -uptake)
+        caution(logger, where, "by %s, the injection was %.0f s after the start of the scan", keyword, -uptake)
     return uptake
 
 
@@ -111,9 +113,8 @@ def _check_clock(injection: datetime, scan: datetime, time: str, tracer: Frame, 
         return
     if injection.tzinfo is not None and scan.tzinfo is None:
         raise NoSuv("RadiopharmaceuticalStartDateTime has an offset from UTC, which the time of the scan lacks")
-    logger.warning(
-        "%s: RadiopharmaceuticalStartTime is another than RadiopharmaceuticalStartDateTime says, which is taken", where
-    )
+    words = "RadiopharmaceuticalStartTime is another than RadiopharmaceuticalStartDateTime says, which is taken"
+    caution(logger, where, words)
 
 
 def _scan_start(frames: Sequence[Frame], half_life: float) -> datetime:

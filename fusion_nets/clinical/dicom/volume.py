@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from fusion_nets.cautions import caution
 from fusion_nets.slabs import kept, release, slabs, zeros
 
 from ..absent import fill_absent
@@ -88,7 +89,7 @@ def _read(series: Series) -> MetaTensor:
     _fill(array, series, frames, stack, measure, picture)
     fill_absent(array, where)
     if picture and channels == 1 and white > 255 and not _is_windowed(frames) and array.max() < white / 2:
-        logger.warning("%s: no window, and no value above %g of %d: not taken for a picture", where, array.max(), white)
+        caution(logger, where, "no window, and no value above %g of %d: not taken for a picture", array.max(), white)
         picture = False
     affine = check_affine(where, stack.affine)
     if stack.heights is not None:
@@ -133,12 +134,8 @@ def _tell_part(series: Series) -> None:
     """Of PET, the header says how many slices there are (PS3.3 C.8.9.1); of a part, such as the head, fewer."""
     number = series.datasets[0].get("NumberOfSlices")
     if number and series.path.is_dir() and series.images < int(number):
-        logger.warning(
-            "%s: NumberOfSlices is %s, but %d are there, side by side: a part of the series",
-            series.path,
-            number,
-            series.images,
-        )
+        words = "NumberOfSlices is %s, but %d are there, side by side: a part of the series"
+        caution(logger, series.path, words, number, series.images)
 
 
 def _is_picture(frames: Sequence[Frame], measure: Measure) -> bool:
