@@ -4,11 +4,11 @@ import base64
 import io
 import json
 import re
-import shutil
 
 import nibabel as nib
 import numpy as np
 import pytest
+from drawing.browser import INSTALL, chromium, is_installed, opened
 from drawing.viewed import OVERLAY_AFFINE, RECORD, SIZE, held, write_case
 from PIL import Image
 
@@ -18,10 +18,6 @@ selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip
 ActionChains = selenium.ActionChains
 Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
 WebDriverWait = pytest.importorskip("selenium.webdriver.support.wait").WebDriverWait
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1280,1000"),
-)
 NAME = "</script><script>hacked=1</script>"
 
 
@@ -34,31 +30,17 @@ def case(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def running(case):
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("needs Chromium: apt-get install chromium chromium-driver")
-    options = selenium.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={case.parent / 'profile'}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = selenium.Chrome(options=options, service=selenium.ChromeService(executable_path=driver))
-    try:
+    if not is_installed():
+        pytest.skip(INSTALL)
+    with chromium(case.parent) as browser:
         yield browser
-    finally:
-        browser.quit()
 
 
 @pytest.fixture
 def browser(running, case):
     """The page anew, drawn."""
     running.set_window_size(1280, 1000)
-    running.get(case.as_uri())
-    ready = (
-        "return document.documentElement.dataset.ready === 'true' && Number(document.documentElement.dataset.drawn) > 0"
-    )
-    WebDriverWait(running, 60).until(lambda browser: browser.execute_script(ready))
-    return running
+    return opened(running, case)
 
 
 def picture(browser, plane="axial", column="anatomy"):
