@@ -16,7 +16,7 @@ from evaluation.report import Comparison, LesionComparison, Score, source_of
 from fusion_nets.clinical import read_image
 from fusion_nets.datalists import aanlib_pairs
 from fusion_nets.transforms import MergeChroma, PaletteChroma, luminance
-from fusion_nets.workflows import InsertLesions, KnownCase, kept_network, lesion_scores
+from fusion_nets.workflows import InsertLesions, KnownCase, SlicewiseInferer, kept_network, lesion_scores
 
 # (K, 2, H, W) in [0, 1] -> (K, 1, H, W)
 Fuse = Callable[[torch.Tensor], torch.Tensor]
@@ -29,17 +29,18 @@ RULES: dict[str, Fuse] = {
 }
 METRICS = ("Qabf", "VIF", "SSIM", "MI", "Nabf")
 PALETTE = "auto"  # of both bundles
-AT_ONCE = 4
 
 
 def bundle_fuse(bundle: str | Path) -> tuple[str, Fuse]:
     """The name of a bundle's method, and its network as its own command runs it."""
     network = kept_network(bundle_root=bundle)["network"]
+    inferer = SlicewiseInferer("auto")
     about = json.loads((Path(bundle) / "configs" / "inference.json").read_text(encoding="utf-8"))
 
     @torch.no_grad()
     def fuse(images: torch.Tensor) -> torch.Tensor:
-        return torch.cat([network(part) for part in images.float().split(AT_ONCE)])
+        fused: torch.Tensor = inferer(images.float().movedim(0, -1)[None], network)
+        return fused[0].movedim(-1, 0)
 
     return about["made_by"]["method"], fuse
 

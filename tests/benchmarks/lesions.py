@@ -69,7 +69,7 @@ def tables_of_files(arguments: argparse.Namespace) -> dict[str, str]:
     return tables_of_lesions(arguments.tables, found.comparison, in_colour, arguments.output_dir)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     method = parser.add_mutually_exclusive_group(required=True)
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, help="of the table atlas, of each kind at most; by default all")
     parser.add_argument("--output_dir", type=Path, help="for CSV of all lesions, and the figure of the curves")
     parser.add_argument("--card", type=Path, help="model card whose tables are replaced")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if (arguments.cases is None) != (arguments.fused is None) or (arguments.fused is None) != bool(
         arguments.dataset_dir
     ):
