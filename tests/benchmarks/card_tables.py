@@ -9,6 +9,7 @@ from pathlib import Path
 
 from evaluation.observers import Lesion
 from evaluation.report import Comparison, Interval, KindSummary, LesionComparison, source_of
+from fusion_nets.files import whole_file
 
 KINDS = {
     "overlay bright": "the overlay, bright",
@@ -24,7 +25,8 @@ GOAL = 0.03  # by which an area in colour may lie below that of both sources sid
 def markdown(head: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
     """A table; the first column has names."""
     head = list(head)
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+    lines = [" | ".join(row).join(("| ", " |")) for row in (head, *rows)]
+    return "\n".join([lines[0], f"|{'---|' * len(head)}", *lines[1:]])
 
 
 def lost_table(comparison: LesionComparison, pairs: LesionComparison) -> str:
@@ -125,15 +127,14 @@ def metrics_table(comparison: Comparison) -> str:
     return markdown(["", "", *comparison.metrics], rows)
 
 
-def put_into(card: Path, tables: dict[str, str]) -> list[str]:
-    """Replace what stands in a card between `<!-- table: NAME -->` and `<!-- end -->`; names that it lacks."""
-    text, missing = card.read_text(encoding="utf-8"), []
-    for name, table in tables.items():
-        place = re.compile(rf"(<!-- table: {re.escape(name)} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-        text, count = place.subn(lambda found, table=table: found[1] + table + found[2], text)
-        missing += [] if count else [name]
-    card.write_text(text, encoding="utf-8")
-    return missing
+def put_into(card: Path, name: str, table: str) -> bool:
+    """Replace what stands in a card between `<!-- table: NAME -->` and `<!-- end -->`; False where it has no such."""
+    place = re.compile(rf"(<!-- table: {re.escape(name)} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+    text, count = place.subn(lambda found: found[1] + table + found[2], card.read_text(encoding="utf-8"))
+    if count:
+        with whole_file(card) as partial:
+            partial.write_text(text, encoding="utf-8")
+    return bool(count)
 
 
 def _of_make(comparison: LesionComparison, make: str) -> dict[tuple[str, str], KindSummary]:

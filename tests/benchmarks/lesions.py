@@ -23,6 +23,7 @@ are; intervals, in brackets, by bootstrap over subjects.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 from card_tables import colour_table, curve_table, lost_table, makes_table, metrics_table, put_into
@@ -36,37 +37,53 @@ TABLES = ("lost", "colour", "makes", "curve", "published", "atlas")
 SECTIONS = ("train", "val", "test")
 
 
-def tables_of_lesions(
+def of_lesions(
     asked: list[str], grey: LesionComparison, coloured: LesionComparison | None, folder: Path | None
-) -> dict[str, str]:
-    """By name; CSV and the figure go into the folder."""
-    pairs, made = by_pair(grey), {}
+) -> Iterator[tuple[str, str]]:
+    """Tables by name; CSV and the figure go into the folder."""
+    pairs = by_pair(grey)
     if "lost" in asked:
-        made["lost"] = lost_table(grey, pairs)
+        yield "lost", lost_table(grey, pairs)
     if "colour" in asked and coloured:
-        made["colour"] = colour_table(by_pair(coloured))
-    if len(grey.makes) > 1:
-        made |= {"makes": makes_table(grey, pairs)} if "makes" in asked else {}
-        made |= {"curve": curve_table(grey)} if "curve" in asked else {}
+        yield "colour", colour_table(by_pair(coloured))
+    if "makes" in asked and len(grey.makes) > 1:
+        yield "makes", makes_table(grey, pairs)
+    if "curve" in asked and len(grey.makes) > 1:
+        yield "curve", curve_table(grey)
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in lesion_tables(grey).items():
             (folder / name).write_text(content, encoding="utf-8")
-        if "curve" in asked:
-            (folder / "psychometric.png").write_bytes(psychometric_curves(grey))
-    return made
+        (folder / "psychometric.png").write_bytes(psychometric_curves(grey))
 
 
-def tables_of_files(arguments: argparse.Namespace) -> dict[str, str]:
-    """Of images that another program made of what `fusion-nets lesions` wrote."""
+def of_files(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """Tables of images that another program made of what `fusion-nets lesions` wrote."""
     found = judge_lesions(arguments.cases, {"fused": arguments.fused})
     if found.comparison is None or found.failures:
         raise SystemExit(
-            f"{len(found.failures)} images could not be judged: {[str(one[2]) for one in found.failures[:3]]}"
+            f"{len(found.failures)} images could not be judged: {[str(e) for *_, e in found.failures[:3]]}"
         )
     coloured = [score for score in found.comparison.scores if "colour" in score.responses]
     in_colour = LesionComparison(["fused"], coloured) if coloured else None
-    return tables_of_lesions(arguments.tables, found.comparison, in_colour, arguments.output_dir)
+    yield from of_lesions(arguments.tables, found.comparison, in_colour, arguments.output_dir)
+
+
+def in_memory(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """Tables of a bundle or rule."""
+    asked = arguments.tables
+    name, fuse = bundle_fuse(arguments.bundle) if arguments.bundle else (arguments.rule, RULES[arguments.rule])
+    methods: dict[str, FuseOne] = {name: lambda pair, image: fuse(image)}
+    methods |= {f"pointwise {rule}": lambda pair, image, of=of: of(image) for rule, of in RULES.items() if rule != name}
+    if "published" in asked and arguments.published_dir:
+        others = methods | {"DM-FNet (published images)": published(arguments.published_dir)}
+        yield "published", metrics_table(measured(others, atlas(arguments.dataset_dir, ["published"])))
+    if {"lost", "colour", "makes", "curve"} & set(asked):
+        makes = list(LESION_MAKES) if {"makes", "curve"} & set(asked) else ["discs"]
+        backgrounds = atlas(arguments.dataset_dir, SECTIONS, arguments.backgrounds)
+        yield from of_lesions(asked, *judged(name, fuse, backgrounds, makes), arguments.output_dir)
+    if "atlas" in asked:
+        yield "atlas", metrics_table(measured(methods, atlas(arguments.dataset_dir, SECTIONS, arguments.pairs)))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -90,28 +107,10 @@ def main(argv: list[str] | None = None) -> None:
     ):
         parser.error("--bundle and --rule need --dataset_dir, --fused needs --cases")
 
-    asked, made = arguments.tables, {}
-    if arguments.fused:
-        made = tables_of_files(arguments)
-    else:
-        name, fuse = bundle_fuse(arguments.bundle) if arguments.bundle else (arguments.rule, RULES[arguments.rule])
-        if {"lost", "colour", "makes", "curve"} & set(asked):
-            makes = list(LESION_MAKES) if {"makes", "curve"} & set(asked) else ["discs"]
-            backgrounds = atlas(arguments.dataset_dir, SECTIONS, arguments.backgrounds)
-            made |= tables_of_lesions(asked, *judged(name, fuse, backgrounds, makes), arguments.output_dir)
-        methods: dict[str, FuseOne] = {name: lambda pair, image: fuse(image)}
-        methods |= {
-            f"pointwise {rule}": lambda pair, image, of=of: of(image) for rule, of in RULES.items() if rule != name
-        }
-        if "published" in asked and arguments.published_dir:
-            others = methods | {"DM-FNet (published images)": published(arguments.published_dir)}
-            made["published"] = metrics_table(measured(others, atlas(arguments.dataset_dir, ["published"])))
-        if "atlas" in asked:
-            made["atlas"] = metrics_table(measured(methods, atlas(arguments.dataset_dir, SECTIONS, arguments.pairs)))
-    for title, table in made.items():
-        print(f"\n{title}\n\n{table}")
-    if arguments.card and (missing := put_into(arguments.card, made)):
-        print(f"\n{arguments.card} has no place for: {', '.join(missing)}")
+    for title, table in (of_files if arguments.fused else in_memory)(arguments):
+        print(f"\n{title}\n\n{table}", flush=True)
+        if arguments.card and not put_into(arguments.card, title, table):
+            print(f"\n{arguments.card} has no place for it")
 
 
 if __name__ == "__main__":
