@@ -129,8 +129,9 @@ def metrics_table(comparison: Comparison) -> str:
 
 def put_into(card: Path, name: str, table: str) -> bool:
     """Replace what stands in a card between `<!-- table: NAME -->` and `<!-- end -->`; False where it has no such."""
-    place = re.compile(rf"(<!-- table: {re.escape(name)} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-    text, count = place.subn(lambda found: found[1] + table + found[2], card.read_text(encoding="utf-8"))
+    # not across another comment: of a table without its end nothing is replaced
+    place = re.compile(rf"(<!-- table: {re.escape(name)} -->\n)(?:(?!<!--).)*(<!-- end -->)", re.DOTALL)
+    text, count = place.subn(lambda found: f"{found[1]}\n{table}\n\n{found[2]}", card.read_text(encoding="utf-8"))
     if count:
         with whole_file(card) as partial:
             partial.write_text(text, encoding="utf-8")

@@ -138,7 +138,10 @@ def test_metrics_of_published_images_and_into_a_card(benchmark, dataset, tmp_pat
         image = levels(dataset / f"{kind}-MRI" / "MRI" / "5001.png")
         save(tmp_path / "published" / f"{kind}-MRI" / "5001.jpg", image)
     card = tmp_path / "card.md"
-    card.write_text("# Card\n\n<!-- table: published -->\nold\n<!-- end -->\n\nold\n")
+    card.write_text(
+        "# Card\n\n<!-- table: lost -->\n\nkept\n\n<!-- table: published -->\n<!-- end -->\n\n<!-- table: atlas -->\n"
+        "\nold\n\n<!-- end -->\n\nkept\n"
+    )
     asked = ["--dataset_dir", str(dataset), "--published_dir", str(tmp_path / "published"), "--rule", "maximum"]
     benchmark.main([*asked, "--tables", "published", "atlas", "--card", str(card)])
     printed = capsys.readouterr().out
@@ -155,7 +158,13 @@ def test_metrics_of_published_images_and_into_a_card(benchmark, dataset, tmp_pat
     assert "CT-MRI, DM-FNet (published images)" in tables["published"]
     assert "CT-MRI, DM-FNet (published images)" not in tables["atlas"]
     text = card.read_text()
-    assert text.startswith("# Card\n\n<!-- table: published -->\n|  |  | Qabf |")
-    assert text.endswith("|\n<!-- end -->\n\nold\n")
-    assert printed.count("has no place for it") == 1
-    assert printed.endswith("has no place for it\n")
+    assert text.startswith("# Card\n\n<!-- table: lost -->\n\nkept\n\n<!-- table: published -->\n\n|  |  | Qabf |")
+    assert text.endswith("|\n\n<!-- end -->\n\nkept\n")
+    assert "old" not in text
+    assert text.count("CT-MRI, maximum") == 2
+    assert "no place" not in printed
+    benchmark.main([*asked, "--tables", "published", "--card", str(card)])
+    assert card.read_text() == text
+    put_into = importlib.import_module("card_tables").put_into
+    assert not put_into(card, "lost", "a table whose end is missing")
+    assert card.read_text() == text
