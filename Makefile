@@ -26,8 +26,8 @@ DESCRIPTIONS = $(BIN)/python tests/benchmarks/description_preservation.py --data
 FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --format dicom,nifti,png --evaluate --name head
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test test-gpu fuzz test-newest test-oldest label test-label lint bench scores descriptions describer export bundles wheel zoo \
-    test-travel test-many docs test-docs ready ready-label lock check-lock clean
+.PHONY: demo test test-gpu fuzz test-newest test-oldest label test-label lint bench scores lesions lesions-dmfnet \
+    lesions-smfusion descriptions describer export bundles wheel zoo test-travel test-many docs test-docs ready ready-label lock check-lock clean
 
 demo: $(READY)
 	$(BIN)/fusion-nets sample --format dicom --spacing 1.5 --output_dir demo
@@ -91,6 +91,18 @@ bench: $(READY)
 scores: $(READY)
 	$(SCORES) --bundle bundles/dmfnet
 	$(SCORES) --bundle bundles/smfusion --option describe=True
+
+# what is lost, in grey, in colour, of other makes and against contrast and size, and metrics by subjects, of both
+# bundles; make -j2 lesions CARDS=1 PAIRS=60 measures both at once, so many pairs of each kind of the atlas, and puts the
+# tables into the cards
+CARDS ?=
+PAIRS ?=
+LESIONS = OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/lesions.py --dataset_dir $(DATASET) --published_dir $(PUBLISHED)
+lesions: lesions-dmfnet lesions-smfusion
+lesions-dmfnet lesions-smfusion: lesions-%: $(READY)
+	mkdir -p runs/lesions
+	$(LESIONS) --bundle bundles/$* --output_dir runs/lesions/$* $(addprefix --pairs ,$(PAIRS)) \
+	    $(if $(CARDS),--card bundles/$*/docs/README.md) > runs/lesions/$*.md
 
 # what descriptions of fused images keep of descriptions of their sources, and whether SMFusion's texts matter
 descriptions: $(READY)

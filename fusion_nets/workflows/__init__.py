@@ -30,9 +30,9 @@ from .engines import EngineNetwork
 from .evaluating import evaluate_methods
 from .fusing import find_bundle, fuse_pair, kept_network
 from .inference import PairStream, SlicewiseInferer
-from .judging import JudgedLesions, LesionTables, judge_lesions
+from .judging import JudgedLesions, LesionTables, judge_lesions, lesion_scores
 from .kept import KeptSlices, KeptVolume
-from .lesion_pairs import InsertLesions, read_lesion_pairs, write_lesion_pairs
+from .lesion_pairs import InsertLesions, KnownCase, read_lesion_pairs, write_lesion_pairs
 from .preservation import DescriptionPreservation, DescriptionSaver, PairDescriptions
 from .processes import is_first_process, join_process_group, leave_process_group, own_device
 from .simulating import write_simulated_set
@@ -61,6 +61,7 @@ __all__ = [
     "JudgedLesions",
     "KeptSlices",
     "KeptVolume",
+    "KnownCase",
     "LesionBatch",
     "LesionTables",
     "NoisyBatch",
@@ -81,6 +82,7 @@ __all__ = [
     "judge_lesions",
     "kept_network",
     "leave_process_group",
+    "lesion_scores",
     "load_weights",
     "own_device",
     "collate_pairs",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from .processes import is_first_process
 from .progress import LOG_ABOVE_BAR
 from .study_images import StudyImages, study_rows
 
-__all__ = ["JudgedLesions", "LesionTables", "judge_lesions"]
+__all__ = ["JudgedLesions", "LesionTables", "judge_lesions", "lesion_scores"]
 
 _MOST_PICTURES = 10
 
@@ -82,6 +82,39 @@ def _scores(
         }
         known = case.clean.removesuffix("-none"), case.kind, case.signs, case.make, lesion, recovery, responses
         yield report.LesionScore(method, *known, group, subject)
+
+
+def lesion_scores(
+    cases: Sequence[KnownCase],
+    sources: torch.Tensor,
+    fused: torch.Tensor,
+    method: str,
+    group: str = "",
+    subject: str = "",
+) -> list[report.LesionScore]:
+    """What became of the lesions of one pair that was fused without and with them, all in memory.
+
+    Args:
+        cases: as :class:`InsertLesions` tells them, K of one pair, the first without a lesion.
+        sources: anatomy and overlay of each, (K, 2, H, W) in [0, 1].
+        fused: of each, (K, 1 | 3, H, W) in [0, 1]; as saved images are, in 8-bit levels.
+        method: who fused them.
+        group: what the pair belongs to.
+        subject: whose the pair is.
+
+    Returns:
+        One score for each lesion, for :class:`evaluation.report.LesionComparison`.
+
+    Raises:
+        ValueError: if there are not as many sources and fused images as cases.
+    """
+    planes = [_Planes(*of) for of in zip(sources.double().cpu(), fused.double().cpu(), strict=True)]
+    return [
+        score
+        for case, of in zip(cases, planes, strict=True)
+        if case.lesions
+        for score in _scores(case, of, planes[0], method, group, subject)
+    ]
 
 
 def judge_lesions(
@@ -201,14 +234,9 @@ class LesionTables:
             cases = [KnownCase.from_plain(told) for told in json.loads(item["lesions"])]
             images, fused = (item[key].as_subclass(torch.Tensor).double().cpu() for key in ("image", "pred"))
             levels = quantise(fused) / 255
-            slices = [_Planes(source, one) for source, one in zip(images.unbind(-1), levels.unbind(-1), strict=True)]
-            figures: dict[str, Any] = {"lesions": []}
-            for case, planes in zip(cases, slices, strict=False):
-                if not case.lesions:
-                    continue
-                scores = _scores(case, planes, slices[0], self.method, item["group"], item.get("subject", ""))
-                figures["lesions"] += [_plain_score(score) for score in scores]
-            self.records.note(item["name"], "lesions", figures)
+            whose = self.method, item["group"], item.get("subject", "")
+            scores = lesion_scores(cases, images.movedim(-1, 0), levels.movedim(-1, 0), *whose) if cases else []
+            self.records.note(item["name"], "lesions", {"lesions": [_plain_score(score) for score in scores]})
 
     def save_tables(self, engine: Engine) -> None:
         """Write the tables of all cases."""
