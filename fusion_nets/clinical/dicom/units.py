@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..quantities import SUV_TYPES
+from ..standardised import NoSuv
 from .frames import Frame
-from .uptake import NoSuv, suv_factor
+from .uptake import suv_factor
 
 __all__ = ["Measure", "measure_of"]
 
