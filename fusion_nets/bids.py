@@ -108,7 +108,7 @@ def bids_pairs(
     found = {label: list(_images(root, label)) for label in there if not people or label in people}
     known = sorted({image.session for images in found.values() for image in images if image.session})
     _check_there(sessions, known, f"{root}: has no session", "session_label")
-    pairs = []
+    pairs: list[dict[str, str]] = []
     for label, images in found.items():
         pairs += _pairs_of(f"sub-{label}", images, sessions, anatomies, overlays)
     if not pairs:

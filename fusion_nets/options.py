@@ -70,7 +70,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--output_dir", required=True, help="folder to write into")
     command.add_argument("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
     command.add_argument("--spacing", type=float, default=2.0, help="voxel edge in mm, 1 to 4 (default: %(default)s)")
-    command.add_argument("--format", choices=("nifti", "dicom"), default="nifti", help="nifti: one grid; dicom: three")
+    command.add_argument(
+        "--format", choices=("nifti", "dicom", "bids"), default="nifti", help="nifti, bids: one grid; dicom: three"
+    )
     command.set_defaults(run=commands.sample)
 
     command = parsers.add_parser(

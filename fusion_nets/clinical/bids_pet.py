@@ -208,7 +208,7 @@ def _numbers(said: Mapping[str, Any], key: str, count: int, path: Path) -> list[
 
 
 def _number(said: Mapping[str, Any], key: str, positive: bool = False) -> float:
-    value = said.get(key)
+    value: Any = said.get(key)
     if not _is_number(value):
         raise NoSuv(f"{key} is {'missing' if value is None else 'no number'}")
     if positive and value <= 0:

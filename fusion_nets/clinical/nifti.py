@@ -116,9 +116,9 @@ def _labels(image: nib.Nifti1Image, places: list[tuple[int, ...]], path: Path) -
         for n, label in enumerate(labels):
             label["seconds"] = n * step * unit
     for key, told in zip(("FrameTimesStart", "FrameDuration"), frame_times(path, len(places)), strict=True):
-        for label, value in zip(labels, told or (), strict=False):
+        for label, time in zip(labels, told or (), strict=False):
             label.pop("seconds", None)
-            label[key] = value
+            label[key] = time
     weightings = path.with_name(f"{path.name[: path.name.lower().rindex('.nii')]}.bval")
     if weightings.is_file():
         values = weightings.read_text(encoding="ascii", errors="replace").split()
