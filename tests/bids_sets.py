@@ -33,14 +33,14 @@ def dataset(folder, *names):
     return folder
 
 
-def image(folder, name, seed=0, shape=(40, 36, 3)):
+def image(folder, name, seed=0, shape=(48, 44, 8)):
     """A bright shape on black, where its name belongs."""
     parts, suffix = name.split("_"), name.split("_")[-1]
     kind = suffix if suffix in ("pet", "ct", "spect") else "anat"
     place = folder.joinpath(*[part for part in parts if part.startswith(("sub-", "ses-"))], kind)
     place.mkdir(parents=True, exist_ok=True)
     axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
-    waves = 1000 + 500 * np.sin(5 * axes[0] + seed) + 200 * np.random.default_rng(seed).random(shape)
+    waves = 1000 + 500 * np.sin(5 * axes[0] + 3 * axes[1]) + 200 * np.random.default_rng(seed).random(shape)
     made = nib.Nifti1Image(((sum(axis**2 for axis in axes) < 1) * waves).astype(np.float32), np.diag([4, 4, 4, 1]))
     made.set_sform(made.affine, code=1)
     made.header.set_xyzt_units("mm")
