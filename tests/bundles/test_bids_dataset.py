@@ -33,7 +33,11 @@ def test_derivatives(bundle, tiny_weights, tmp_path, caplog):
     root = dataset(tmp_path / "set", *NAMES)
     out = root / "derivatives" / "fusion-nets"
     before = content(root)
-    bundle.fuse(tiny_weights, out, bids_dir=str(root), output_format=["nifti", "png", "html"], register="rigid")
+    options = {
+        "output_format": ["nifti", "png", "html"],
+        "transform": [[1, 0, 0, 2], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
+    }
+    bundle.fuse(tiny_weights, out, bids_dir=str(root), **options)
     assert "sub-02: has no overlay (pet, ct)" in caplog.text
     found = visible(out)
     assert {f"{name}{ending}" for name in FUSED for ending in (".nii.gz", ".json")} < found
