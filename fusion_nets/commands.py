@@ -38,6 +38,8 @@ def check_options(arguments: argparse.Namespace) -> None:
         _window(given.get(name))
     if given.get("command") == "fuse" and arguments.describe and arguments.method != "smfusion":
         raise ValueError("--describe belongs to --method smfusion")
+    if given.get("command") == "fuse":
+        _check_sources(given)
     if given.get("command") == "view" and bool(arguments.anatomy) != bool(arguments.overlay):
         raise ValueError("--anatomy and --overlay go together: the page shows the values of both")
     if given.get("command") == "evaluate":
@@ -68,8 +70,33 @@ def simulate(arguments: argparse.Namespace) -> None:
         print(path)
 
 
+def _check_sources(given: dict[str, Any]) -> None:
+    """Of `fuse`: two images, or a dataset."""
+    pair = (
+        "anatomy",
+        "overlay",
+        "anatomy_series_uid",
+        "overlay_series_uid",
+        "regions",
+        "transform",
+        "name",
+        "settings",
+    )
+    missing = [f"--{name}" for name in pair[:2] if not given[name]]
+    if not given["bids_dir"] and missing:
+        raise ValueError(f"the following arguments are required: {', '.join(missing)}, or --bids_dir of a dataset")
+    others = pair if given["bids_dir"] else _OF_DATASETS
+    wrong = next((name for name in others if given[name] is not None), None)
+    if wrong:
+        how = "is of one pair, and --bids_dir has many" if given["bids_dir"] else "goes with --bids_dir"
+        raise ValueError(f"--{wrong} {how}; it is accepted {'without' if given['bids_dir'] else 'with'} it")
+
+
+_OF_DATASETS = ("participant_label", "session_label", "anatomy_suffix", "overlay_suffix")
+
+
 def fuse(arguments: argparse.Namespace) -> None:
-    """Fuse two series."""
+    """Fuse two series, or a dataset."""
     from fusion_nets.stages import shown_stages
 
     with shown_stages():
@@ -81,32 +108,27 @@ def fuse(arguments: argparse.Namespace) -> None:
 def _fused(arguments: argparse.Namespace) -> list[Path]:
     import torch
 
-    from fusion_nets.workflows import fuse_pair
+    from fusion_nets.workflows import fuse_dataset, fuse_pair
 
-    chosen = {
-        name: getattr(arguments, name)
-        for name in (
-            *("register", "register_limits", "least_overlap", "transform", "overlay_palette"),
-            *("name", "regions", "settings", "bundle_root", "engine", "precision"),
-        )
-    }
+    common = ("register", "register_limits", "least_overlap", "overlay_palette", "bundle_root", "engine", "precision")
+    of_pair = ("transform", "name", "regions", "settings")
+    chosen = {name: getattr(arguments, name) for name in (*common, *(_OF_DATASETS if arguments.bids_dir else of_pair))}
     for key in ("anatomy", "overlay"):
-        for detail in ("modality", "series_uid", "volume"):
+        for detail in ("modality", "volume") if arguments.bids_dir else ("modality", "series_uid", "volume"):
             chosen[f"{key}_{detail}"] = getattr(arguments, f"{key}_{detail}")
         chosen[f"{key}_window"] = _window(getattr(arguments, f"{key}_window"))
-    return fuse_pair(
-        arguments.anatomy,
-        arguments.overlay,
-        arguments.output_dir,
-        method=arguments.method,
-        output_format=arguments.format.split(",") if arguments.format else None,
-        evaluate=arguments.evaluate,
-        register_fallback=arguments.register_fallback,
-        deidentify=arguments.deidentify,
-        describe=arguments.describe or None,
-        device=torch.device(arguments.device),
-        **chosen,
-    )
+    chosen |= {
+        "method": arguments.method,
+        "output_format": arguments.format.split(",") if arguments.format else None,
+        "evaluate": arguments.evaluate,
+        "register_fallback": arguments.register_fallback,
+        "deidentify": arguments.deidentify,
+        "describe": arguments.describe or None,
+        "device": torch.device(arguments.device),
+    }
+    if arguments.bids_dir:
+        return fuse_dataset(arguments.bids_dir, arguments.output_dir, **chosen)
+    return fuse_pair(arguments.anatomy, arguments.overlay, arguments.output_dir, **chosen)
 
 
 def view(arguments: argparse.Namespace) -> None:

@@ -166,9 +166,10 @@ def load_pairs(
     datalist: str | os.PathLike[str] | Sequence[dict[str, Any]] | Mapping[str, Any] | None = None,
     anatomy: str | os.PathLike[str] | None = None,
     overlay: str | os.PathLike[str] | None = None,
+    bids: Sequence[dict[str, Any]] | None = None,
     **details: Any,
 ) -> list[dict[str, Any]]:
-    """The pairs a user asks for: a datalist, or a single pair.
+    """The pairs a user asks for: a datalist, a single pair, or those of a BIDS dataset.
 
     Args:
         datalist: a JSON file, or what is in one: a list of {"anatomy", "overlay", "name"?, "pair"?, "subject"?,
@@ -182,7 +183,9 @@ def load_pairs(
             texts, one per slice. Relative paths in a file start from its folder.
         anatomy: the anatomical image of a single pair, instead of a datalist.
         overlay: its overlay.
-        details: what else is known of the single pair, such as ``overlay_modality="PT"``; None counts as unknown.
+        bids: instead of both, what :func:`fusion_nets.bids.bids_pairs` found; None is nothing.
+        details: what else is known of the single pair, such as ``overlay_modality="PT"``; of those of a dataset only
+            modality and volume, for each; None counts as unknown.
 
     Returns:
         The pairs, each with a name of its own: by default that of the anatomy's file, or "pair1" and so on for DICOM,
@@ -194,6 +197,8 @@ def load_pairs(
         ValueError: naming the datalist, the entry, and what would be accepted.
     """
     entries: object
+    if bids is not None:
+        return load_pairs(_with_details(bids, [datalist, anatomy, overlay], details))
     if datalist is None or (isinstance(datalist, str) and not datalist):
         if not (anatomy and overlay):
             raise ValueError("give a datalist, or both an anatomy and an overlay")
@@ -227,6 +232,20 @@ def load_pairs(
         if count > 1:
             raise ValueError(f"{where}: {count} entries would be called {name!r}; give each a name of its own")
     return pairs
+
+
+def _with_details(
+    bids: Sequence[dict[str, Any]], others: Sequence[Any], details: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The pairs of a dataset, with what is known of each of them."""
+    known = {key: value for key, value in details.items() if value is not None}
+    wrong = [key for key in known if not key.endswith(("_modality", "_volume"))]
+    if any(others) or wrong:
+        raise ValueError(
+            f"{wrong[0] if wrong else 'a datalist, anatomy or overlay'} is given beside bids_dir, which has the pairs; "
+            "modality and volume are accepted there"
+        )
+    return [{**pair, **known} for pair in bids]
 
 
 def _checked(entry: object, where: str, folder: Path, number: int) -> dict[str, Any]:
@@ -328,6 +347,7 @@ def pairs_or_section(
     section: str | Sequence[str],
     texts: str | os.PathLike[str] | Sequence[dict[str, Any]] | None = None,
     texts_required: bool = False,
+    bids: Sequence[dict[str, Any]] | None = None,
     **details: Any,
 ) -> list[dict[str, Any]]:
     """The pairs a user asks for, or else a section of a folder of slices.
@@ -340,12 +360,13 @@ def pairs_or_section(
         section: likewise.
         texts: what :func:`with_texts` puts to that section.
         texts_required: refuse a section without texts.
-        details: as :func:`load_pairs` takes them.
+        bids: as :func:`load_pairs` takes it.
+        details: likewise.
 
     Raises:
         FileNotFoundError: as :func:`aanlib_pairs` and :func:`with_texts` do.
         ValueError: as :func:`load_pairs` and they do.
     """
-    if datalist or anatomy or overlay or any(value is not None for value in details.values()):
-        return load_pairs(datalist, anatomy, overlay, **details)
+    if bids is not None or datalist or anatomy or overlay or any(value is not None for value in details.values()):
+        return load_pairs(datalist, anatomy, overlay, bids, **details)
     return with_texts(aanlib_pairs(dataset_dir, section), texts, texts_required)

@@ -70,7 +70,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--output_dir", required=True, help="folder to write into")
     command.add_argument("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
     command.add_argument("--spacing", type=float, default=2.0, help="voxel edge in mm, 1 to 4 (default: %(default)s)")
-    command.add_argument("--format", choices=("nifti", "dicom"), default="nifti", help="nifti: one grid; dicom: three")
+    command.add_argument(
+        "--format", choices=("nifti", "dicom", "bids"), default="nifti", help="nifti, bids: one grid; dicom: three"
+    )
     command.set_defaults(run=commands.sample)
 
     command = parsers.add_parser(
@@ -93,9 +95,11 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--lesions", type=int, default=3, help="most in each pair (default: %(default)s)")
     command.set_defaults(run=commands.simulate)
 
-    command = parsers.add_parser("fuse", help="fuse two series: DICOM, NIfTI, NRRD, MHA or pictures in and out")
+    command = parsers.add_parser(
+        "fuse", help="fuse two series: DICOM, NIfTI, NRRD, MHA or pictures in and out; or a BIDS dataset"
+    )
     for name in ("anatomy", "overlay"):
-        _add_source(command, name)
+        _add_source(command, name, required=False)
         command.add_argument(
             f"--{name}_window",
             nargs="+",
@@ -104,6 +108,17 @@ def build_parser() -> argparse.ArgumentParser:
         )
     command.add_argument(
         "--regions", metavar="FILE", help="label image, one whole number a lesion: tells what is kept of their contrast"
+    )
+    command.add_argument(
+        "--bids_dir", metavar="FOLDER", help="BIDS dataset whose pairs are fused, instead of anatomy and overlay"
+    )
+    for name, which in (("participant", "participants"), ("session", "sessions of the overlays")):
+        command.add_argument(f"--{name}_label", nargs="+", metavar="LABEL", help=f"which {which}; default: all")
+    command.add_argument(
+        "--anatomy_suffix", nargs="+", metavar="SUFFIX", help="which image is the anatomy; default: T1w, T2w, FLAIR"
+    )
+    command.add_argument(
+        "--overlay_suffix", nargs="+", metavar="SUFFIX", help="which images are fused onto it; default: pet, ct"
     )
     command.add_argument("--output_dir", required=True, metavar="FOLDER", help="folder to write into")
     command.add_argument("--method", choices=("dmfnet", "smfusion"), default="dmfnet", help="default: %(default)s")

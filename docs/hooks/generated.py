@@ -39,6 +39,8 @@ MEANINGS = {
     "anatomy": "the anatomical image of a single pair: DICOM (folder or file), NIfTI, NRRD, MHA or a picture",
     "anatomy_modality": "`MR`, `CT`, `PT` or `NM`: picks among several DICOM series, or tells what a file does not say",
     "anatomy_series_uid": "SeriesInstanceUID, or its fingerprint as messages give it: picks among several DICOM series",
+    "anatomy_suffix": "of a BIDS dataset, which image is the anatomy, the preferred first, as "
+    "`\"['ce-gad_T1w', 'T1w']\"`; by default `T1w`, `T2w`, `FLAIR`",
     "anatomy_text": "what is said of the anatomy of a single pair; patients' texts belong in a datalist, because MONAI "
     "prints the arguments of a command",
     "anatomy_volume": "which of several volumes: a number from 1, `echo=30`, `b=1000`, `mean`, or what the message "
@@ -46,6 +48,7 @@ MEANINGS = {
     "anatomy_window": '`"[low, high]"` in HU, SUV or as stored, or `brain`, `subdural`, `bone`, `soft_tissue` (CT), '
     "`header`, `percentiles`; by default by modality",
     "batch_size": "pairs (of the first stage: images) in a step",
+    "bids_dir": "BIDS dataset instead of a datalist, see [BIDS datasets](../bids.md); the results are derivatives",
     "checkpoint": "folder to start from, such as one of BiomedGPT; none trains from scratch",
     "critic_weights": "what `train_critic.json` wrote",
     "crop_size": "side of the squares that are cut out of a slice, in pixels; smaller slices are padded with black; "
@@ -80,10 +83,12 @@ MEANINGS = {
     "overlay_palette": "colours of a grey overlay: `hot`, `hot_iron`, `pet`, `hot_metal_blue`, `pet_20_step`, `none`; "
     "`auto` is `hot` for PET and SPECT",
     "overlay_series_uid": "as of the anatomy",
+    "overlay_suffix": "likewise, which images are fused onto it, each; by default `pet`, `ct`",
     "overlay_text": "as of the anatomy",
     "overlay_volume": "as of the anatomy",
     "overlay_window": "as of the anatomy",
     "overwrite": "describe images that have a text, too",
+    "participant_label": "which participants of a BIDS dataset, as `01` or `\"['01', '02']\"`; by default all",
     "per": "`series` for one text an image, `slice` for one text a slice",
     "pieces": "the most pieces that a new describer's vocabulary may have",
     "pool_size": "pairs whose features are kept and used again",
@@ -100,6 +105,7 @@ MEANINGS = {
     "weights and versions from the same files; `False` does all again",
     "section": "which part of `dataset_dir`, one or a list: `train`, `val`, `test` or another of its `splits.json`",
     "seed": "of everything drawn at random",
+    "session_label": "which sessions of a BIDS dataset, those of the overlays; by default all",
     "slices_at_once": "slices of a volume that go through the network together; `auto`: as many as fit a processor's "
     "cache, or a GPU's memory",
     "text_cache": "folder that keeps encoded texts; keep it where the texts are kept",

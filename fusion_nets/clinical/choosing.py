@@ -24,6 +24,7 @@ ALIASES = {
         "TriggerTime",
         "NominalCardiacTriggerDelayTime",
         "AcquisitionTime",
+        "FrameTimesStart",
         "seconds",
     ),
     "inversion": ("InversionTime",),

@@ -12,6 +12,7 @@ from nibabel.affines import apply_affine, voxel_sizes
 from fusion_nets.cautions import caution
 from fusion_nets.slabs import release, zeros
 
+from .bids_pet import frame_times
 from .choosing import Labels, Wanted, choose_volumes
 from .errors import ImageError, Pixels, Reason, check_affine, check_voxels, unreadable
 
@@ -40,7 +41,8 @@ def read_nifti(path: Path, volume: Wanted = None) -> Pixels:
     Args:
         path: the file.
         volume: which one of several is meant, see :func:`~fusion_nets.clinical.choosing.choose_volumes`; a ".bval"
-            file beside the image gives them their b-values.
+            file beside the image gives them their b-values, and the sidecar of a PET (BIDS) its frames' times; the mean
+            of frames is weighted by how long each took.
 
     Raises:
         ImageError: if it cannot be read, is gigantic, or is no scalar or coloured image of one moment.
@@ -51,7 +53,7 @@ def read_nifti(path: Path, volume: Wanted = None) -> Pixels:
             raise TypeError(f"a {type(image).__name__}")
         channels = _check_kind(image, path)
         chosen = _chosen(image, channels, path, volume)
-        array, kind = _values(image, channels, chosen)
+        array, kind = _values(image, channels, chosen, _shares(image, chosen, path))
         affine, is_placed = _affine(image, path)
     except ImageError:
         raise
@@ -114,6 +116,10 @@ def _labels(image: nib.Nifti1Image, places: list[tuple[int, ...]], path: Path) -
     if unit and len(places) == image.shape[3]:
         for n, label in enumerate(labels):
             label["seconds"] = n * step * unit
+    for key, told in zip(("FrameTimesStart", "FrameDuration"), frame_times(path, len(places)), strict=True):
+        for label, time in zip(labels, told or (), strict=False):
+            label.pop("seconds", None)
+            label[key] = time
     weightings = path.with_name(f"{path.name[: path.name.lower().rindex('.nii')]}.bval")
     if weightings.is_file():
         values = weightings.read_text(encoding="ascii", errors="replace").split()
@@ -123,14 +129,23 @@ def _labels(image: nib.Nifti1Image, places: list[tuple[int, ...]], path: Path) -
     return list(labels)
 
 
-def _values(image: nib.Nifti1Image, channels: int, chosen: list[tuple[int, ...]]) -> tuple[np.ndarray, str]:
+def _shares(image: nib.Nifti1Image, chosen: list[tuple[int, ...]], path: Path) -> list[float]:
+    """What each of the chosen volumes counts in their mean: of frames of PET, how long it took."""
+    durations = frame_times(path, image.shape[3])[1] if len(chosen) > 1 and image.ndim == 4 else None
+    weights = [durations[place[0]] if durations else 1.0 for place in chosen]
+    return [weight / sum(weights) for weight in weights]
+
+
+def _values(
+    image: nib.Nifti1Image, channels: int, chosen: list[tuple[int, ...]], shares: list[float]
+) -> tuple[np.ndarray, str]:
     """All values, and of which kind they were; a few slices at a time, because scaled ones would take twice as much."""
     shape, names, kind = image.shape, image.get_data_dtype().names, "f"
     values = zeros((channels, *shape[:3]))
     at_once = max(1, SLICES_OF // max(1, shape[0] * shape[1]))
     for channel in range(1 if names else channels):
         colour = tuple(channel if length > 1 else 0 for length in shape[3:])
-        for volume in chosen if channels == 1 or names else [colour]:
+        for volume, share in zip(chosen, shares, strict=True) if channels == 1 or names else [(colour, 1.0)]:
             for k in range(0, shape[2] if len(shape) > 2 else 1, at_once):
                 slices = (slice(k, k + at_once),) if len(shape) > 2 else ()
                 place = (slice(None), slice(None), *slices, *volume)
@@ -138,11 +153,11 @@ def _values(image: nib.Nifti1Image, channels: int, chosen: list[tuple[int, ...]]
                 kind = part.dtype.kind
                 into = values[..., slices[0]] if slices else values
                 if names:
-                    into += np.stack([part[name] for name in "RGB"]) / np.float32(len(chosen))
+                    into += np.stack([part[name] for name in "RGB"]) * np.float32(share)
                 elif len(chosen) == 1:
                     into[channel] = part
                 else:
-                    into[channel] += part / len(chosen)
+                    into[channel] += part * share
                 release()
     return values, kind
 

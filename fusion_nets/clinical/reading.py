@@ -6,12 +6,15 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 
 from fusion_nets.slabs import kept, release, slabs
 
 from .absent import fill_absent
+from .bids import bids_name
+from .bids_pet import pet_measure
 from .choosing import Wanted
 from .errors import ImageError, Reason, check_pointer
 from .itk_files import ITK_SUFFIXES, read_itk
@@ -41,7 +44,8 @@ def read_image(
     Args:
         path: a folder of DICOM files or one of them (see :func:`fusion_nets.clinical.dicom.read_series`); NIfTI, NRRD
             or MetaImage (a volume or slice of scalars or RGB, or one of several); PNG, JPEG, TIFF or BMP (grey of 8 or
-            16 bit, or colour).
+            16 bit, or colour). NIfTI with a name by BIDS, such as ``sub-01_pet.nii.gz``, is what its suffix and, of
+            PET, its sidecars say (:func:`fusion_nets.clinical.bids_pet.pet_measure`).
         series_uid: which series is meant among several of DICOM, or the fingerprint of its UID.
         modality: likewise, its modality, as :func:`fusion_nets.clinical.modality_code` takes it; of a file that does
             not say its own, this is it.
@@ -84,7 +88,7 @@ def read_image(
     if not is_file and not os.path.isdir(path):
         raise ImageError(Reason.MISSING, f"{path}: no such file; {ACCEPTED}")
     if is_file and name.endswith(INPUT_SUFFIXES):
-        image = _read_file(path, volume)
+        image = _read_file(path, volume, modality)
     elif is_file and not _may_be_dicom(path):
         raise ImageError(Reason.KIND, f"{path}: unknown kind of file; {ACCEPTED}")
     else:
@@ -116,7 +120,7 @@ def read_image(
     return image
 
 
-def _read_file(path: Path, volume: Wanted) -> MetaTensor:
+def _read_file(path: Path, volume: Wanted, modality: str | None) -> MetaTensor:
     name = path.name.lower()
     read = next(read for suffixes, read in READERS.items() if name.endswith(suffixes))
     with suppress(OSError), open(path, "rb") as file:  # what cannot be opened is refused by what reads it
@@ -131,10 +135,32 @@ def _read_file(path: Path, volume: Wanted) -> MetaTensor:
     if name.endswith((*NIFTI_SUFFIXES, *ITK_SUFFIXES)):
         said = read_note(path)
         meta |= {key: int(value) if key == "white" else value for key, value in said.items()}
+    if name.endswith(NIFTI_SUFFIXES) and white is None:
+        _read_by_bids(path, array, meta, modality)
     array = kept(array)
     fill_absent(array, path)
     tensor = torch.from_numpy(array)
     return MetaTensor(tensor, affine=torch.from_numpy(affine), meta=meta)
+
+
+def _read_by_bids(path: Path, array: np.ndarray, meta: dict[str, object], modality: str | None) -> None:
+    """Take the modality from a name by BIDS, and the units of PET from its sidecars, where the file tells neither."""
+    named = bids_name(path)
+    if named is None or named.modality is None or modality not in (None, named.modality) or "modality" in meta:
+        return
+    meta["modality"] = named.modality
+    if named.modality != "PT":
+        return
+    units, factor = pet_measure(path)
+    if meta["units"] not in ("stored", units):
+        raise ImageError(
+            Reason.DAMAGED,
+            f"{path}: says that it is in {meta['units']}, and its sidecar that it is in {units}; one unit is accepted",
+        )
+    if meta["units"] == "stored" and factor != 1:
+        for part in slabs(array.shape):
+            array[..., part] *= factor
+    meta["units"] = units
 
 
 def _may_be_dicom(path: Path) -> bool:

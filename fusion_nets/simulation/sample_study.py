@@ -29,7 +29,8 @@ import numpy as np
 from fusion_nets.files import whole_file
 
 from .head_model import Grid, model_head
-from .sample_scans import HEAD_IN_PET_CT, write_scans
+from .sample_bids import write_dataset
+from .sample_scans import ACTIVITY_PER_SUV, HEAD_IN_PET_CT, write_scans
 
 __all__ = ["LESIONS", "TISSUES", "Grid", "Lesion", "Tissue", "write_sample_study"]
 
@@ -120,13 +121,14 @@ def write_sample_study(
 
     As NIfTI, the three volumes `mri.nii.gz`, `pet.nii.gz` and `ct.nii.gz` share one grid in MNI space (RAS, mm). As
     DICOM, they are the folders `mri`, `pet` and `ct` of one study on grids of their own, see
-    :data:`fusion_nets.simulation.sample_scans.SCANS`. The same seed gives the same bytes.
+    :data:`fusion_nets.simulation.sample_scans.SCANS`. As a BIDS dataset, they are those of ``sub-01``, PET in Bq/ml and
+    with a sidecar; the JSON files lie in ``sourcedata``. The same seed gives the same bytes.
 
     Args:
         output_dir: folder to write into; made when missing. Files of these names are replaced.
         seed: seeds the noise of PET and CT; a whole number, 0 or more.
         spacing: edge of the cubic voxels in mm, from 1 (the template's own) to 4; of the smallest voxels in DICOM.
-        form: "nifti" or "dicom".
+        form: "nifti", "dicom" or "bids".
 
     Returns:
         The files written, by the keys "mri", "pet", "ct", "study" and "pairs".
@@ -139,8 +141,8 @@ def write_sample_study(
         raise ValueError(f"seed is {seed}; it must be 0 or more")
     if not 1 <= spacing <= 4:
         raise ValueError(f"spacing is {spacing:g} mm; it must lie between 1 and 4 mm")
-    if form not in ("nifti", "dicom"):
-        raise ValueError(f"form is {form!r}; accepted are nifti and dicom")
+    if form not in ("nifti", "dicom", "bids"):
+        raise ValueError(f"form is {form!r}; accepted are nifti, dicom and bids")
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -155,16 +157,22 @@ def write_sample_study(
     }
     if form == "dicom":
         files = write_scans(folder, {name: volume for name, (volume, _) in volumes.items()}, grid.affine, seed)
+    elif form == "bids":
+        volumes["pet"] = (volumes["pet"][0] * np.float32(ACTIVITY_PER_SUV), f"Simulated FDG-PET, Bq/ml, seed {seed}")
+        files = write_dataset(folder, {name: _nifti(volume, grid, said) for name, (volume, said) in volumes.items()})
+        folder = folder / "sourcedata"
     else:
         files = {name: folder / f"{name}.nii.gz" for name in volumes}
         for name, (volume, description) in volumes.items():
             _write(files[name], _nifti(volume, grid, description))
-    names = {name: path.name for name, path in files.items()}
+    names = {name: Path(os.path.relpath(path, folder)).as_posix() for name, path in files.items()}
     files |= {"study": folder / "study.json", "pairs": folder / "pairs.json"}
     described = _describe(grid, seed, names)
     if form == "dicom":
         described["grid"]["of"] = "the model; each scan has voxels of its own"
         described["head_in_pet_ct"] = HEAD_IN_PET_CT.tolist()
+    if form == "bids":
+        described["files"][names["pet"]]["units"] = "Bq/ml"
     _write(files["study"], _json(described))
     _write(files["pairs"], _json(_pairs(names)))
     return files

@@ -25,10 +25,11 @@ from .checkpoints import (
     load_weights,
     stopping_score,
 )
+from .derivatives import BidsDerivatives
 from .describing import describe_pairs
 from .engines import EngineNetwork
 from .evaluating import evaluate_methods
-from .fusing import find_bundle, fuse_pair, kept_network
+from .fusing import find_bundle, fuse_dataset, fuse_pair, kept_network
 from .inference import PairStream, SlicewiseInferer
 from .judging import JudgedLesions, LesionTables, judge_lesions, lesion_scores
 from .kept import KeptSlices, KeptVolume
@@ -45,6 +46,7 @@ __all__ = [
     "BestCheckpoint",
     "BestDescriber",
     "CaptionBatch",
+    "BidsDerivatives",
     "CaseMetrics",
     "CaseRecords",
     "CriticBatch",
@@ -76,6 +78,7 @@ __all__ = [
     "drawn_pairs",
     "evaluate_methods",
     "find_bundle",
+    "fuse_dataset",
     "fuse_pair",
     "is_first_process",
     "join_process_group",

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class CaseRecords:
             they are made of, see :func:`fusion_nets.workflows.digests.digest`, as they are when an epoch starts: a
             network with the weights that it has by then.
         resume: pass over cases that are done. Otherwise all are done, and no record of them is left.
+        layout: moves the results of a case, given as its pair and their names in ``output_dir``, to where they belong,
+            and gives their paths from there; such as :class:`fusion_nets.workflows.BidsDerivatives`.
     """
 
     def __init__(
@@ -56,7 +58,9 @@ class CaseRecords:
         pairs: Sequence[Mapping[str, Any]],
         settings: Sequence[Any] = (),
         resume: bool = True,
+        layout: Callable[[Mapping[str, Any], Sequence[str]], Sequence[str]] | None = None,
     ) -> None:
+        self.layout = layout
         self.output_dir = Path(output_dir)
         self.folder = self.output_dir / ".cases"
         read = entries_read(output_dir, (pair[key] for pair in pairs for key in _SOURCES if key in pair))
@@ -105,6 +109,11 @@ class CaseRecords:
         """The figures of this kind of all cases that are done, by name, in the order of the datalist."""
         records = {name: self._read(name) for name in self.pairs}
         return {name: record[kind] for name, record in records.items() if record is not None and kind in record}
+
+    def files(self) -> list[Path]:
+        """The results of all cases that are done."""
+        records = [self._read(name) for name in self.pairs]
+        return [self.output_dir / file for record in records if record for file in record["files"]]
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator."""
@@ -182,6 +191,8 @@ class CaseRecords:
 
     def _files(self, name: str, made: Mapping[str, Any]) -> dict[str, int]:
         """The results of a case, and how long they are."""
+        if self.layout is not None:
+            return sizes(self.output_dir, self.layout(self.pairs[name], made.get("saved", [])))
         beside = sizes(self.output_dir, (f"{name}{ending}" for ending in RESULTS_BESIDE))
         there = {file: size for file, size in beside.items() if size}
         return there | sizes(self.output_dir, made.get("saved", []))

@@ -24,6 +24,7 @@ import torch
 
 import evaluation
 import fusion_nets
+from fusion_nets.clinical.bids_pet import told_of
 
 __all__ = ["are_whole", "digest", "files_of", "library_digest", "sizes"]
 
@@ -66,14 +67,18 @@ def digest(value: Any) -> str:
 
 
 def files_of(path: Path) -> list[Any]:
-    """Name, size and time of change of an image's files; content would have to be read of every case at every start."""
+    """Name, size and time of change of an image's files, and what sidecars say of a PET by BIDS.
+
+    The content of images would have to be read of every case at every start.
+    """
     if os.path.isdir(path):  # unlike Path.is_dir it takes any name
         files = sorted(file for file in path.rglob("*") if file.is_file())
     elif path.suffix.lower() in _HEADERS:
         files = sorted(path.parent.glob(f"{escape(path.stem)}.*")) if os.path.isfile(path) else []
     else:
         files = [path] if os.path.isfile(path) else []
-    return [(str(file.relative_to(path.parent)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    looks = [(str(file.relative_to(path.parent)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return [*looks, *told_of(path)]
 
 
 @cache

@@ -1,10 +1,10 @@
-"""Fuse one pair in one call, by running a method's bundle."""
+"""Fuse one pair, or a dataset, in one call, by running a method's bundle."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -12,23 +12,27 @@ from typing import Any
 import torch
 
 import fusion_nets
+from fusion_nets.bids import bids_pairs
 from fusion_nets.cautions import noting
-from fusion_nets.clinical import ImageError
+from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.datalists import load_pairs
 from fusion_nets.names import is_result
 from fusion_nets.quiet import silence
 
+from .derivatives import BidsDerivatives
 from .engines import engine_choices
 from .settings import repeated_settings
 from .user_values import check_options, check_values, set_values
 
-__all__ = ["find_bundle", "fuse_pair", "kept_network"]
+__all__ = ["find_bundle", "fuse_dataset", "fuse_pair", "kept_network"]
 
 DETAILS = (
     *("name", "regions"),
     *(f"{key}_{detail}" for key in ("anatomy", "overlay") for detail in ("modality", "series_uid", "volume", "text")),
 )
 """What an option says of the pair, not of the run."""
+
+_LABELS = ("participant_label", "session_label", "anatomy_suffix", "overlay_suffix")
 
 KEYWORDS = ("method", "output_format", "settings", "bundle_root", "evaluate")
 """What is an argument of its own."""
@@ -85,14 +89,89 @@ def fuse_pair(
         >>> [path.name for path in written]
         ['mri_fused.png']
     """
-    from monai.bundle import ConfigWorkflow
-
     root = _root(method, bundle_root)
     where = {} if regions is None else {"regions": str(regions)}
     asked = {key: value for key, value in options.items() if value is not None} | where
     details = {key: value for key, value in asked.items() if key in DETAILS}
     (pair,) = load_pairs(anatomy=anatomy, overlay=overlay, **details)
     chosen = {key: value for key, value in asked.items() if key not in details}
+
+    def values() -> dict[str, Any]:
+        repeated = repeated_settings(settings, pair, chosen)
+        return {**repeated, "progress": True, "resume": False, **chosen, "datalist": [pair]}
+
+    _run(root, evaluate, chosen, values, output_dir, output_format)
+    return sorted(path for path in Path(output_dir).glob("*") if is_result(pair["name"], path.name))
+
+
+def fuse_dataset(
+    bids_dir: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    method: str = "dmfnet",
+    output_format: Sequence[str] | None = None,
+    bundle_root: str | os.PathLike[str] | None = None,
+    evaluate: bool = False,
+    **options: Any,
+) -> list[Path]:
+    """Run the inference of a method's bundle on a BIDS dataset.
+
+    Pairs that an earlier call has done, by the same settings from the same files, are passed over.
+
+    Args:
+        bids_dir: the dataset; :func:`fusion_nets.bids.bids_pairs` says which of its images belong together.
+        output_dir: folder to write derivatives into, see :class:`BidsDerivatives`.
+        method: name of the bundle, "dmfnet" or "smfusion".
+        output_format: any of "nifti", "png", "html"; by default NIfTI.
+        bundle_root: folder of the bundle; by default what :func:`find_bundle` finds.
+        evaluate: save the metrics of the results as well.
+        options: ``participant_label``, ``session_label``, ``anatomy_suffix`` and ``overlay_suffix``, as
+            :func:`fusion_nets.bids.bids_pairs` takes them, modality and volume of all anatomies or overlays, and other
+            entries of the bundle's inference configuration. None is the configuration's own choice.
+
+    Returns:
+        What lies in ``output_dir`` of the pairs that are done.
+
+    Raises:
+        ImageError: if pairs could not be fused, after all others were; the log has the reasons.
+        ValueError: if the dataset, or an option, cannot be used.
+    """
+    chosen = {key: value for key, value in options.items() if value is not None}
+    for key in ("transform", "regions", "name"):
+        if key in chosen:
+            raise ValueError(f"{key} is of one pair; it is accepted without bids_dir")
+    root = _root(method, bundle_root)
+    # what these say is for the user, not what MONAI makes of it
+    pairs = bids_pairs(bids_dir, *(chosen.get(key) for key in _LABELS))
+    BidsDerivatives(bids_dir, output_dir, output_format)
+    values = {"progress": True, **chosen, "bids_dir": str(bids_dir), "bids": pairs}
+    workflow = _run(root, evaluate, chosen, lambda: values, output_dir, output_format)
+    return workflow.parser.get_parsed_content("records").files()
+
+
+def _run(
+    root: Path,
+    evaluate: bool,
+    chosen: Mapping[str, Any],
+    values: Callable[[], dict[str, Any]],
+    output_dir: str | os.PathLike[str],
+    output_format: str | Sequence[str] | None,
+) -> Any:
+    """Run a bundle's inference.
+
+    Args:
+        root: of the bundle.
+        evaluate: with metrics.
+        chosen: options of the user.
+        values: these and the others, asked for when the options are known to be there.
+        output_dir: folder to write into.
+        output_format: one or more.
+
+    Raises:
+        ImageError: the only reason why a pair could not be fused, or that several could not.
+        ValueError: if an option cannot be used.
+    """
+    from monai.bundle import ConfigWorkflow
+
     configs = [root / "configs" / name for name in ("inference.json", "evaluate.json")[: 2 if evaluate else 1]]
     _check_configs(configs)
     failures: list[ImageError] = []
@@ -103,18 +182,14 @@ def fuse_pair(
                 [str(config) for config in configs], workflow_type="inference", logging_file=False
             )
             check_options(workflow.parser, chosen, (*DETAILS, *KEYWORDS))
-            values = {
-                **repeated_settings(settings, pair, chosen),
-                "progress": True,
-                "resume": False,
-                **chosen,
+            given = {
+                **values(),
                 "bundle_root": str(root),
-                "datalist": [pair],
                 "output_dir": str(output_dir),
                 "output_format": [output_format] if isinstance(output_format, str) else output_format,
             }
-            check_values(values)
-            set_values(workflow.parser, values)
+            check_values(given)
+            set_values(workflow.parser, given)
             workflow.initialize()
             failures = workflow.parser.get_parsed_content("dataset").failures
             workflow.run()
@@ -122,10 +197,12 @@ def fuse_pair(
         except (SystemExit, RuntimeError, ValueError) as error:
             if isinstance(error, SystemExit) and isinstance(error.code, int):  # told to end from outside
                 raise
-            if failures:
+            if failures and "datalist" in given:
                 raise failures[0] from failures[0].__cause__  # what it came of, not that the run ended
+            if failures and isinstance(error, SystemExit):
+                raise ImageError(Reason.SEVERAL, f"{output_dir}: {error}") from error
             raise _for_the_user(error, chosen.get("weights", root)) from error
-    return sorted(path for path in Path(output_dir).glob("*") if is_result(pair["name"], path.name))
+    return workflow
 
 
 def kept_network(

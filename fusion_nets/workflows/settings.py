@@ -76,6 +76,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not isinstance(said, dict) or not isinstance(said.get("record"), dict):
         raise ValueError(f"{path}: the record of an earlier result is accepted")
     told = said.pop("record")
+    said = {name: value for name, value in said.items() if not name[:1].isupper()}  # what a sidecar of BIDS has, too
     for name in said:
         if name not in _SETTINGS:
             raise ValueError(

@@ -11,6 +11,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from bids_sets import dataset
 from ignite.engine import Engine
 from monai.bundle import ConfigParser
 from PIL import Image
@@ -39,6 +40,10 @@ WITHOUT_EFFECT = {
     "slices_at_once": 4,
     # which cases, not what comes of one
     "datalist": "pairs.json",
+    "participant_label": "01",
+    "session_label": ["1"],
+    "anatomy_suffix": "T1w",
+    "overlay_suffix": "pet",
     "dataset_dir": "elsewhere",
     "section": "val",
     # told when all is done
@@ -54,6 +59,7 @@ WITH_EFFECT = {
     "anatomy_volume": "2",
     "anatomy_window": [0, 100],
     "amp": True,
+    "bids_dir": "bids",  # whose results have other names
     "deidentify": True,
     "describe": True,
     "describe_per": "slice",
@@ -84,6 +90,8 @@ WITH_EFFECT = {
 }
 
 FIRST = {
+    **{f"{name}_label": {"bids_dir": "bids"} for name in ("participant", "session")},
+    **{f"{name}_suffix": {"bids_dir": "bids"} for name in ("anatomy", "overlay")},
     "describe_per": {"describe": True},
     "text_encoder_revision": {"text_encoder_model": "some/model"},
     "texts": {"anatomy": None, "overlay": None, "dataset_dir": "set"},
@@ -134,6 +142,7 @@ def folder(tmp_path, monkeypatch):
         Image.fromarray(blobs(rng, 48, 48)).save(tmp_path / "set" / "PET-MRI" / key / "1.png")
     (tmp_path / "set" / "splits.json").write_text(json.dumps({"PET-MRI": {"test": ["1.png"]}}))
     (tmp_path / "texts.json").write_text(json.dumps([{**pair, "name": "PET-MRI_1", "anatomy_text": "Bright region."}]))
+    dataset(tmp_path / "bids", "sub-01_ses-1_T1w", "sub-01_ses-1_pet")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -159,7 +168,7 @@ def read(bundle, configs, overrides=None):
 def made_by(parser, options=None, loads=True):
     """What the case is known by when a run of the configuration begins."""
     options = dict(options or {})
-    pair = {} if "datalist" in options else {"anatomy": "anatomy.png", "overlay": "overlay.png"}
+    pair = {} if {"datalist", "bids_dir"} & set(options) else {"anatomy": "anatomy.png", "overlay": "overlay.png"}
     set_values(parser, {"weights": "weights.pt", **pair, **options})
     torch.manual_seed(0)
     loader = parser.get_parsed_content("handlers#0")

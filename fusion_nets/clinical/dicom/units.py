@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from fusion_nets.cautions import caution
 
 from ..quantities import SUV_TYPES
+from ..standardised import NoSuv
 from .frames import Frame
-from .uptake import NoSuv, suv_factor
+from .uptake import suv_factor
 
 __all__ = ["Measure", "measure_of"]
 

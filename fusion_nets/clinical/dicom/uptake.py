@@ -10,30 +10,17 @@ from datetime import datetime, timedelta
 
 from fusion_nets.cautions import caution
 
+from ..standardised import CLOCK_SKEW, LONGEST_UPTAKE, NoSuv, check_dose, check_half_life, per_becquerel
 from .frames import Frame
 
-__all__ = ["NoSuv", "suv_factor"]
+__all__ = ["suv_factor"]
 
 logger = logging.getLogger(__name__)
 
 GE_SCAN_TIME = (0x0009, 0x100D)
 
-WEIGHTS = (0.01, 500.0)
-"""In kg, of a mouse and of the heaviest patient; more was written in grams."""
-DOSES_PER_KG = (1e5, 3e9)
-"""In Bq/kg, of what is injected; less was written in kBq or MBq, or its weight in grams."""
-HALF_LIVES = (70.0, 3e6)
-"""In s, of what is imaged: of rubidium-82, the shortest, and a month; what is outside was written in other units."""
-MOST_HALF_LIVES = 10
-"""From injection to scan: a thousandth of the dose is left then, of which no image is made."""
 LONGEST_OF_A_DAY = 5 * 3600.0
 """Half-life in s up to which a time of day says when the injection was: a day later, nothing is left to be seen."""
-CLOCK_SKEW = 300.0
-"""Seconds by which an injection may come after the start of the scan: clocks differ, and dynamic scans start first."""
-
-
-class NoSuv(Exception):
-    """Which attribute keeps PET from being given as SUV."""
 
 
 def suv_factor(frames: Sequence[Frame], where: str) -> float:
@@ -57,20 +44,16 @@ def suv_factor(frames: Sequence[Frame], where: str) -> float:
         raise NoSuv(f"RadiopharmaceuticalInformationSequence has {len(tracers or [])} items, 1 is accepted")
     tracer = replace(first, groups=tracers[0])
     weight, dose = _positive(first, "PatientWeight"), _positive(tracer, "RadionuclideTotalDose")
-    if not WEIGHTS[0] <= weight <= WEIGHTS[1]:
-        raise NoSuv("PatientWeight is not plausible in kg")
-    if not DOSES_PER_KG[0] <= dose / weight <= DOSES_PER_KG[1]:
-        raise NoSuv("RadionuclideTotalDose is not plausible in Bq for PatientWeight in kg")
+    check_dose(weight, dose, "PatientWeight", "RadionuclideTotalDose")
     correction = str(first.get("DecayCorrection") or ("START" if first.get("DecayCorrectionDateTime") else "missing"))
     if correction == "ADMIN":
-        return weight * 1000 / dose
+        return per_becquerel(weight, dose)
     if correction != "START":
         raise NoSuv(f"DecayCorrection is {correction}, START and ADMIN are accepted")
     half_life = _positive(tracer, "RadionuclideHalfLife")
-    if not HALF_LIVES[0] <= half_life <= HALF_LIVES[1]:
-        raise NoSuv("RadionuclideHalfLife is not plausible in s")
+    check_half_life(half_life, "RadionuclideHalfLife")
     uptake = _uptake_time(tracer, _scan_start(frames, half_life), half_life, where)
-    return weight * 1000 / (dose * 2 ** (-uptake / half_life))
+    return per_becquerel(weight, dose, uptake, half_life)
 
 
 def _positive(frame: Frame, keyword: str) -> float:
@@ -98,7 +81,7 @@ def _uptake_time(tracer: Frame, scan: datetime, half_life: float, where: str) ->
             raise NoSuv(f"{keyword} has no date, which counts for a half-life of {half_life / 3600:.3g} hours")
         uptake = _seconds(_moment(f"{scan:%Y%m%d}{time}", keyword, tracer), scan)
         uptake = (uptake + skew) % 86400 - skew  # of the day before if it is much later
-    if not -skew <= uptake <= MOST_HALF_LIVES * half_life:
+    if not -skew <= uptake <= LONGEST_UPTAKE * half_life:
         raise NoSuv(f"{keyword} does not fit the time of the scan")
     if uptake < 0:
         caution(logger, where, "by %s, the injection was %.0f s after the start of the scan", keyword, -uptake)

@@ -1,7 +1,11 @@
+import json
+
+import nibabel as nib
 import numpy as np
 import pytest
 from dicom_phantoms import assert_same_image, canonical, dcm2niix, instances, sagittal, save, tilted
 
+from fusion_nets.clinical import read_image
 from fusion_nets.clinical.dicom import pick_series, read_series
 from fusion_nets.simulation import write_sample_study
 from fusion_nets.simulation.sample_scans import ACTIVITY_PER_SUV
@@ -19,6 +23,28 @@ def test_sample_study(study, tmp_path, name, units):
     assert image.meta["units"] == units
     (theirs,) = dcm2niix(study[name], tmp_path / "out").values()
     assert_same_image(image, theirs, scale=ACTIVITY_PER_SUV if name == "pet" else 1)
+
+
+def test_pet_by_a_sidecar_as_by_its_header(study, tmp_path):
+    """The file that dcm2niix makes, which knows nothing of SUV, and what the header says in the words of BIDS."""
+    (theirs,) = dcm2niix(study["pet"], tmp_path / "out").values()
+    nib.save(theirs, tmp_path / "sub-01_pet.nii.gz")
+    said = {
+        "Units": "Bq/mL",
+        "TracerRadionuclide": "F18",
+        "InjectedRadioactivity": 370,
+        "InjectedRadioactivityUnits": "MBq",
+        "BodyWeight": 70,
+        "TimeZero": "12:00:00",
+        "InjectionStart": 0,
+        "ImageDecayCorrected": True,
+        "ImageDecayCorrectionTime": 3600,
+    }
+    (tmp_path / "sub-01_pet.json").write_text(json.dumps(said))
+    image, series = read_image(tmp_path / "sub-01_pet.nii.gz"), read_image(study["pet"])
+    assert image.meta["units"] == series.meta["units"] == "SUV"
+    assert_same_image(series, canonical(image))
+    assert float(image.max()) > 5
 
 
 @pytest.mark.parametrize(("modality", "affine"), [("MR", sagittal()), ("MR", None), ("PT", None)])
