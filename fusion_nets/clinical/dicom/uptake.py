@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from .frames import Frame
 
-__all__ = ["NoSuv", "suv_factor"]
+__all__ = ["NoSuv", "scan_start", "suv_factor"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def suv_factor(frames: Sequence[Frame], where: str) -> float:
     half_life = _positive(tracer, "RadionuclideHalfLife")
     if not HALF_LIVES[0] <= half_life <= HALF_LIVES[1]:
         raise NoSuv("RadionuclideHalfLife is not plausible in s")
-    uptake = _uptake_time(tracer, _scan_start(frames, half_life), half_life, where)
+    uptake = _uptake_time(tracer, scan_start(frames, half_life), half_life, where)
     return weight * 1000 / (dose * 2 ** (-uptake / half_life))
 
 
@@ -116,7 +116,7 @@ def _check_clock(injection: datetime, scan: datetime, time: str, tracer: Frame, 
     )
 
 
-def _scan_start(frames: Sequence[Frame], half_life: float) -> datetime:
+def scan_start(frames: Sequence[Frame], half_life: float) -> datetime:
     """What START means: the series' time, unless the series was made of another later.
 
     Then it is what GE keeps in a private attribute, or it follows from the time at which each frame had its average
