@@ -87,7 +87,7 @@ def _fused(arguments: argparse.Namespace) -> list[Path]:
         name: getattr(arguments, name)
         for name in (
             *("register", "register_limits", "least_overlap", "transform", "overlay_palette"),
-            *("name", "regions", "settings", "bundle_root", "engine", "precision"),
+            *("name", "save", "regions", "settings", "bundle_root", "engine", "precision"),
         )
     }
     for key in ("anatomy", "overlay"):

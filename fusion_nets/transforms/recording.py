@@ -16,7 +16,7 @@ from fusion_nets import __version__
 
 __all__ = ["RecordChoices", "RecordChoicesD", "RecordChoicesDict", "RecordChoicesd"]
 
-_SAID = ("modality", "units", "series", "volume", "sha256", "display", "palette")
+_SAID = ("modality", "units", "series", "volume", "sha256", "display", "palette", "on_grid")
 
 
 class RecordChoices(Transform):

@@ -97,7 +97,7 @@ class ResampledSeries:
         anatomy_to_source: (4, 4), RAS in mm, where a point of the anatomy was found in the source; by default there.
         registration: as :func:`spatial_registration` makes it, where there is one.
         self_contained: write SUV itself, which needs nothing else of the header, instead of Bq/ml.
-        number: of the series; by default made of the anatomy's, 306 of 3.
+        number: of the series; by default made of the anatomy's, 306 of 3, and 307 where it is the anatomy.
 
     Raises:
         ValueError: for values that are not finite, an image whose modality or units are not known, an anatomy without
@@ -160,6 +160,10 @@ class ResampledSeries:
             if k % RELEASED == 0:
                 release()
             yield instance
+
+    @property
+    def _is_anatomy(self) -> bool:
+        return self.source is self.anatomy
 
     @cached_property
     def _pet(self) -> tuple[Dataset, float]:
@@ -260,7 +264,9 @@ class ResampledSeries:
         instance.update(common_study(self._planes[0].instance))
         copy_attributes(instance, first, _OF_PLACE)
         instance.Modality, instance.SeriesInstanceUID = self.modality, self._series_uid
-        instance.SeriesNumber = self.number or int(first.get("SeriesNumber") or 0) * 100 + 6
+        instance.SeriesNumber = self.number or int(first.get("SeriesNumber") or 0) * 100 + (
+            7 if self._is_anatomy else 6
+        )
         instance.SeriesDescription, instance.InstanceNumber = self._description, numbers[0] + 1
         instance.setdefault("PositionReferenceIndicator", "")
         instance.setdefault("PatientPosition", "")
@@ -274,7 +280,7 @@ class ResampledSeries:
         if touched:
             purpose = code("SourceImageForImageProcessingOperation")
             instance.SourceImageSequence = source_image(list(touched.values()), purpose)
-        if here and self.source is not self.anatomy:
+        if here and not self._is_anatomy:
             instance.ReferencedImageSequence = source_image(here, code("AnatomicImage"))
             references += [plane.instance for plane in here]
         if self.registration is not None:
