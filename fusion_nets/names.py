@@ -17,8 +17,11 @@ RESULTS_BESIDE = (
 )
 """What stands behind a pair's name in the names of what is written beside its fused image, where there is such."""
 
+_ON_GRID = "_(anatomy|overlay)_on_grid"
 _RESULT = re.compile(
-    rf"_fused(\.nii\.gz|\.[a-z0-9]+|_slices)|_dicom|{'|'.join(map(re.escape, RESULTS_BESIDE))}", re.IGNORECASE
+    rf"(_fused|{_ON_GRID})(\.nii\.gz|\.[a-z0-9]+)|_fused_slices|({_ON_GRID})?_dicom|"
+    + "|".join(map(re.escape, RESULTS_BESIDE)),
+    re.IGNORECASE,
 )
 """What stands behind a pair's name in the names of its results."""
 

@@ -131,6 +131,13 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--transform", metavar="TFM", help="a registration that was made before")
     command.add_argument("--overlay_palette", metavar="NAME", help="colours of a grey overlay, or none; default: auto")
     command.add_argument("--format", help="one or more of dicom, nifti, nrrd, mha, png, html, with commas")
+    command.add_argument(
+        "--save",
+        nargs="+",
+        action="extend",
+        choices=("overlay", "anatomy"),
+        help="what else is written: the overlay on the anatomy's grid in its own units (HU, SUV), or the anatomy",
+    )
     command.add_argument("--name", help="what the results are called")
     command.add_argument("--deidentify", action="store_true", help="write DICOM without what tells the patient")
     command.add_argument("--describe", action="store_true", help="of smfusion: describe the sources first")

@@ -103,6 +103,8 @@ MEANINGS = {
     "it started by half the longest side of what is shown; a stretch by 1.25 is taken to this power",
     "resume": "pass over cases whose results are there, none empty or shorter than it was, made by the same settings, "
     "weights and versions from the same files; `False` does all again",
+    "save": "`overlay`, `anatomy` or a list of both: written beside the fused image as they lie on the common grid, in "
+    "their own units (HU, SUV), see [The registered overlay itself](../fuse.md#the-registered-overlay-itself)",
     "section": "which part of `dataset_dir`, one or a list: `train`, `val`, `test` or another of its `splits.json`",
     "seed": "of everything drawn at random",
     "session_label": "which sessions of a BIDS dataset, those of the overlays; by default all",

@@ -8,7 +8,7 @@ from .errors import ImageError, Reason
 from .grids import check_same_grid, is_picture
 from .modalities import modality_code
 from .reading import INPUT_SUFFIXES, ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES, read_image
-from .writing import OUTPUT_SUFFIXES, write_image, write_slice, write_slices
+from .writing import OUTPUT_SUFFIXES, write_image, write_slice, write_slices, write_values
 
 __all__ = [
     "INPUT_SUFFIXES",
@@ -28,6 +28,7 @@ __all__ = [
     "write_image",
     "write_slice",
     "write_slices",
+    "write_values",
 ]
 
 tell_moved(__name__)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from monai.data import MetaTensor
 
 from fusion_nets.names import check_destination
@@ -17,8 +16,8 @@ from .choosing import Wanted
 from .errors import check_window
 from .quantities import MEASURED, SUV_TYPES
 from .reading import INPUT_SUFFIXES, read_image
-from .volume_files import VOLUME_SUFFIXES, save_volume
-from .writing import PICTURE_SUFFIXES, write_image, write_slices
+from .volume_files import VOLUME_SUFFIXES
+from .writing import PICTURE_SUFFIXES, write_image, write_slices, write_values
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -90,10 +89,7 @@ def convert_image(
             )
         image = _read(source, series_uid, modality, units, volume)
         if name.endswith(VOLUME_SUFFIXES):
-            affine = image.affine.cpu().numpy()
-            white = float(image.meta.get("white", 0))
-            save_volume(path, _as_stored(image), affine, image.meta, white)
-            return [path]
+            return [write_values(path, image)]
         shown = _in_window(image, window)
         if image.ndim == 4 and name.endswith(".png"):
             check_destination(path.with_suffix(""), [source])
@@ -142,19 +138,6 @@ def _whole_instances(series: Series, volume: Wanted) -> Series | None:
 
     volumes = [series] if volume is None else pick_volumes(series, volume)
     return None if len(volumes) > 1 or any(hasattr(one, CHOSEN) for one in volumes[0].datasets) else volumes[0]
-
-
-def _as_stored(image: MetaTensor) -> np.ndarray:
-    """The values in the smallest of the usual kinds that holds them exactly; colours in 8 bit."""
-    array = image.as_tensor().detach().cpu().numpy()
-    white = image.meta.get("white")
-    if array.shape[0] == 3:
-        return np.rint((array / (white or 1)).clip(0, 1) * 255).astype(np.uint8)
-    if not (array == np.rint(array)).all():
-        return array.astype(np.float32)
-    kinds = (np.uint8, np.uint16) if white else (np.int16, np.uint16, np.int32)
-    low, high = array.min(), array.max()
-    return array.astype(next((k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max), np.float32))
 
 
 def _in_window(image: MetaTensor, window: tuple[float, float] | None) -> MetaTensor:

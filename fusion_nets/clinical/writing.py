@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from .grids import radiological_view
 from .reading import RASTER_AFFINE, RASTER_SUFFIXES
 from .volume_files import VOLUME_SUFFIXES, save_volume
 
-__all__ = ["OUTPUT_SUFFIXES", "PICTURE_SUFFIXES", "write_image", "write_slice", "write_slices"]
+__all__ = ["OUTPUT_SUFFIXES", "PICTURE_SUFFIXES", "write_image", "write_slice", "write_slices", "write_values"]
 
 PICTURE_SUFFIXES = tuple(suffix for suffix in RASTER_SUFFIXES if suffix not in (".jpg", ".jpeg"))
 """Of pictures without loss."""
@@ -61,6 +62,49 @@ def write_image(path: str | os.PathLike[str], image: torch.Tensor) -> Path:
         with whole_file(path) as partial:
             Image.fromarray(_as_rows(_to_8_bit(array), affine)).save(partial)
     return path
+
+
+def write_values(path: str | os.PathLike[str], image: MetaTensor) -> Path:
+    """Write an image in its own units, with its geometry, and with modality and units said beside its values.
+
+    Args:
+        path: ends in .nii, .nii.gz, .nrrd or .mha.
+        image: (1 | 3, H, W[, D]) as :func:`fusion_nets.clinical.read_image` gives it. Whole numbers are stored as such
+            in the smallest kind that holds them (CT in HU as int16), others as float32, colours as RGB of 8 bit.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: for another ending.
+    """
+    path = Path(path)
+    if not path.name.lower().endswith(VOLUME_SUFFIXES):
+        raise ValueError(f"{path}: unknown ending; accepted are {', '.join(VOLUME_SUFFIXES)}")
+    white = float(image.meta.get("white", 0))
+    save_volume(path, _as_stored(image), image.affine.cpu().numpy(), image.meta, white)
+    return path
+
+
+def _as_stored(image: MetaTensor) -> np.ndarray:
+    array = image.as_tensor().detach().cpu().numpy()
+    white = image.meta.get("white")
+    if array.shape[0] == 3:
+        return _converted(array, np.uint8, lambda part: np.rint((part / (white or 1)).clip(0, 1) * 255))
+    if not all((array[..., part] == np.rint(array[..., part])).all() for part in slabs(array.shape)):
+        return array.astype(np.float32, copy=False)
+    kinds = (np.uint8, np.uint16) if white else (np.int16, np.uint16, np.int32)
+    ends = [(array[..., part].min(), array[..., part].max()) for part in slabs(array.shape)]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    kind = next((k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max), np.float32)
+    return array.astype(np.float32, copy=False) if kind is np.float32 else _converted(array, kind, lambda part: part)
+
+
+def _converted(array: np.ndarray, kind: type, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    made = zeros(array.shape, kind)
+    for part in slabs(array.shape):
+        made[..., part] = function(array[..., part])
+    return made
 
 
 def write_slices(

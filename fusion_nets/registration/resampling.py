@@ -54,7 +54,8 @@ def resample_onto(overlay: MetaTensor, anatomy: MetaTensor, transform: np.ndarra
         transform: anatomy's world to overlay's world, (4, 4), RAS in mm; by default they are the same.
 
     Returns:
-        (C, H', W'[, D']) float32 on the overlay's device, with the anatomy's affine and the overlay's other metadata.
+        (C, H', W'[, D']) float32 on the overlay's device, with the anatomy's affine and the overlay's other metadata;
+        ``meta["outside"]`` is what fills, where the grids are not one.
         Where the grids are one (to a tenth of a voxel) and no transform is given, the values are the overlay's, bit for
         bit. On a GPU they are those of the CPU, where all is computed.
     """
@@ -65,6 +66,7 @@ def resample_onto(overlay: MetaTensor, anatomy: MetaTensor, transform: np.ndarra
     device, overlay = overlay.device, on_cpu(overlay)
     source, target = as_volume(overlay), as_volume(anatomy)
     size, outside = tuple(target.shape[1:]), air(overlay)
+    meta["outside"] = outside
     between = voxels_between(source, target, transform)
     covariance = _blur(affine_of(source), affine_of(target), transform)
     box = _box(between, size, source.shape[1:], REACH * np.sqrt(covariance.diagonal()))

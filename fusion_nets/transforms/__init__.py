@@ -66,6 +66,7 @@ from .loading import (
     LoadStudyImaged,
     LoadStudyImageDict,
 )
+from .on_grid import SaveOnGrid, SaveOnGridD, SaveOnGridd, SaveOnGridDict
 from .pairing import PairUp, PairUpD, PairUpd, PairUpDict
 from .prepared import (
     CheckLuminances,
@@ -165,6 +166,10 @@ __all__ = [
     "SaveFusedD",
     "SaveFusedDict",
     "SaveFusedd",
+    "SaveOnGrid",
+    "SaveOnGridD",
+    "SaveOnGridDict",
+    "SaveOnGridd",
     "ScaleToDisplayRange",
     "ScaleToDisplayRangeD",
     "ScaleToDisplayRangeDict",

@@ -17,7 +17,7 @@ from fusion_nets.cautions import noted
 
 __all__ = ["RecordChoices", "RecordChoicesD", "RecordChoicesDict", "RecordChoicesd"]
 
-_SAID = ("modality", "units", "series", "volume", "sha256", "display", "palette")
+_SAID = ("modality", "units", "series", "volume", "sha256", "display", "palette", "on_grid")
 
 
 class RecordChoices(Transform):

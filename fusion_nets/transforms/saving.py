@@ -35,7 +35,10 @@ from fusion_nets.stages import stage
 from .colour import MergeChroma
 from .loading import CheckSources, source_series
 
-__all__ = ["OUTPUT_FORMATS", "SaveFused", "SaveFusedD", "SaveFusedDict", "SaveFusedd"]
+__all__ = ["OUTPUT_FORMATS", "SECRET", "SaveFused", "SaveFusedD", "SaveFusedDict", "SaveFusedd", "output_form"]
+
+SECRET = "deidentify_key"
+"""Under which the data have the secret of the new UIDs, so that all that is written of a pair is of one study."""
 
 OUTPUT_FORMATS = {
     "nifti": ".nii.gz",
@@ -88,7 +91,7 @@ class SaveFused(Transform):
         output_format: str | Sequence[str] | None = None,
         deidentify: bool = False,
     ) -> None:
-        self.formats = [_format(name) for name in ensure_tuple(output_format or ())]
+        self.formats = [output_form(name) for name in ensure_tuple(output_format or ())]
         self.output_dir = Path(output_dir)
         self.deidentify = deidentify
         self._is_clean = False
@@ -212,7 +215,7 @@ class SaveFused(Transform):
             raise ValueError(f"{name}: the anatomy is no DICOM series, whose study a DICOM result would join")
         objects = study_objects(img, anatomy, overlay, told)
         folder = self.output_dir / f"{name}_dicom"
-        write_instances(folder, deidentified(objects) if self.deidentify else objects)
+        write_instances(folder, deidentified(objects, sources.get(SECRET)) if self.deidentify else objects)
         return folder.name
 
 
@@ -252,7 +255,10 @@ class SaveFusedd(MapTransform):
         """Write every key."""
         stage("writing")
         d = dict(data)
-        saved: list[str] = []
+        told = json.loads(d.get("record") or "{}").get("record", {})
+        saved = [
+            file for key in ("anatomy", "overlay") for file in told.get(key, {}).get("on_grid", {}).get("files", [])
+        ]
         for key in self.key_iterator(d):
             saved += self.save(d[key], d[self.name_key], d, d.get("record"), str(key))
         if saved:
@@ -260,7 +266,8 @@ class SaveFusedd(MapTransform):
         return d
 
 
-def _format(name: str) -> str:
+def output_form(name: str) -> str:
+    """The ending, or "dicom", that an output format stands for; ValueError for one that is none."""
     form = OUTPUT_FORMATS.get(name.lower(), name)
     if form.lower() not in (*OUTPUT_SUFFIXES, ".html", "dicom"):
         accepted = ", ".join((*OUTPUT_FORMATS, *OUTPUT_SUFFIXES))

@@ -48,6 +48,7 @@ def fuse_pair(
     bundle_root: str | os.PathLike[str] | None = None,
     evaluate: bool = False,
     regions: str | os.PathLike[str] | None = None,
+    save: str | Sequence[str] | None = None,
     **options: Any,
 ) -> list[Path]:
     """Run the inference of a method's bundle on one pair.
@@ -67,6 +68,8 @@ def fuse_pair(
         regions: a label image, one whole number above 0 for each lesion: what becomes of their contrast is told in the
             record and in ``NAME_regions.csv``, and logged as a warning where it is lost; see
             :class:`fusion_nets.transforms.JudgeRegions`.
+        save: "overlay", "anatomy" or both: written beside the fused image as they lie on the common grid, in their own
+            units (HU, SUV); see :class:`fusion_nets.transforms.SaveOnGrid`.
         options: what else is known of the pair, as :func:`fusion_nets.datalists.load_pairs` takes it, and other
             entries of the bundle's inference configuration, such as ``register="rigid"``: values and objects. None is
             the configuration's own choice. ``resume=True`` leaves a pair as it is that an earlier call with the same
@@ -90,7 +93,8 @@ def fuse_pair(
         ['mri_fused.png']
     """
     root = _root(method, bundle_root)
-    where = {} if regions is None else {"regions": str(regions)}
+    where: dict[str, Any] = {} if regions is None else {"regions": str(regions)}
+    where |= {"save": [save] if isinstance(save, str) else list(save)} if save else {}
     asked = {key: value for key, value in options.items() if value is not None} | where
     details = {key: value for key, value in asked.items() if key in DETAILS}
     (pair,) = load_pairs(anatomy=anatomy, overlay=overlay, **details)

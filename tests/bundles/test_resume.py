@@ -80,6 +80,7 @@ WITH_EFFECT = {
     "register": "rigid",
     "register_fallback": True,
     "register_limits": 2.0,
+    "save": "overlay",
     "seed": 1,
     "smallest": 40,
     "text_encoder_model": "some/model",

@@ -4,11 +4,12 @@ from fusion_nets.moved import tell_moved
 
 from .deidentification import deidentified, deidentify
 from .derived import derived_instances, derived_series
-from .fused_study import FUSED_BY, fused_study, study_objects
+from .fused_study import FUSED_BY, fused_study, source_on_grid, study_objects
 from .identity import derived_uid, fingerprint
 from .new_series import new_series, new_study, place_slice, radiological, store_values, write_instances
 from .presentation import PALETTES, palette_entries, presentation_state
 from .registration_object import spatial_registration
+from .resampled import ResampledSeries
 from .series import Series, check_pair, find_series, pick_series
 from .volume import read_series
 from .volumes import pick_volumes
@@ -16,6 +17,7 @@ from .volumes import pick_volumes
 __all__ = [
     "FUSED_BY",
     "PALETTES",
+    "ResampledSeries",
     "Series",
     "check_pair",
     "deidentified",
@@ -35,6 +37,7 @@ __all__ = [
     "presentation_state",
     "radiological",
     "read_series",
+    "source_on_grid",
     "spatial_registration",
     "store_values",
     "study_objects",

@@ -36,7 +36,18 @@ if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.sr.coding import Code
 
-__all__ = ["code", "derived_instances", "derived_series", "inherit_shortcomings", "this_equipment"]
+__all__ = [
+    "PLANE",
+    "code",
+    "copy_attributes",
+    "derived_instances",
+    "derived_series",
+    "inherit_shortcomings",
+    "nearest_planes",
+    "placed",
+    "source_equipment",
+    "this_equipment",
+]
 
 WHITE = 65535
 """Stored value of 1, white."""
@@ -58,7 +69,7 @@ _ACQUISITION = (
     "ContrastBolusAgent",
     "ContrastBolusAgentSequence",
 )
-_PLANE = (
+PLANE = (
     "ImageOrientationPatient",
     "ImagePositionPatient",
     "PixelSpacing",
@@ -153,7 +164,7 @@ def derived_instances(
     planes = planes_of(anatomy)
     if not planes:
         raise ValueError("the anatomy's instances do not say where they lie (Image Position, Orientation, Spacing)")
-    array, affine, kept = _placed(image, planes)
+    array, affine, kept = placed(image, planes)
     coloured = array.ndim == 4
     first = planes[0].instance
     sop_class = first.SOPClassUID if first.SOPClassUID in (SOP_CLASSES["MR"], SOP_CLASSES["CT"]) else SECONDARY_CAPTURE
@@ -169,21 +180,21 @@ def derived_instances(
     overlay_planes = planes_of(overlay)
     text = _derivation(method, anatomy, overlay)
     source = code("SourceImageForImageProcessingOperation")
-    equipment = [*_scanner(first), this_equipment()]
+    equipment = [*source_equipment(first), this_equipment()]
     edges = np.array(list(product((-0.5, array.shape[0] - 0.5), (-0.5, array.shape[1] - 0.5), (-0.5, 0.5))))
     for k in range(array.shape[2]):
         slab = apply_affine(affine, edges + np.array([0, 0, k]))
-        here = [planes[k]] if kept else _nearest(planes, slab)
+        here = [planes[k]] if kept else nearest_planes(planes, slab)
         origin = here[0].instance
         instance = new_instance(sop_class, derived_uid("instance", series_uid, k))
         instance.update(common_study(first))
-        _copy(instance, origin, _ACQUISITION)
+        copy_attributes(instance, origin, _ACQUISITION)
         instance.Modality = first.Modality if first.Modality in ("MR", "CT") else "OT"
         instance.SeriesInstanceUID, instance.SeriesNumber, instance.SeriesDescription = series_uid, number, description
         instance.InstanceNumber = k + 1
         instance.setdefault("PositionReferenceIndicator", "")
         if kept and here[0].is_whole:
-            _copy(instance, origin, _PLANE)
+            copy_attributes(instance, origin, PLANE)
         else:
             place_slice(instance, affine, k)
         if sop_class == SECONDARY_CAPTURE:
@@ -227,27 +238,27 @@ def this_equipment() -> Dataset:
     return item
 
 
-def _scanner(source: Dataset) -> list[Dataset]:
+def source_equipment(source: Dataset) -> list[Dataset]:
     """The equipment of the anatomy, which gives way to this library's in the equipment module."""
     from pydicom import Dataset
 
     item = Dataset()
     names = ("Manufacturer", "InstitutionName", "StationName", "ManufacturerModelName", "DeviceSerialNumber")
-    _copy(item, source, (*names, "SoftwareVersions"))
+    copy_attributes(item, source, (*names, "SoftwareVersions"))
     if not item.get("Manufacturer"):
         return []
     item.PurposeOfReferenceCodeSequence = [code("AcquisitionEquipment")]
     return [item]
 
 
-def _placed(image: MetaTensor, planes: Sequence[Plane]) -> tuple[np.ndarray, np.ndarray, bool]:
+def placed(image: MetaTensor, planes: Sequence[Plane]) -> tuple[np.ndarray, np.ndarray, bool]:
     """(columns, rows, slices[, 3]), its affine, and whether these are the voxels of the anatomy."""
     if image.ndim not in (3, 4) or image.shape[0] not in (1, 3):
         raise ValueError(f"expected (1 | 3, H, W[, D]) to write as DICOM, got {tuple(image.shape)}")
     grid = grid_of(planes)
-    placed = on_grid(image, *grid) if grid else None
-    if grid and placed is not None:
-        array = np.moveaxis(placed.as_tensor().cpu().float().numpy(), 0, -1)
+    turned = on_grid(image, *grid) if grid else None
+    if grid and turned is not None:
+        array = np.moveaxis(turned.as_tensor().cpu().float().numpy(), 0, -1)
         return (array[..., 0] if array.shape[3] == 1 else array), grid[0], True
     array, affine = radiological(image)
     if not lies_in(planes, image):
@@ -275,7 +286,7 @@ def _digest(stored: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _nearest(planes: Sequence[Plane], slab: np.ndarray) -> list[Plane]:
+def nearest_planes(planes: Sequence[Plane], slab: np.ndarray) -> list[Plane]:
     """The slices that an image slice on another grid was made of, the nearest first."""
     centre = slab.mean(axis=0)
     found = touching(planes, slab) or list(planes)
@@ -323,7 +334,7 @@ def inherit_shortcomings(instance: Dataset, sources: Sequence[Dataset]) -> None:
     lossy = [source for source in sources if _is_lossy(source)]
     if lossy:  # of a derived image ratio and method hold the values of its sources, PS3.3 C.7.6.1.1.5
         instance.LossyImageCompression = "01"
-        _copy(instance, lossy[0], ("LossyImageCompressionRatio", "LossyImageCompressionMethod"))
+        copy_attributes(instance, lossy[0], ("LossyImageCompressionRatio", "LossyImageCompressionMethod"))
     elif {source.get("LossyImageCompression") for source in sources} == {"00"}:
         instance.LossyImageCompression = "00"
 
@@ -334,7 +345,8 @@ def _is_lossy(source: Dataset) -> bool:
     return source.get("LossyImageCompression") == "01" or syntax in ALWAYS_LOSSY
 
 
-def _copy(to: Dataset, source: Dataset, keywords: Sequence[str]) -> None:
+def copy_attributes(to: Dataset, source: Dataset, keywords: Sequence[str]) -> None:
+    """Take those attributes that the source has."""
     for keyword in keywords:
         if keyword in source:
             to[keyword] = copied(source[keyword])

@@ -12,12 +12,13 @@ from .derived import derived_instances
 from .mosaic import is_mosaic
 from .presentation import PALETTES, presentation_state
 from .registration_object import spatial_registration
+from .resampled import ResampledSeries
 from .series import Series
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["FUSED_BY", "fused_study", "study_objects"]
+__all__ = ["FUSED_BY", "fused_study", "source_on_grid", "study_objects"]
 
 FUSED_BY = "Fused by "
 """What the description of a fused series starts with, by which it is told from its sources."""
@@ -69,12 +70,10 @@ def study_objects(
     )
     if overlay is None or not overlay.frame_of_reference_uid or not anatomy.frame_of_reference_uid:
         return
-    one_frame = anatomy.frame_of_reference_uid == overlay.frame_of_reference_uid
-    mode, moved = told.get("registration", {}).get("mode"), None
-    if mode in FOUND_BY:
-        moved = spatial_registration(anatomy.datasets, overlays, matrix, how=FOUND_BY[mode])
+    moved = _registration(anatomy, overlay, told.get("registration", {}).get("mode"), matrix)
+    if moved is not None:
         yield moved
-    elif not one_frame:
+    elif anatomy.frame_of_reference_uid != overlay.frame_of_reference_uid:
         return
     if any(is_mosaic(dataset) for dataset in (*anatomy.datasets, *overlays)):
         return  # a mosaic is no picture that another could be shown on
@@ -87,6 +86,49 @@ def study_objects(
         palette=palette if palette in PALETTES else PALETTE,
         registration=moved,
     )
+
+
+def source_on_grid(
+    image: MetaTensor,
+    anatomy: Series,
+    source: Series | None,
+    registration: Mapping[str, Any] | None = None,
+    self_contained: bool = False,
+) -> ResampledSeries:
+    """A source as it lies on the anatomy's grid, in its own units, as a series of its own modality.
+
+    Args:
+        image: (1 | 3, H, W[, D]) in its own units, on the anatomy's grid, as
+            :func:`fusion_nets.registration.resample_onto` gives it.
+        anatomy: the series whose grid it is.
+        source: the series that the image was resampled from; None where it was none.
+        registration: how it came there, as :meth:`fusion_nets.registration.Registration.as_dict` tells it. One that was
+            made or given is referred to: the object that :func:`study_objects` yields.
+        self_contained: of PET, write SUV itself instead of Bq/ml with what SUV needs.
+    """
+    told = registration or {}
+    matrix, mode = np.asarray(told.get("matrix_ras_mm", np.eye(4)), dtype=np.float64), told.get("mode")
+    made = {"given": "registered by a transform made before"}.get(str(mode), f"registered ({mode})")
+    outside = image.meta.get("outside")
+    said = [made] if mode in FOUND_BY else []
+    if outside is not None:
+        said.append(f"{outside:g} {image.meta.get('units', '')}".strip() + " outside its field of view")
+    return ResampledSeries(
+        image,
+        anatomy.datasets,
+        () if source is None else source.datasets,
+        how=", ".join(said),
+        anatomy_to_source=matrix,
+        registration=None if source is None else _registration(anatomy, source, mode, matrix),
+        self_contained=self_contained,
+    )
+
+
+def _registration(anatomy: Series, overlay: Series, mode: str | None, matrix: np.ndarray) -> Dataset | None:
+    """The registration that was used, where there was one and both series have a frame of reference."""
+    if mode not in FOUND_BY or not (anatomy.frame_of_reference_uid and overlay.frame_of_reference_uid):
+        return None
+    return spatial_registration(anatomy.datasets, overlay.datasets, matrix, how=FOUND_BY[str(mode)])
 
 
 def _range(record: Mapping[str, Any], key: str) -> tuple[float, float] | None:

@@ -30,12 +30,16 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 __all__ = [
+    "MODULES",
+    "SECONDARY_CAPTURE",
+    "SOP_CLASSES",
     "captured",
     "new_instance",
     "new_series",
     "new_study",
     "place_slice",
     "radiological",
+    "storage_of",
     "store_colours",
     "store_values",
     "write_file",
@@ -138,7 +142,7 @@ def new_series(
         else:
             slope, intercept, signed = storage_of_all or _storage(values[:, :, k], modality)
             store_values(instance, values[:, :, k], slope, intercept, signed)
-            _MODULES.get(modality, _secondary_capture)(instance, image, values.shape[2])
+            MODULES.get(modality, MODULES["OT"])(instance, image, values.shape[2])
             if sop_class == SECONDARY_CAPTURE and image.meta.get("white") == 255:
                 instance.BitsStored, instance.HighBit = 8, 7  # which says what is white
         if details is not None:
@@ -267,10 +271,14 @@ def new_instance(sop_class: str, uid: str) -> Dataset:
 
 
 def _storage(values: np.ndarray, modality: str) -> tuple[float, float, bool]:
+    is_whole = bool((values == np.rint(values)).all())
+    return storage_of(float(values.min()), float(values.max()), is_whole, modality)
+
+
+def storage_of(low: float, high: float, is_whole: bool, modality: str) -> tuple[float, float, bool]:
     """Slope, intercept and sign that store whole numbers exactly if 16 bit can, and others as finely as they allow."""
-    low, high = float(values.min()), float(values.max())
     signs = {"CT": (True, False), "PT": (True,)}.get(modality, (False, True))
-    if (values == np.rint(values)).all():
+    if is_whole:
         for signed in signs:
             limits = np.iinfo(np.int16 if signed else np.uint16)
             if limits.min <= low and high <= limits.max:
@@ -328,7 +336,13 @@ def _secondary_capture(instance: Dataset, image: MetaTensor, slices: int) -> Non
         instance.WindowCenter, instance.WindowWidth = (white + 1) // 2, white + 1
 
 
-_MODULES = {"MR": _magnetic_resonance, "CT": _computed_tomography, "PT": _positron_emission}
+MODULES = {
+    "MR": _magnetic_resonance,
+    "CT": _computed_tomography,
+    "PT": _positron_emission,
+    "OT": _secondary_capture,
+}
+"""What writes the attributes that an image of a modality needs; of all others as of OT."""
 
 
 def _ds(values: Sequence[float] | np.ndarray) -> list[str]:

@@ -13,7 +13,7 @@ from fusion_nets.cautions import caution
 from ..standardised import CLOCK_SKEW, LONGEST_UPTAKE, NoSuv, check_dose, check_half_life, per_becquerel
 from .frames import Frame
 
-__all__ = ["suv_factor"]
+__all__ = ["scan_start", "suv_factor"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def suv_factor(frames: Sequence[Frame], where: str) -> float:
         raise NoSuv(f"DecayCorrection is {correction}, START and ADMIN are accepted")
     half_life = _positive(tracer, "RadionuclideHalfLife")
     check_half_life(half_life, "RadionuclideHalfLife")
-    uptake = _uptake_time(tracer, _scan_start(frames, half_life), half_life, where)
+    uptake = _uptake_time(tracer, scan_start(frames, half_life), half_life, where)
     return per_becquerel(weight, dose, uptake, half_life)
 
 
@@ -100,7 +100,7 @@ def _check_clock(injection: datetime, scan: datetime, time: str, tracer: Frame, 
     caution(logger, where, words)
 
 
-def _scan_start(frames: Sequence[Frame], half_life: float) -> datetime:
+def scan_start(frames: Sequence[Frame], half_life: float) -> datetime:
     """What START means: the series' time, unless the series was made of another later.
 
     Then it is what GE keeps in a private attribute, or it follows from the time at which each frame had its average
