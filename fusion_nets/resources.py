@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .slabs import scratch_folder
 
-__all__ = ["available_addresses", "available_memory", "available_room"]
+__all__ = ["available_addresses", "available_memory", "available_room", "total_memory"]
 
 CGROUPS = Path("/sys/fs/cgroup")
 """Limits of containers, version 2 and, below ``memory``, version 1 (Linux, Documentation/admin-guide)."""
@@ -22,6 +22,14 @@ def available_memory() -> int:
     What a cache takes counts as there.
     """
     return min(available_addresses(), *_of_machine(), *_of_container())
+
+
+def total_memory() -> int:
+    """Bytes of memory of the machine, or of its container where that has less, whoever takes them now."""
+    found = [most for most, _ in _limits()]
+    with suppress(OSError, ValueError, AttributeError):
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min(found, default=sys.maxsize)
 
 
 def available_addresses() -> int:
@@ -46,12 +54,15 @@ def _of_machine() -> list[int]:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
                 return [int(line.split()[1]) * 1024]
-    with suppress(OSError, ValueError, AttributeError):  # all there is, where a system does not tell what is free
-        return [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    return []
+    return [total_memory()]  # where a system does not tell what is free
 
 
 def _of_container() -> list[int]:
+    return [left for _, left in _limits()]
+
+
+def _limits() -> list[tuple[int, int]]:
+    """What the container may take, and what is left of it, by each limit that there is."""
     found = []
     for folder in _cgroups():
         for limit, used in (
@@ -64,7 +75,7 @@ def _of_container() -> list[int]:
                 statistics = (folder / "memory.stat").read_text(encoding="ascii").split()
                 figures = dict(zip(statistics[::2], statistics[1::2], strict=False))
                 cached = int(figures.get("total_inactive_file", figures.get("inactive_file", "0")))
-                found.append(max(most - taken + cached, 0))
+                found.append((most, max(most - taken + cached, 0)))
     return found
 
 

@@ -81,3 +81,15 @@ def test_the_limit_of_addresses_counts():
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["True", "True"]
+
+
+def test_what_a_machine_has_counts_whoever_takes_it(tmp_path, monkeypatch):
+    machine = resources.total_memory()
+    assert resources.available_memory() <= machine <= sys.maxsize
+    (tmp_path / "memory.max").write_text("3000000\n")
+    (tmp_path / "memory.current").write_text("2500000\n")
+    (tmp_path / "memory.stat").write_text("anon 7\n")
+    monkeypatch.setattr(resources, "_cgroups", lambda: [tmp_path])
+    assert resources.total_memory() == 3000000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert resources.total_memory() >= machine

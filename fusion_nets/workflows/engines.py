@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from fusion_nets.networks import DMFNet, TextGuidedUNet
+from fusion_nets.resources import total_memory
 
 from .converted import STARTED, EnginePart, Run
-from .shown import Box
+from .shown import Box, tiles
 
 __all__ = ["ENGINES", "PRECISIONS", "EngineChoice", "EngineNetwork", "engine_choices"]
 
@@ -27,6 +28,12 @@ _NEEDS = {"torch": ("torch",), "openvino": ("openvino", "onnx"), "onnxruntime": 
 """Packages; both others read what torch exports as ONNX."""
 
 _EXTRA = {"openvino": "fast", "onnxruntime": "export"}
+
+_BYTES = 4500
+"""Of memory that a pixel takes in a network: DM-FNet's in torch, the hungriest, by tests/benchmarks/large_study.py."""
+
+_ROOM = 7 * 2**28
+"""Bytes that a slice may take on a processor: less than 2.5 GB with all that is imported."""
 
 _MEAN, _MOST = 0.3, 6.0
 """8-bit levels by which an engine may depart from torch in float32."""
@@ -143,6 +150,11 @@ class EngineNetwork(nn.Module):
     draws, and SMFusion's search for what a text names. For other networks than the bundles', of which nothing is
     measured, "auto" is torch in float32.
 
+    An image for which a quarter of the memory would not be enough, or 1.75 GiB on a processor, goes through the network
+    in tiles with its ``reach`` around them. Results are those of the whole image, within one 8-bit level (DM-FNet's
+    features know the whole image; SMFusion's differ by rounding alone), and depend on the machine's memory, not on what
+    of it is free. A network without a ``reach`` gets the whole image.
+
     The network is converted when it is first used, so that weights may be loaded until then, and again where they have
     changed since. Before an engine is trusted it fuses a small image as torch does, to 6 of 255 levels and .3 in the
     mean; one that does not, or cannot, is passed over with a warning, unless it was named.
@@ -224,13 +236,29 @@ class EngineNetwork(nn.Module):
             return network(image, *args, **kwargs)
         else:
             noise = self._drawn(image)
-        if box is None:
-            return self._prepare()(image, *noise)
-        rows, columns = box
-        inside = self._prepare()(image[..., rows, columns], *(one[..., rows, columns] for one in noise))
-        fused = inside.new_zeros([len(image), 1, *image.shape[2:]])
-        fused[..., rows, columns] = inside
+        run, whole = self._prepare(), (slice(0, image.shape[2]), slice(0, image.shape[3]))
+        parts = [(whole, whole)] if box is None else [(box, box)]
+        if self.reach is not None:
+            margin = max(self.reach, 4 * self.stride)  # which the features at DM-FNet's coarsest level want
+            parts = tiles(parts[0][0], margin, self.stride, self._pixels(image.device))
+        if parts == [(whole, whole)]:
+            return run(image, *noise)
+        fused = image.new_zeros([len(image), 1, *image.shape[2:]])
+        for (rows, columns), (down, across) in parts:
+            seen = run(image[..., down, across], *(one[..., down, across] for one in noise))
+            fused[..., rows, columns] = seen[
+                ...,
+                rows.start - down.start : rows.stop - down.start,
+                columns.start - across.start : columns.stop - across.start,
+            ]
         return fused
+
+    @staticmethod
+    def _pixels(device: torch.device) -> int:
+        """Of an image that goes through the network as a whole."""
+        if device.type == "cuda":
+            return torch.cuda.get_device_properties(device).total_memory // 4 // _BYTES
+        return min(_ROOM, total_memory() // 4) // _BYTES
 
     def _emphasised(
         self, image: torch.Tensor, text: torch.Tensor | None = None, text_mask: torch.Tensor | None = None

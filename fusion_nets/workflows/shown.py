@@ -1,4 +1,4 @@
-"""What of an image shows anything: slices and a box, beyond which both sources are black."""
+"""What of an image goes through a network together: slices and the box that show anything, and tiles of a large one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 from fusion_nets.slabs import slabs
 
-__all__ = ["Box", "shown_box", "shows"]
+__all__ = ["Box", "shown_box", "shows", "tiles"]
 
 Box = tuple[slice, slice]
 """Rows and columns."""
@@ -16,6 +16,10 @@ _LEAST = 64
 
 _WORTH = 0.9
 """Of an image's pixels: a larger box saves nothing."""
+
+
+_LEAST_TILE = 256
+"""Pixels of a tile's side at least: below, the margins would take more than the tile."""
 
 
 def shows(slices: torch.Tensor) -> torch.Tensor:
@@ -57,3 +61,44 @@ def _range(line: torch.Tensor, margin: int, stride: int) -> slice:
     start = max(min(first - margin, size - _LEAST), 0) // stride * stride
     stop = -(-max(last + margin, start + _LEAST) // stride) * stride
     return slice(start, min(stop, size))
+
+
+def tiles(box: Box, margin: int, stride: int, most: int) -> list[tuple[Box, Box]]:
+    """Cut a box into tiles that are fused one after another, and leave no seam.
+
+    Args:
+        box: rows and columns, which begin at multiples of the stride.
+        margin: pixels around one that its result depends on.
+        stride: of which tiles begin at multiples, so that a network halves them as it does the whole.
+        most: pixels of a tile with its margin; more only where it would have less than 256 x 256 without.
+
+    Returns:
+        Each tile, and what of the box has to be looked at for it; together the tiles are the box.
+    """
+    margin = -(-margin // stride) * stride
+    counts = [1, 1]
+    while True:
+        rows, columns = (_parts(side, count, margin, stride) for side, count in zip(box, counts, strict=True))
+        if max(_size(seen) for _, seen in rows) * max(_size(seen) for _, seen in columns) <= most:
+            break
+        longest = [_size(parts[0][0]) for parts in (rows, columns)]
+        if max(longest) < 2 * _LEAST_TILE:
+            break
+        counts[longest.index(max(longest))] += 1
+    return [((down, across), (below, beside)) for down, below in rows for across, beside in columns]
+
+
+def _parts(side: slice, count: int, margin: int, stride: int) -> list[tuple[slice, slice]]:
+    each = -(-_size(side) // (count * stride)) * stride
+    starts = range(side.start, side.stop, each)
+    return [
+        (
+            slice(start, min(start + each, side.stop)),
+            slice(max(start - margin, side.start), min(start + each + margin, side.stop)),
+        )
+        for start in starts
+    ]
+
+
+def _size(part: slice) -> int:
+    return part.stop - part.start
