@@ -63,7 +63,7 @@ class Counters:
             lines += [f"# HELP {PREFIX}{name} {meaning}.", f"# TYPE {PREFIX}{name} {kind}"]
             there = sorted((label, value) for (other, label), value in told.items() if other == name)
             for label, value in there or [("", 0)]:
-                lines.append(f"{PREFIX}{name}{f'{{{label}}}' if label else ''} {value:g}")
+                lines.append(f"{PREFIX}{name}{f'{{{label}}}' if label else ''} {value}")
         return "\n".join(lines) + "\n"
 
 

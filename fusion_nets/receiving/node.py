@@ -61,6 +61,8 @@ MOST_PDU = 2**20
 """Bytes of a PDU beyond which the connection is closed before they are read."""
 SILENT = 60.0
 """Seconds after which a connection that says nothing is closed."""
+GREETING = 30.0
+"""Seconds within which it must ask for an association."""
 
 
 def needs_pacs(error: ModuleNotFoundError) -> ModuleNotFoundError:
@@ -167,7 +169,7 @@ def listening(
     ae.require_calling_aet = list(allowed)
     ae.maximum_associations = most_associations
     ae.maximum_pdu_size = PDU
-    ae.acse_timeout = ae.network_timeout = ae.dimse_timeout = SILENT
+    ae.acse_timeout, ae.network_timeout, ae.dimse_timeout = GREETING, SILENT, SILENT
     ae.add_supported_context(VERIFICATION)
     for sop_class in SOURCES:
         ae.add_supported_context(sop_class, list(SYNTAXES))
@@ -271,11 +273,18 @@ def _handler_class(context: ssl.SSLContext | None, counters: Counters) -> Any:
             read = socket.recv
 
             def bounded(count: int) -> bytearray:
-                if count > MOST_PDU:
-                    counters.add("associations_refused_total", 'reason="pdu"')
-                    logger.warning("a connection is closed: a PDU of more than %d KiB", MOST_PDU >> 10)
-                    raise OSError("a PDU larger than is accepted")
-                return read(count)
+                content = bytearray()
+                try:
+                    if count > MOST_PDU:
+                        counters.add("associations_refused_total", 'reason="pdu"')
+                        logger.warning("a connection is closed: a PDU of more than %d KiB", MOST_PDU >> 10)
+                        raise OSError("a PDU larger than is accepted")
+                    content = read(count)
+                finally:
+                    if len(content) < count and association.requestor.primitive is None:
+                        # nothing will be asked for any more, for which it would wait and count as one of the most
+                        association.dul.to_user_queue.put(None)  # type: ignore[arg-type]
+                return content
 
             socket.recv = bounded
             return association

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.shortage import full_disk, missing_memory
+from fusion_nets.stages import shown_stages
 
 from .counters import Counters, telling
 from .journal import FAILED, FUSED, FUSING, PENDING, SENT, Journal, Pair
@@ -201,10 +204,12 @@ class Receiver:
             self._fail(pair, "fusing", f"the process was killed {pair.fusings} times while it fused this pair")
             return
         rule, output = self.rules[pair.rule], self.journal.output(pair)
-        before = size_of(output)
-        pair = self.journal.note(pair, state=FUSING, fusings=pair.fusings + 1)
+        before, is_whole = size_of(output), pair.state == FUSING and (output / f"{NAME}_fused.json").exists()
+        pair, began = self.journal.note(pair, state=FUSING, fusings=pair.fusings + 1), time.monotonic()
         try:
-            self._run(rule, pair, output)
+            if not is_whole:  # the record is written last: the process was killed before it could note that
+                shutil.rmtree(output, ignore_errors=True)
+                self._run(rule, pair, output)
             sync_tree(output)
         except Exception as error:
             self._fail(pair, "fusing", _reason(error))
@@ -216,7 +221,7 @@ class Receiver:
             self.spool.note(size_of(output) - before)
         self.journal.note(pair, state=FUSED, fusings=0)
         self.counters.add("fusions_total", 'result="fused"')
-        logger.info("pair %s: fused", pair.id)
+        logger.info("pair %s: fused in %.1f s", pair.id, time.monotonic() - began)
 
     def load(self) -> None:
         """Load the networks of all rules, so that what is wrong with one is told at once.
@@ -250,16 +255,16 @@ class Receiver:
                 "PatientID, IssuerOfPatientID or PatientBirthDate of the two series differ; series of one patient are "
                 "accepted",
             )
-        # what a run that was killed had done already is not done again
-        fuse_pair(
-            study / pair.anatomy,
-            study / pair.overlay,
-            output,
-            method=rule.method,
-            bundle_root=rule.bundle_root,
-            output_format=["dicom"],
-            **{**rule.options, **self._network(rule), "name": NAME, "resume": True, "progress": False},
-        )
+        with shown_stages(StringIO()):  # a log is no place for bars
+            fuse_pair(
+                study / pair.anatomy,
+                study / pair.overlay,
+                output,
+                method=rule.method,
+                bundle_root=rule.bundle_root,
+                output_format=["dicom"],
+                **{**rule.options, **self._network(rule), "name": NAME},
+            )
 
     def _send(self, pair: Pair) -> None:
         sending = self._sendings.setdefault(pair.id, _Sending())

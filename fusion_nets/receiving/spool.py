@@ -106,13 +106,20 @@ def identify(content: bytes) -> Identity:
     if not all(len(uid) <= 64 and UID(uid).is_valid for uid in uids):
         raise Refused(Refusal.DAMAGED, "a UID of study, series, instance or class is missing or none")
     if is_short:
-        raise Refused(Refusal.DAMAGED, "fewer pixels than Rows, Columns and NumberOfFrames say")
+        raise Refused(Refusal.DAMAGED, "no image, or fewer pixels than its header says")
     return Identity(uids[0], uids[1], uids[2], uids[3], is_fused)
 
 
 def _is_short(dataset: Dataset, rest: int) -> bool:
-    if dataset.file_meta.TransferSyntaxUID.is_compressed or "Rows" not in dataset:
-        return False
+    """Whether there is less behind a header than its pixels take, or no header of an image."""
+    from pydicom.uid import ImplicitVRLittleEndian
+
+    if not all(keyword in dataset for keyword in ("Rows", "Columns", "BitsAllocated")):
+        return True
+    syntax = dataset.file_meta.TransferSyntaxUID
+    rest -= 8 if syntax == ImplicitVRLittleEndian else 12  # of the element itself, PS3.5 section 7.1
+    if syntax.is_compressed:
+        return rest <= 0
     per_frame = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("SamplesPerPixel") or 1)
     bits = per_frame * int(dataset.BitsAllocated) * int(dataset.get("NumberOfFrames") or 1)
     chroma_halved = str(dataset.get("PhotometricInterpretation") or "").startswith("YBR_FULL_422")
