@@ -21,6 +21,7 @@ __all__ = [
     "import_weights",
     "lesions",
     "montage",
+    "receive",
     "sample",
     "simulate",
     "slices",
@@ -44,6 +45,8 @@ def check_options(arguments: argparse.Namespace) -> None:
         raise ValueError("--anatomy and --overlay go together: the page shows the values of both")
     if given.get("command") == "evaluate":
         _methods(arguments.method)
+    if given.get("command") == "receive" and not arguments.list and arguments.retry is None:
+        _check_receive(arguments)
     if given.get("command") == "describe":
         if arguments.describer == "generated" and not arguments.model:
             raise ValueError("--describer generated needs a --model")
@@ -354,3 +357,57 @@ def describe(arguments: argparse.Namespace) -> None:
         batch_size=arguments.batch_size,
     )
     print(written)
+
+
+def receive(arguments: argparse.Namespace) -> None:
+    """Receive, fuse and send; or show what became of it."""
+    import logging
+    import os
+
+    from fusion_nets.receiving import Journal, Settings, Spool, Tls, destination, read_rules
+    from fusion_nets.receiving import receive as serve
+
+    if arguments.list or arguments.retry is not None:
+        if not os.path.isdir(arguments.spool):
+            raise ValueError(f"--spool {arguments.spool}: no such folder; one that was received into is accepted")
+        journal = Journal(Path(arguments.spool) / "pairs")
+        asked = journal.pairs.values() if arguments.retry is None else journal.ask_again(arguments.retry)
+        for pair in asked:
+            print(" ".join(filter(None, (pair.id, pair.rule, pair.study[:8], pair.state, pair.reason))))
+        return
+    tls = Tls(arguments.tls_cert, arguments.tls_key, arguments.tls_ca) if arguments.tls_cert else None
+    settings = Settings(
+        rules=read_rules(arguments.rules),
+        destinations=[destination(address, arguments.aet, tls) for address in arguments.to],
+        title=arguments.aet,
+        address=None if arguments.port is None else (arguments.host, arguments.port),
+        allowed=arguments.allow,
+        tls=tls,
+        most_associations=arguments.max_associations,
+        health=None if arguments.health_port is None else ("127.0.0.1", arguments.health_port),
+        **{name: getattr(arguments, name) for name in ("quiet", "poll", "poll_interval", "poll_from_start")},
+        **{name: getattr(arguments, name) for name in ("keep_days", "device")},
+    )
+    log = logging.getLogger("fusion_nets.receiving")
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    spool = Spool(arguments.spool, int(arguments.max_spool * 2**30), int(arguments.max_object * 2**20))
+    serve(spool, settings, arguments.once)
+
+
+def _check_receive(arguments: argparse.Namespace) -> None:
+    for name in ("rules", "to"):
+        if not getattr(arguments, name):
+            raise ValueError(f"--{name} is missing, which receiving needs; --list and --retry need none")
+    if arguments.port is None and not arguments.poll:
+        raise ValueError("neither --port nor --poll is given, so that nothing could come; one or both are accepted")
+    if arguments.port is not None and not arguments.allow:
+        raise ValueError("--port needs --allow, the AE titles of those that may send")
+    if arguments.allow and arguments.port is None:
+        raise ValueError("--allow belongs to --port")
+    if bool(arguments.tls_cert) != bool(arguments.tls_key) or (arguments.tls_ca and not arguments.tls_cert):
+        raise ValueError("--tls_cert and --tls_key go together, and --tls_ca with them")

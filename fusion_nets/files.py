@@ -19,7 +19,8 @@ from pathlib import Path
 
 from fusion_nets import running
 
-__all__ = ["SIGNATURE", "RoomError", "WriteError", "file_sha256", "remove_partials", "whole_file", "whole_folder"]
+__all__ = ["SIGNATURE", "RoomError", "WriteError", "file_sha256", "remove_partials", "sync", "whole_file"]
+__all__ += ["whole_folder"]
 
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 _PARTIAL = re.compile(rf"\.{_HOST}-([0-9a-f]{{8}})-(\d{{1,10}})-([0-9a-f]{{8}})-\d+\.partial\..+")
@@ -62,12 +63,16 @@ class WriteError(OSError):
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole_file(path: str | os.PathLike[str], durable: bool = False) -> Iterator[Path]:
     """Give a name beside the destination to write to, and rename it into place when the block ends well.
 
     The folder is made when it is missing; whatever goes wrong, no half-written file bears the destination's name, and
     what stood there before stays. The name keeps the destination's ending, from which writers tell the format. Only a
     process that is killed without notice leaves it behind, for :func:`remove_partials`.
+
+    Args:
+        path: of the file.
+        durable: have file and folders on the disk when the block ends, so that a failure of power does not take them.
 
     Raises:
         WriteError: if there is no room for it, also where what writes it does not notice.
@@ -75,10 +80,15 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     partial = _beside(path)
     try:
+        made = [folder for folder in path.parents if durable and not folder.is_dir()]
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         _check_room(partial)
+        if durable:
+            sync(partial)
         os.replace(partial, path)
+        for folder in (path.parent, *(folder.parent for folder in made)) if durable else ():
+            sync(folder)
     except Exception as error:
         _raise_if_refused(error, path, partial)
         raise
@@ -125,6 +135,18 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def sync(path: str | os.PathLike[str]) -> None:
+    """Have a file's content, or the names in a folder, on the disk; of a folder where the system can (not Windows)."""
+    if os.name == "nt" and os.path.isdir(path):
+        return
+    # Windows flushes only what it may write
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _check_room(partial: Path) -> None:

@@ -315,7 +315,64 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument(f"--{name}_window", nargs=2, type=float, metavar=("LOW", "HIGH"), help="display range")
     command.set_defaults(run=commands.describe)
 
+    _add_receive(parsers)
     return parser
+
+
+def _add_receive(parsers: Any) -> None:
+    command = parsers.add_parser(
+        "receive", help="a DICOM node that fuses what it is sent, or finds in an archive, and sends the results on"
+    )
+    command.add_argument("--spool", required=True, metavar="FOLDER", help="of all that is received, for this alone")
+    command.add_argument("--rules", metavar="JSON", help="which series are fused")
+    command.add_argument(
+        "--to",
+        nargs="+",
+        metavar="ADDRESS",
+        help="archives: dicom://TITLE@HOST:PORT, dicoms:// likewise, DICOMweb's https://",
+    )
+    command.add_argument("--port", type=int, help="to listen at, 0 for a free one; without it, nothing is listened to")
+    command.add_argument("--host", default="127.0.0.1", help="to listen at; 0.0.0.0 for all (default: %(default)s)")
+    command.add_argument("--aet", default="FUSION", metavar="TITLE", help="AE title (default: %(default)s)")
+    command.add_argument("--allow", nargs="+", default=[], metavar="TITLE", help="AE titles that may send")
+    command.add_argument("--poll", metavar="URL", help="of an Orthanc that is asked for what is new")
+    command.add_argument("--poll_interval", type=float, default=10, help="seconds (default: %(default)s)")
+    command.add_argument("--poll_from_start", action="store_true", help="ask for all that it holds, the first time")
+    command.add_argument(
+        "--quiet",
+        type=float,
+        default=60,
+        help="seconds without a new object of a study, then it is fused (default: %(default)s)",
+    )
+    for name, about in (("cert", "certificate of this node"), ("key", "of it"), ("ca", "who signs for the others")):
+        command.add_argument(f"--tls_{name}", metavar="PEM", help=about)
+    for limit, unit, default, about in (
+        ("object", "MIB", 512.0, "of one object"),
+        ("spool", "GIB", 100.0, "of all in the spool; beyond, objects are refused"),
+    ):
+        command.add_argument(
+            f"--max_{limit}", type=float, default=default, metavar=unit, help=f"{about} (default: %(default)s)"
+        )
+    command.add_argument(
+        "--max_associations", type=int, default=8, metavar="N", help="at a time (default: %(default)s)"
+    )
+    command.add_argument(
+        "--keep_days",
+        type=float,
+        default=7,
+        help="then a study without a pair that failed is removed (default: %(default)s)",
+    )
+    command.add_argument("--health_port", type=int, metavar="PORT", help="of /metrics and /health, at 127.0.0.1")
+    command.add_argument("--device", default="auto", metavar="DEVICE", help="as of fuse (default: %(default)s)")
+    command.add_argument("--once", action="store_true", help="end when all that came is sent, or failed")
+    command.add_argument("--list", action="store_true", help="show the pairs of the spool, and receive nothing")
+    command.add_argument(
+        "--retry",
+        nargs="*",
+        metavar="ID",
+        help="have pairs that failed, or these of them, tried again, and end",
+    )
+    command.set_defaults(run=commands.receive)
 
 
 def _add_source(command: argparse.ArgumentParser, name: str, required: bool = True) -> None:
