@@ -102,10 +102,18 @@ class AttentionFusion(nn.Module):
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         total = a + b
         pooled = torch.cat([total.mean(dim=1, keepdim=True), total.amax(dim=1, keepdim=True)], dim=1)
-        attention = self.channel(total) + self.spatial(pooled)
-        interleaved = torch.stack([total, attention], dim=2).flatten(1, 2)
-        weight = total * torch.sigmoid(self.pixel(interleaved))
+        # self.pixel of total and attention in turns, without making either: channels last would have to be moved
+        of_total, of_attention = self.pixel.weight.split(1, dim=1)
+        refined = F.conv2d(reflected(total), of_total, self.pixel.bias, groups=len(of_total))
+        refined = refined + F.conv2d(reflected(self.spatial(pooled)), of_attention)
+        refined = refined + self.channel(total) * of_attention.sum(dim=(1, 2, 3))[:, None, None]
+        weight = total * torch.sigmoid(refined)
         return weight * a + (1 - weight) * b + total
+
+
+def reflected(x: torch.Tensor) -> torch.Tensor:
+    """With one pixel more on every side."""
+    return F.pad(x, [1, 1, 1, 1], mode="reflect")
 
 
 def pointwise_then_3x3(inputs: int, outputs: int) -> nn.Sequential:

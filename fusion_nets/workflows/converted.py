@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from fusion_nets import networks
@@ -82,8 +84,41 @@ def _identity(part: EnginePart) -> str:
     return digest.hexdigest()[:32]
 
 
+class _GroupNorm(nn.Module):
+    """A group normalisation by operations that leave channels last, as an engine's convolutions have them.
+
+    Torch exports one as an instance normalisation of reshaped groups, for which OpenVINO brings every feature map into
+    another order and back: half of DM-FNet's time in float32.
+    """
+
+    def __init__(self, norm: nn.GroupNorm) -> None:
+        super().__init__()
+        self.eps = norm.eps
+        self.weight, self.bias = (value.detach()[:, None, None] for value in (norm.weight, norm.bias))
+        size = norm.num_channels // norm.num_groups
+        means = torch.block_diag(*[torch.full((size, size), 1 / size)] * norm.num_groups)
+        self.group_means = means[:, :, None, None].to(norm.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        centred = x - F.conv2d(x.mean(dim=(2, 3), keepdim=True), self.group_means)
+        squares = torch.linalg.vector_norm(centred, dim=(2, 3), keepdim=True).square() / (x.shape[2] * x.shape[3])
+        deviation = torch.sqrt(F.conv2d(squares, self.group_means) + self.eps)
+        return centred * (self.weight / deviation) + self.bias
+
+
+def _for_engines(module: nn.Module) -> None:
+    """Put in what engines run faster, with the same result."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.GroupNorm):
+            setattr(module, name, _GroupNorm(child))
+        else:
+            _for_engines(child)
+
+
 @torch.no_grad()
 def _exported(part: EnginePart) -> bytes:
+    part = copy.deepcopy(part)
+    _for_engines(part)
     given = part.example(64, 96)
     names = ["image", "noise"][: len(given)]
     free = {0: "batch", 2: "height", 3: "width"}
