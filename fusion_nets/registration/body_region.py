@@ -14,14 +14,17 @@ from .starts import height
 
 __all__ = ["BodyRegion", "body_region"]
 
-HEADS = ("HEAD", "BRAIN", "SKULL", "ORBIT", "EYE", "EAR", "FACE", "JAW", "MANDIBLE", "MAXILLA", "SINUS", "PITUITARY")
-HEADS += ("IAC", "TMJ", "TMJOINT", "ZYGOMA", "SELLA", "NOSE", "TEMPORALBONE", "CEREBRUM", "CEREBELLUM")
+HEADS = (
+    "HEAD BRAIN SKULL ORBIT EYE EAR FACE JAW MANDIBLE MAXILLA SINUS PITUITARY IAC TMJ ZYGOMA SELLA NOSE TEMPORALBONE "
+    "CEREBRUM CEREBELLUM"
+)
 
-TRUNKS = ("ABDOMEN", "ABDOMENPELVIS", "AORTA", "BLADDER", "BREAST", "CHEST", "CHESTABDOMEN", "CHESTABDPELVIS", "COLON")
-TRUNKS += ("HEADNECK", "HEADANDNECK", "HEART", "HIP", "KIDNEY", "LIVER", "LUNG", "MEDIASTINUM", "NECK", "NECKCHEST")
-TRUNKS += ("NECKCHESTABDPELV", "NECKCHESTABDOMEN", "PANCREAS", "PELVIS", "PROSTATE", "RECTUM", "SHOULDER", "SPLEEN")
-TRUNKS += ("STOMACH", "THORAX", "THYROID", "UTERUS", "OVARY", "CSPINE", "LSPINE", "TSPINE", "SPINE", "SSPINE")
-TRUNKS += ("ANKLE", "ARM", "ELBOW", "EXTREMITY", "FOOT", "HAND", "KNEE", "LEG", "THIGH", "WRIST", "CALF", "FEMUR")
+TRUNKS = (
+    "ABDOMEN ABDOMENPELVIS AORTA BLADDER BREAST CHEST CHESTABDOMEN CHESTABDPELVIS COLON HEADNECK HEADANDNECK HEART HIP "
+    "KIDNEY LIVER LUNG MEDIASTINUM NECK NECKCHEST NECKCHESTABDPELV NECKCHESTABDOMEN OVARY PANCREAS PELVIS PROSTATE "
+    "RECTUM SHOULDER SPLEEN STOMACH THORAX THYROID UTERUS CSPINE TSPINE LSPINE SSPINE SPINE ANKLE ARM CALF ELBOW "
+    "EXTREMITY FEMUR FOOT HAND KNEE LEG THIGH WRIST"
+)
 """Of the terms of DICOM's Body Part Examined (PS3.16 Annex L), in capitals and without anything between them. Of the
 whole body a head alone may be read, so that it says nothing."""
 
@@ -63,8 +66,8 @@ def body_region(image: MetaTensor) -> BodyRegion:
         if shows in ("head", "body"):
             return BodyRegion(shows, because)
     part = "".join(letter for letter in str(meta.get("body_part") or "").upper() if letter.isalpha())
-    if part in HEADS or part in TRUNKS:
-        return BodyRegion("head" if part in HEADS else "body", f"BodyPartExamined is {part}")
+    if part in HEADS.split() or part in TRUNKS.split():
+        return BodyRegion("head" if part in HEADS.split() else "body", f"BodyPartExamined is {part}")
     if image.ndim != 4 or not meta.get("placed", True):
         return BodyRegion("unknown", "neither its header nor its size says it")
     if (length := height(image)) > LONGEST_HEAD:
