@@ -75,16 +75,8 @@ def simulate(arguments: argparse.Namespace) -> None:
 
 def _check_sources(given: dict[str, Any]) -> None:
     """Of `fuse`: two images, or a dataset."""
-    pair = (
-        "anatomy",
-        "overlay",
-        "anatomy_series_uid",
-        "overlay_series_uid",
-        "regions",
-        "transform",
-        "name",
-        "settings",
-    )
+    one = ("anatomy", "overlay", "anatomy_series_uid", "overlay_series_uid")
+    pair = (*one, "regions", "transform", "name", "save", "settings")
     missing = [f"--{name}" for name in pair[:2] if not given[name]]
     if not given["bids_dir"] and missing:
         raise ValueError(f"the following arguments are required: {', '.join(missing)}, or --bids_dir of a dataset")
@@ -193,16 +185,22 @@ def convert(arguments: argparse.Namespace) -> None:
 def montage(arguments: argparse.Namespace) -> None:
     """Draw anatomy, overlay and fused images."""
     import json
+    from typing import cast
 
     import torch
+    from monai.data import MetaTensor
 
     from fusion_nets.clinical import RASTER_SUFFIXES, read_image
-    from fusion_nets.drawing import write_montage
+    from fusion_nets.drawing import window_words, write_montage, write_projections
     from fusion_nets.names import check_destination
     from fusion_nets.registration import read_transform
+    from fusion_nets.transforms import ScaleToDisplayRange
 
     read = arguments.anatomy, arguments.overlay, *arguments.fused, arguments.transform, arguments.description
-    check_destination(arguments.output, read)
+    for picture in filter(None, (arguments.output, arguments.mip)):
+        check_destination(picture, read)
+    if arguments.mip and arguments.overlay.lower().endswith(RASTER_SUFFIXES):
+        raise ValueError(f"{arguments.overlay}: a picture has no projections; --mip takes a volume")
     images, windows = [], []
     names = ["anatomy", "overlay", *["fused"] * len(arguments.fused)]
     for name, path in zip(names, [arguments.anatomy, arguments.overlay, *arguments.fused], strict=True):
@@ -237,6 +235,9 @@ def montage(arguments: argparse.Namespace) -> None:
         notes=notes,
     )
     print(written)
+    if arguments.mip:
+        shown = cast(MetaTensor, ScaleToDisplayRange(arguments.overlay_window)(images[1]))
+        print(write_projections(arguments.mip, shown, words=window_words(shown.meta["display"])))
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

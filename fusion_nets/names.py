@@ -12,7 +12,7 @@ __all__ = ["RESULTS_BESIDE", "check_destination", "check_name", "entries_read", 
 __all__ += ["pair_of", "perhaps", "shown"]
 
 RESULTS_BESIDE = (
-    *("_registration.tfm", "_checkerboard.png", "_montage.png"),
+    *("_registration.tfm", "_checkerboard.png", "_montage.png", "_mip.png"),
     *("_regions.csv", "_description.json"),
 )
 """What stands behind a pair's name in the names of what is written beside its fused image, where there is such."""

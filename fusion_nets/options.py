@@ -201,6 +201,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--transform", metavar="TFM", help="registration of the overlay, as `fuse` writes it")
     command.add_argument("--output", required=True, metavar="PNG", help="picture to write")
     command.add_argument(
+        "--mip", metavar="PNG", help="maximum intensity projections of a PET or SPECT overlay, in its overlay_window"
+    )
+    command.add_argument(
         "--titles",
         nargs="+",
         default=("Anatomy", "Overlay", "Fused"),

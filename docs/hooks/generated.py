@@ -46,7 +46,8 @@ MEANINGS = {
     "anatomy_volume": "which of several volumes: a number from 1, `echo=30`, `b=1000`, `mean`, or what the message "
     "lists; several of them parted by commas",
     "anatomy_window": '`"[low, high]"` in HU, SUV or as stored, or `brain`, `subdural`, `bone`, `soft_tissue` (CT), '
-    "`header`, `percentiles`; by default by modality",
+    "`header`, `percentiles`; by default by modality and part of the body, see "
+    "[What is shown](../fuse.md#what-is-shown)",
     "batch_size": "pairs (of the first stage: images) in a step",
     "bids_dir": "BIDS dataset instead of a datalist, see [BIDS datasets](../bids.md); the results are derivatives",
     "checkpoint": "folder to start from, such as one of BiomedGPT; none trains from scratch",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CT_WINDOWS", "MEASURED", "SUV_TYPES", "UPTAKE"]
+__all__ = ["BODY_UPTAKE", "CT_WINDOWS", "MEASURED", "SUV_TYPES", "UPTAKE"]
 
 SUV_TYPES = {
     "SUV": "BW",
@@ -28,3 +28,7 @@ CT_WINDOWS = {
     "soft_tissue": (-160.0, 240.0),
 }
 """Low and high in HU, of widths and levels in common use: 80 and 40, 200 and 75, 1800 and 400, 400 and 40."""
+
+BODY_UPTAKE = {"SUV": 7.0, "SUVibw": 7.0, "SUVlbm": 5.0, "SUVlbm(James128)": 5.0, "SUVlbm(Janma)": 5.0}
+"""White of a PET of the body, where the urine in the bladder has many times what is looked for: a usual one for FDG by
+body weight, in which the liver, at 2 to 3, is a middle grey; by lean body mass a quarter and more lower."""

@@ -13,9 +13,13 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from PIL import Image, ImageDraw
 
 from fusion_nets.clinical.grids import affine_of, as_volume, check_same_grid, on_cpu
+from fusion_nets.clinical.modalities import MODALITY_NAMES
+from fusion_nets.clinical.quantities import MEASURED
 from fusion_nets.files import whole_file
 from fusion_nets.registration import foreground, selected
 from fusion_nets.slabs import release
+
+from .marks import AXIAL, CORONAL, SAGITTAL, Plane, draw_scale, draw_sides
 
 __all__ = ["write_checkerboard"]
 
@@ -34,13 +38,10 @@ TINT = np.array([1.0, 0.8, 0.5], dtype=np.float32)
 PERCENTILES = (1, 99)
 """Inside the patient, shown black and white."""
 
-PLANES = (
-    ((0, 1, 2), (False, True), "RLAP"),  # axial: patient's right on the left, anterior on top
-    ((0, 2, 1), (False, True), "RLSI"),  # coronal
-    ((1, 2, 0), (True, True), "APSI"),  # sagittal: anterior on the left
-)
-"""Axis to the right, axis up and axis through, of a volume whose axes run to L, A and S; which of the first two run
-against their axis on the picture; and what is on its left, right, top and bottom."""
+YELLOW, BLACK = (255, 255, 0), (0, 0, 0)
+
+LINE = 20
+"""Of the words below, in pixels."""
 
 
 def write_checkerboard(path: str | os.PathLike[str], anatomy: MetaTensor, overlay: MetaTensor) -> Path:
@@ -48,7 +49,7 @@ def write_checkerboard(path: str | os.PathLike[str], anatomy: MetaTensor, overla
 
     Grey fields show the anatomy, yellowish ones the overlay: where the images fit, contours run on from field to field.
     Radiological display, whatever the order of the voxels; where they are oblique, the nearest. A single slice
-    has one plane.
+    has one plane. Letters tell the sides, a bar the scale, and words below what is shown black and white.
 
     Args:
         path: the PNG to write; a file of this name is replaced.
@@ -80,18 +81,36 @@ def write_checkerboard(path: str | os.PathLike[str], anatomy: MetaTensor, overla
     extent = np.array([part.stop - part.start for part in box]) * spacing
     pixels_per_mm = HEIGHT / extent.max()
     pictures = [
-        _plane(volumes, ranges, box, middle, spacing * pixels_per_mm, *plane)
-        for plane in PLANES
-        if min(extent[list(plane[0][:2])] / spacing[list(plane[0][:2])]) > 1
+        _plane(volumes, ranges, box, middle, spacing, pixels_per_mm, plane)
+        for plane in (AXIAL, CORONAL, SAGITTAL)
+        if min(extent[[plane.right, plane.up]] / spacing[[plane.right, plane.up]]) > 1
     ]
-    sheet = Image.new("RGB", (sum(p.width for p in pictures), max(p.height for p in pictures)))
+    height = max(p.height for p in pictures)
+    sheet = Image.new("RGB", (sum(p.width for p in pictures), height + 2 * LINE))
     left = 0
     for picture in pictures:
-        sheet.paste(picture, (left, (sheet.height - picture.height) // 2))
+        sheet.paste(picture, (left, (height - picture.height) // 2))
         left += picture.width
+    tints: tuple[np.ndarray, ...] = (np.ones(3), TINT)
+    for line, (name, image, (low, high), tint) in enumerate(
+        zip(("Grey", "Yellow"), (anatomy, overlay), ranges, tints, strict=True)
+    ):
+        words = f"{name}: {_words(image)}{low:.3g} to {high:.3g} {_units(image)}".strip()
+        ink = tuple(int(255 * part) for part in tint)
+        ImageDraw.Draw(sheet).text((6, height + (line + 0.5) * LINE), words, fill=ink, anchor="lm", font_size=14)
     with whole_file(path) as partial:
         sheet.save(partial)
     return path
+
+
+def _words(image: MetaTensor) -> str:
+    modality = str(image.meta.get("modality") or "")
+    return f"{MODALITY_NAMES.get(modality, modality)}, ".removeprefix(", ")
+
+
+def _units(image: MetaTensor) -> str:
+    units = str(image.meta.get("units"))
+    return units if units in MEASURED else ""
 
 
 def _range(values: np.ndarray, content: np.ndarray) -> np.ndarray:
@@ -118,19 +137,21 @@ def _plane(
     ranges: Sequence[np.ndarray],
     box: tuple[slice, ...],
     middle: np.ndarray,
-    scale: np.ndarray,
-    axes: tuple[int, int, int],
-    against: tuple[bool, bool],
-    sides: str,
+    spacing: np.ndarray,
+    pixels_per_mm: float,
+    way: Plane,
 ) -> Image.Image:
-    right, up, through = axes
+    right, up, through = way.right, way.up, way.through
     both = []
     for volume, (lowest, highest) in zip(volumes, ranges, strict=True):
         plane = np.moveaxis(volume, through, 2)[box[min(right, up)], box[max(right, up)], middle[through]]
         plane = ((plane - lowest) / max(highest - lowest, np.finfo(np.float32).tiny)).clip(0, 1)
         plane = plane if right < up else plane.T
-        plane = plane[:: -1 if against[0] else 1, :: -1 if against[1] else 1].T
-        size = [max(round(n * scale[axis]), 1) for n, axis in zip(plane.shape[::-1], (right, up), strict=True)]
+        plane = plane[:: -1 if way.mirrored else 1, ::-1].T
+        size = [
+            max(round(n * spacing[axis] * pixels_per_mm), 1)
+            for n, axis in zip(plane.shape[::-1], (right, up), strict=True)
+        ]
         picture = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
         both.append(np.asarray(picture.resize(size, Image.Resampling.BILINEAR)))
     rows, columns = np.ogrid[tuple(slice(n) for n in both[0].shape)]
@@ -138,13 +159,6 @@ def _plane(
     odd = (rows // field + columns // field) % 2 == 1
     mixed = np.where(odd[..., None], both[1][..., None] * TINT, both[0][..., None])
     picture = Image.fromarray(np.rint(mixed * 255).astype(np.uint8))
-    draw = ImageDraw.Draw(picture)
-    ends = (("lm", 4, 0.5), ("rm", -4, 0.5), ("mt", 0.5, 4), ("mb", 0.5, -4))
-    for side, (anchor, x, y) in zip(sides, ends, strict=True):
-        place = (_at(x, picture.width), _at(y, picture.height))
-        draw.text(place, side, fill=(255, 255, 0), anchor=anchor, font_size=16)
+    draw_sides(picture, way.sides, YELLOW, BLACK)
+    draw_scale(picture, pixels_per_mm, YELLOW, BLACK)
     return picture
-
-
-def _at(where: float, size: int) -> int:
-    return size // 2 if where == 0.5 else int(where) % size

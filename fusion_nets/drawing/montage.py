@@ -14,8 +14,11 @@ from nibabel.affines import apply_affine, voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from fusion_nets.clinical.errors import check_window
+from fusion_nets.clinical.quantities import MEASURED
 from fusion_nets.files import whole_file
 from fusion_nets.slabs import release
+
+from .marks import AXIAL, CORONAL, SAGITTAL, Plane, scale_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,17 +35,29 @@ LINE_HEIGHT, CHARACTERS_PER_INCH = 0.17, 14
 """Of the notes below the images, in inches and for letters of 9 points."""
 
 DISPLAY_AXES = ("L", "A", "S")
-"""Where the axes of a volume point on the picture: right, up, towards the viewer's next slice (radiological)."""
+"""Where the axes of a volume are made to point; a plane says how they lie on the picture."""
+
+WINDOW_HEIGHT = 0.2
+"""In inches, of the words on the windows beside the images."""
 
 ROWS_AND_COLUMNS = np.array([[1, -1], [0, 1], [2, 1]])
 """How the axes of a 2-D image come to lie likewise: rows run down, columns to the right."""
 
 
 class _Image(NamedTuple):
-    """Values (X, Y, Z), with three colours (X, Y, Z, 3); the affine, `None` where it is unknown."""
+    """Values (X, Y, Z), with three colours (X, Y, Z, 3); the affine, `None` where it is unknown; the units."""
 
     values: np.ndarray
     affine: np.ndarray | None
+    units: str = ""
+
+
+class _Layout(NamedTuple):
+    """How slices are drawn: the plane, `None` of what has no place in a patient, and a pixel's size in mm."""
+
+    plane: Plane | None
+    width: float
+    height: float
 
 
 def write_montage(
@@ -57,12 +72,14 @@ def write_montage(
     overlay_cmap: str = "gray",
     notes: Sequence[str] = (),
     dpi: int = 150,
+    window_words: Sequence[str | None] | None = None,
 ) -> Path:
     """Draw the images one below the other as a PNG: evenly spaced axial slices, radiological display.
 
     Patient right is on the left of the picture and anterior is up, whatever the order of the voxels: the affine
-    decides. An overlay or a fused image on another grid is interpolated onto the anatomy's. A 2-D image is shown as
-    it is.
+    decides; a single slice that is coronal or sagittal stays so. Letters tell the sides, a bar the scale, and words
+    beside a row its window. An overlay or a fused image on another grid is interpolated onto the anatomy's. A 2-D image
+    is shown as it is, without sides and scale, which it does not have.
 
     Args:
         path: the PNG to write; a file of this name is replaced.
@@ -80,6 +97,8 @@ def write_montage(
         overlay_cmap: matplotlib colour map for an overlay of one channel.
         notes: paragraphs to write below the images, such as what is said of them.
         dpi: dots per inch; one slice is 2.4 inches high.
+        window_words: what is said of the window of each row; by default black and white, and the units of what is
+            measured, where a window was given, or taken of the image's values.
 
     Returns:
         The file written.
@@ -107,8 +126,13 @@ def write_montage(
     turn = ROWS_AND_COLUMNS if flat else ornt_transform(io_orientation(affine), axcodes2ornt(DISPLAY_AXES))
     on_grid = [_onto(grid, image, name) for image, name in zip(images, names, strict=True)]
     ranges = [_display_range(*one) for one in zip(on_grid, windows, names, strict=True)]
-    rows = [apply_orientation(values, turn) for values in on_grid]
+    words = _words(images, ranges, windows) if window_words is None else window_words
     affine = affine @ inv_ornt_aff(turn, grid.values.shape[:3])
+    turned = [apply_orientation(values, turn) for values in on_grid]
+    plane = AXIAL if flat else _plane(turned[0].shape)
+    rows = [plane.lay(values) for values in turned]
+    size = voxel_sizes(affine)
+    layout = _Layout(None if flat else plane, float(size[plane.right]), float(size[plane.up]))
 
     def drawn(row: int, k: int) -> np.ndarray:
         low, high = ranges[row]
@@ -121,16 +145,15 @@ def write_montage(
 
     chosen = _slices_with_content(np.array([shown(k).sum() for k in range(rows[0].shape[2])]), slices)
     frame = (slice(None),) * 2 if flat else _frame(np.stack([shown(k) for k in chosen], axis=-1))
-    middle = [(n - 1) / 2 for n in rows[0].shape[:2]]
-    captions = [None if flat else f"z = {apply_affine(affine, [*middle, k])[2]:+.0f} mm" for k in chosen]
+    captions = [None if flat else _caption(affine, turned[0].shape, plane.through, k) for k in chosen]
     figure = _draw(
         [[drawn(row, k)[frame] for k in chosen] for row in range(len(rows))],
         names=names,
         captions=captions,
         title=f"{names[0]} and {names[1]}, fused" if title is None else title,
-        aspect=voxel_sizes(affine)[1] / voxel_sizes(affine)[0],
+        layout=layout,
         cmaps=["gray", overlay_cmap, *["gray"] * (len(given) - 2)],
-        sides=not flat,
+        windows=words,
         notes=notes,
     )
     with whole_file(path) as partial:
@@ -138,9 +161,30 @@ def write_montage(
     return path
 
 
+def _plane(shape: Sequence[int]) -> Plane:
+    """Axial, or that of a single slice."""
+    return next((plane for plane in (CORONAL, SAGITTAL) if shape[plane.through] == 1 < shape[AXIAL.through]), AXIAL)
+
+
+def _caption(affine: np.ndarray, shape: Sequence[int], through: int, k: int) -> str:
+    index = [(n - 1) / 2 for n in shape[:3]]
+    index[through] = k
+    return f"{'xyz'[through]} = {apply_affine(affine, index)[through]:+.0f} mm"
+
+
+def _words(images: Sequence[_Image], ranges: Sequence[Window], given: Sequence[Window | None]) -> list[str | None]:
+    """Of the windows of rows that are not shown as they are."""
+    return [
+        None
+        if window is None and (low, high) in ((0, 1), (0, 255))
+        else f"{low:.4g} to {high:.4g} {image.units}".strip()
+        for image, (low, high), window in zip(images, ranges, given, strict=True)
+    ]
+
+
 def _read(image: Any, name: str) -> _Image:
     """The image with its channels last and its affine, if that says something about a patient."""
-    affine = None
+    affine, units = None, str(getattr(image, "meta", {}).get("units"))
     if isinstance(image, tuple):
         image, affine = image
     shape = tuple(image.shape)
@@ -163,7 +207,8 @@ def _read(image: Any, name: str) -> _Image:
         raise ValueError(f"{name} has shape {shape}; a 2-D or 3-D image of one or three channels is accepted")
     if not all(np.isfinite(values[:, :, k]).all() for k in range(values.shape[2])):
         raise ValueError(f"{name} holds NaN or infinity")
-    return _Image(values, None if affine is None else np.asarray(affine, dtype=np.float64))
+    affine = None if affine is None else np.asarray(affine, dtype=np.float64)
+    return _Image(values, affine, units if units in MEASURED else "")
 
 
 def _to_numpy(image: Any) -> np.ndarray:
@@ -235,17 +280,19 @@ def _draw(
     names: Sequence[str],
     captions: Sequence[str | None],
     title: str,
-    aspect: float,
+    layout: _Layout,
     cmaps: Sequence[str],
-    sides: bool,
+    windows: Sequence[str | None],
     notes: Sequence[str],
 ) -> Figure:
-    """Rows of slices, x to the right and y upwards; a pixel is `aspect` times as high as wide."""
+    """Rows of slices, the first axis to the right and the second upwards."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     nx, ny = rows[0][0].shape[:2]
+    aspect, beside = layout.height / layout.width, WINDOW_HEIGHT if any(windows) else 0.0
     left, right, top, bottom, gap = 0.4, 0.1, 0.55, 0.4 if any(captions) else 0.1, 0.06
+    left += beside
     panel = PANEL_HEIGHT * nx / (ny * aspect)
     width = max(left + len(captions) * (panel + gap) + right, 5.0)
     lines = [line for note in notes for line in textwrap.wrap(note, int(width * CHARACTERS_PER_INCH))]
@@ -264,10 +311,15 @@ def _draw(
         hspace=gap / PANEL_HEIGHT,
     )
     words: Any = {"color": "white", "parse_math": False}  # users' words, in which a dollar is a dollar
-    for row, name, cmap, line in zip(rows, names, cmaps, axes, strict=True):
+    for row, name, window, cmap, line in zip(rows, names, windows, cmaps, axes, strict=True):
         for values, panel_axes in zip(row, line, strict=True):
-            _draw_slice(panel_axes, values, aspect, cmap, sides)
-        line[0].set_ylabel(_drawable(name), fontsize=13, **words)
+            _draw_slice(panel_axes, values, aspect, cmap, layout.plane)
+        line[0].set_ylabel(_drawable(name), fontsize=13, labelpad=4 + 72 * beside, **words)
+        if window:
+            at: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "va": "center"}
+            line[0].annotate(_drawable(window), (0, 0.5), (-5, 0), rotation=90, fontsize=8, **at, **words)
+        if layout.plane:
+            _draw_scale(line[-1], layout.width * nx)
     for caption, panel_axes in zip(captions, axes[-1], strict=True):
         panel_axes.set_xlabel(caption or "", fontsize=11, **words)
     for number, line in enumerate(reversed(lines)):
@@ -283,12 +335,30 @@ def _drawable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _draw_slice(axes: Axes, values: np.ndarray, aspect: float, cmap: str, sides: bool) -> None:
+def _draw_slice(axes: Axes, values: np.ndarray, aspect: float, cmap: str, plane: Plane | None) -> None:
     axes.imshow(
         values.swapaxes(0, 1), origin="lower", aspect=aspect, cmap=cmap, vmin=0, vmax=1, interpolation="nearest"
     )
     axes.set(xticks=[], yticks=[], facecolor="black")
     axes.spines[:].set_visible(False)
-    if sides:
-        for x, side, align in ((0.01, "R", "left"), (0.99, "L", "right")):
-            axes.text(x, 0.99, side, color="0.8", fontsize=9, ha=align, va="top", transform=axes.transAxes)
+    if plane:
+        across, along = ((0.01, "left"), (0.99, "right")), ((0.99, "top"), (0.01, "bottom"))
+        ends = [*((x, 0.5, ha, "center") for x, ha in across), *((0.5, y, "center", va) for y, va in along)]
+        for side, (x, y, ha, va) in zip(plane.sides, ends, strict=True):
+            axes.text(x, y, side, color="0.8", fontsize=9, ha=ha, va=va, transform=axes.transAxes, **_outlined())
+
+
+def _draw_scale(axes: Axes, width: float) -> None:
+    """At the lower right of a slice that is so many mm wide."""
+    length, name = scale_of(width)
+    ends = 0.97 - length / width, 0.97
+    axes.plot(ends, (0.025, 0.025), color="white", linewidth=2, transform=axes.transAxes, **_outlined())
+    place: Any = {"ha": "center", "va": "bottom", "transform": axes.transAxes}
+    axes.text(sum(ends) / 2, 0.04, name, color="white", fontsize=8, **place, **_outlined())
+
+
+def _outlined() -> Any:
+    """So that it is read on black and on white."""
+    from matplotlib.patheffects import withStroke
+
+    return {"path_effects": [withStroke(linewidth=2, foreground="black")]}

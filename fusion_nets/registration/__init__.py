@@ -1,5 +1,6 @@
 """Registering one image to another, and bringing it onto the other's grid."""
 
+from .body_region import BodyRegion, body_region
 from .foreground import foreground
 from .mutual_information import similarity
 from .order import percentile, ranked, selected
@@ -10,9 +11,11 @@ from .transform_files import Registration, RegistrationError, read_transform, wr
 
 __all__ = [
     "LEAST_OVERLAP",
+    "BodyRegion",
     "Registration",
     "RegistrationError",
     "RegistrationMode",
+    "body_region",
     "check_overlap",
     "foreground",
     "percentile",

@@ -20,6 +20,7 @@ from fusion_nets.registration import (
     LEAST_OVERLAP,
     Registration,
     RegistrationMode,
+    body_region,
     check_overlap,
     foreground,
     read_transform,
@@ -95,7 +96,8 @@ class CommonGrid(Transform):
 
         Returns:
             (1 | 3, H, W[, D]) float32 with the affine of ``ref`` and the other metadata of ``img``, and in
-            ``meta["registration"]`` what was done, as :meth:`fusion_nets.registration.Registration.as_dict` tells it.
+            ``meta["registration"]`` what was done, as :meth:`fusion_nets.registration.Registration.as_dict` tells it;
+            in ``meta["body_region"]``, where it is known, what ``ref`` shows, as an image on its grid does.
 
         Raises:
             ImageError: for a picture of another size or place than the reference, or the other way round.
@@ -115,6 +117,9 @@ class CommonGrid(Transform):
         moved = resample_onto(img, ref, registration.matrix)
         check_overlap(grey_ref, grey, moved, registration.matrix, self.least_overlap)
         moved.meta["registration"] = registration.as_dict()
+        region = body_region(grey_ref)
+        if region.shows != "unknown":  # what lies in its field of view is what the image shows there, too
+            moved.meta["body_region"] = str(region)
         return moved, registration
 
     def _registration(self, img: MetaTensor, ref: MetaTensor) -> Registration:

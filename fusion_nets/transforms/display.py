@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.clinical.errors import check_window
-from fusion_nets.clinical.quantities import CT_WINDOWS, UPTAKE
-from fusion_nets.registration import foreground, ranked, selected
+from fusion_nets.clinical.quantities import BODY_UPTAKE, CT_WINDOWS, UPTAKE
+from fusion_nets.registration import BodyRegion, body_region, foreground, ranked, selected
 from fusion_nets.slabs import slabs, slabwise, zeros
 
 __all__ = [
@@ -43,16 +43,20 @@ class ScaleToDisplayRange(Transform):
     Without a ``window``, what the image is decides, by ``meta["white"]``, ``meta["units"]`` and ``meta["modality"]``:
 
     - a picture or coloured image: black to white;
-    - CT: the brain window, 0 to 80 HU;
-    - PET and SPECT: 0 to the 99.99th percentile inside the patient, beyond which there is no lesion to be seen, while
-      the ``percentiles`` of other images would make one of a millilitre white, and all alike;
+    - CT: the brain window, 0 to 80 HU; of a body the soft tissue window, -160 to 240 HU;
+    - PET in SUV of a body: 0 to 7, by lean body mass 0 to 5 (:data:`fusion_nets.clinical.quantities.BODY_UPTAKE`), as
+      the bladder would set the range else;
+    - other PET and SPECT: 0 to the 99.99th percentile inside the patient, beyond which there is no lesion to be seen,
+      while the ``percentiles`` of other images would make one of a millilitre white, and all alike;
     - MR: between the percentiles inside the patient;
     - what is not known: between the percentiles of what is above the lowest value (air or background, which would
       otherwise decide the percentile), and so too where no patient is found.
 
     ``meta["display_range"]`` records the range, ``meta["display"]`` also by which rule it was taken and its units:
-    {"window", "range", "units"}, where "window" is a name of a window, "given", "white", "uptake" or "percentiles". The
-    range as ``window`` gives the same image again, exactly. ``meta["white"]`` is 1 from there on.
+    {"window", "range", "units"}, where "window" is a name of a window, "given", "white", "uptake", "body_uptake" or
+    "percentiles"; and "shows" where that was asked, "head", "body" or "unknown", which is taken for a head, with what
+    it is known by, see :func:`fusion_nets.registration.body_region`. The range as ``window`` gives the same image
+    again, exactly. ``meta["white"]`` is 1 from there on.
 
     Args:
         window: (low, high) in stored units, such as (0, 80) HU or (0, 10) SUV; or a name: one of :data:`CT_WINDOWS`,
@@ -88,14 +92,24 @@ class ScaleToDisplayRange(Transform):
             ImageError: if the values are all the same and no window is given, or a named window does not suit the
                 image.
         """
-        rule, low, high = self._range(img)
+        region = self._region(img)
+        rule, low, high = self._range(img, region is not None and region.shows == "body")
         scaled = slabwise(lambda part: ((part - low) / (high - low)).clamp_(0, 1), img)
         if isinstance(scaled, MetaTensor):
             display = {"window": rule, "range": [low, high], "units": str(scaled.meta.get("units") or "stored")}
+            display |= {} if region is None else {"shows": str(region)}
             scaled.meta |= {"display_range": [low, high], "display": display, "white": 1}
         return scaled
 
-    def _range(self, img: torch.Tensor) -> tuple[str, float, float]:
+    def _region(self, img: torch.Tensor) -> BodyRegion | None:
+        """What the image shows, where its range follows that."""
+        meta = getattr(img, "meta", {})
+        asks = meta.get("units") in ("HU", *BODY_UPTAKE) or meta.get("modality") == "CT"
+        if self.window is not None or meta.get("white") is not None or not asks or not isinstance(img, MetaTensor):
+            return None
+        return body_region(img)
+
+    def _range(self, img: torch.Tensor, is_body: bool) -> tuple[str, float, float]:
         """Which rule was taken, low and high."""
         meta = getattr(img, "meta", {})
         modality, units, white = meta.get("modality"), meta.get("units"), meta.get("white")
@@ -121,7 +135,10 @@ class ScaleToDisplayRange(Transform):
         if self.window is None and white is not None:
             return "white", 0.0, float(white)
         if self.window is None and is_ct:
-            return "brain", *CT_WINDOWS["brain"]
+            name = "soft_tissue" if is_body else "brain"
+            return name, *CT_WINDOWS[name]
+        if self.window is None and is_body and units in BODY_UPTAKE:
+            return "body_uptake", 0.0, BODY_UPTAKE[units]
         is_uptake = self.window is None and (units in UPTAKE or modality in ("PT", "NM"))
         values = self._inside(img, self.window == "percentiles" or is_uptake or modality == "MR")
         if is_uptake and (most := _percentile(values, _MOST_UPTAKE)) > 0:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from monai.config import KeysCollection
 from monai.data import MetaTensor
@@ -24,11 +24,14 @@ from fusion_nets.clinical import (
     write_image,
     write_slices,
 )
+from fusion_nets.clinical.grids import as_volume
+from fusion_nets.clinical.quantities import UPTAKE
 from fusion_nets.datalists import MODALITY_NAMES
-from fusion_nets.drawing import write_montage, write_viewer
+from fusion_nets.drawing import window_words, write_montage, write_projections, write_viewer
 from fusion_nets.files import remove_partials, whole_file
 from fusion_nets.names import check_name
 from fusion_nets.quiet import silence
+from fusion_nets.registration import body_region
 from fusion_nets.shortage import missing_memory
 from fusion_nets.stages import stage
 
@@ -56,8 +59,9 @@ class SaveFused(Transform):
 
     - An ending such as ``.nii.gz``, or "nifti", "nrrd", "mha": one file, see
       :func:`fusion_nets.clinical.write_image`.
-    - "png": a picture of a slice; of a volume the folder ``{name}_{key}_slices``, and ``{name}_montage.png`` of sources
-      and result.
+    - "png": a picture of a slice; of a volume the folder ``{name}_{key}_slices``. These hold the pixels alone. To look
+      at, of what has a place in a patient, ``{name}_montage.png`` of sources and result, with sides, scale and windows;
+      and where the overlay is a PET or SPECT of a body, ``{name}_mip.png`` of its maximum intensity projections.
     - "dicom": the folder ``{name}_dicom``, see :func:`fusion_nets.clinical.dicom.fused_study`; the anatomy must be a
       DICOM series.
     - "html": a page to look at sources and result in linked planes, see :func:`fusion_nets.drawing.viewer_html`; the
@@ -157,11 +161,16 @@ class SaveFused(Transform):
             return [partial(self._write_dicom, name, img, sources, told)]
         if form.lower() == ".html":
             return [partial(self._write_page, f"{stem}.html", name, img, sources, told)]
-        if form.lower() == ".png" and img.ndim == 4:
-            made = sources.get("slices_made") if stem == f"{name}_fused" else None
-            slices = partial(self._write_slices, f"{stem}_slices", img, made)
-            return [slices, partial(self._write_montage, name, img, sources, told)]
-        return [lambda: write_image(self.output_dir / f"{stem}{form}", img).name]
+        picture = partial(self._write_picture, f"{stem}{form}", img)
+        if form.lower() != ".png" or not (img.ndim == 4 or _is_slice(sources)):
+            return [picture]
+        made = sources.get("slices_made") if stem == f"{name}_fused" else None
+        first = partial(self._write_slices, f"{stem}_slices", img, made) if img.ndim == 4 else picture
+        steps: list[Callable[[], str]] = [first, partial(self._write_montage, name, img, sources, told)]
+        return [*steps, partial(self._write_projections, name, sources, told)] if _is_body(sources) else steps
+
+    def _write_picture(self, file: str, img: MetaTensor) -> str:
+        return write_image(self.output_dir / file, img).name
 
     def _write_slices(self, folder: str, img: MetaTensor, made: str | None) -> str:
         write_slices(self.output_dir / folder, img, made)
@@ -177,15 +186,21 @@ class SaveFused(Transform):
     ) -> str:
         modalities = {key: told.get("record", {}).get(key, {}).get("modality", "") for key in ("anatomy", "overlay")}
         names = [MODALITY_NAMES.get(modality, modality) or key.capitalize() for key, modality in modalities.items()]
+        overlay = cast(MetaTensor, MergeChroma()(sources["overlay"], sources.get("overlay_chroma")))
         written = write_montage(
             self.output_dir / f"{name}_montage.png",
-            anatomy=sources["anatomy"],
-            overlay=MergeChroma()(sources["overlay"], sources.get("overlay_chroma")),
-            fused=img,
+            anatomy=as_volume(sources["anatomy"]),
+            overlay=as_volume(overlay),
+            fused=as_volume(img),
             names=[*names, "Fused"],
             windows=[(0, 1)] * 3,
+            window_words=[*(window_words(_display(told, key)) for key in ("anatomy", "overlay")), None],
         )
         return written.name
+
+    def _write_projections(self, name: str, sources: Mapping[Hashable, Any], told: Mapping[str, Any]) -> str:
+        words = window_words(_display(told, "overlay"))
+        return write_projections(self.output_dir / f"{name}_mip.png", sources["overlay"], words=words).name
 
     def _write_page(
         self, file: str, name: str, img: MetaTensor, sources: Mapping[Hashable, Any], told: Mapping[str, Any]
@@ -264,6 +279,25 @@ class SaveFusedd(MapTransform):
         if saved:
             d["saved"] = [*d.get("saved", []), *saved]
         return d
+
+
+def _display(told: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
+    return told.get("record", {}).get(key, {}).get("display")
+
+
+def _is_slice(sources: Mapping[Hashable, Any]) -> bool:
+    """Whether the sources are there, and have a place in a patient."""
+    given = [sources.get(key) for key in ("anatomy", "overlay")]
+    return all(isinstance(one, MetaTensor) and one.meta.get("units") not in ("grey", "colour") for one in given)
+
+
+def _is_body(sources: Mapping[Hashable, Any]) -> bool:
+    """Whether the overlay is a PET or SPECT volume of a body, of which projections tell something."""
+    overlay = sources.get("overlay")
+    if not isinstance(overlay, MetaTensor) or overlay.ndim != 4 or min(overlay.shape[1:]) < 2 or len(overlay) != 1:
+        return False
+    is_uptake = overlay.meta.get("units") in UPTAKE or overlay.meta.get("modality") in ("PT", "NM")
+    return is_uptake and body_region(overlay).shows == "body"
 
 
 def output_form(name: str) -> str:

@@ -132,8 +132,9 @@ def test_grey_kinds_give_the_same_picture(tmp_path):
         nib.Nifti1Image(image[0], affine),
         (image * 700 - 100, affine),  # any other range is stretched
     ]
+    how = {"dpi": 50, "window_words": [None] * 3}
     written = [
-        write_montage(tmp_path / f"{n}.png", kind, kind, kind, dpi=50).read_bytes() for n, kind in enumerate(kinds)
+        write_montage(tmp_path / f"{n}.png", kind, kind, kind, **how).read_bytes() for n, kind in enumerate(kinds)
     ]
     assert len(set(written)) == 1
 
@@ -259,3 +260,64 @@ def test_notes_are_written_below(tmp_path):
     assert len(body) == pytest.approx(len(pixels(plain, BODY, MARKER, ALONE)), rel=0.01)
     lines = (noted[body[:, 0].max() + 1 :] > 128).any(axis=(1, 2))
     assert lines.sum() > 60
+
+
+def texts(figure):
+    """All that is written on a figure."""
+    from matplotlib.text import Text
+
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+@pytest.fixture
+def drawn(monkeypatch, tmp_path):
+    """What a montage has written on it, and its axes."""
+    figures = []
+    draw_figure = montage._draw
+    monkeypatch.setattr(montage, "_draw", lambda *a, **k: figures.append(draw_figure(*a, **k)) or figures[-1])
+
+    def told(*images, **arguments):
+        write_montage(tmp_path / "montage.png", *images, **arguments)
+        return texts(figures[-1]), figures[-1]
+
+    return told
+
+
+@pytest.mark.parametrize(
+    ("axis", "sides", "caption"), [(2, "RLAP", "z = +20 mm"), (1, "RLSI", "y = +20 mm"), (0, "APSI", "x = +20 mm")]
+)
+def test_every_plane_carries_its_sides_and_a_scale(drawn, axis, sides, caption):
+    """A single slice stays in its plane: letters at its edges, 5 cm of a slice that is 120 mm wide."""
+    shape = [60, 60, 60]
+    shape[axis] = 1
+    affine = nib.affines.from_matvec(np.diag([2.0, 2, 2]), [20 if a == axis else 0 for a in range(3)])
+    image = (np.full((1, *shape), 0.5, dtype=np.float32), affine)
+    words, figure = drawn(image, image, image)
+    panel = figure.axes[0]
+    placed = {text.get_text(): text.get_position() for text in panel.texts}
+    left, right, top, bottom = (placed[side] for side in sides)
+    assert left[0] < 0.1 < 0.9 < right[0]
+    assert bottom[1] < 0.1 < 0.9 < top[1]
+    assert words.count("2 cm") == 3  # the longest that fits, on each row
+    (bar,) = panel.lines
+    assert np.ptp(bar.get_xdata()) * 120 == pytest.approx(20)
+    assert caption in words
+
+
+def test_window_is_told_of_what_is_not_shown_as_it_is(drawn):
+    volume, affine = phantom()
+    ct = MetaTensor(
+        torch.from_numpy(grey(volume)) * 900 - 100, meta={"affine": torch.from_numpy(affine), "units": "HU"}
+    )
+    source = (grey(volume), affine)
+    words, _ = drawn(ct, source, source, windows=[(-160, 240), None, None])
+    assert [word for word in words if " to " in word] == ["-160 to 240 HU"]
+    words, _ = drawn(ct, source, source, window_words=["soft", None, "all"])
+    assert {"soft", "all"} < set(words)
+
+
+def test_picture_has_no_sides_and_no_scale(drawn):
+    image = np.full((30, 30), 128, dtype=np.uint8)
+    words, figure = drawn(image, image, image)
+    assert not {"R", "L", "A", "P", "S", "I"} & set(words)
+    assert not any(axes.lines for axes in figure.axes)

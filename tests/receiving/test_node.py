@@ -48,7 +48,7 @@ def connect(there):
 
 
 def closed(connection):
-    """Whether the other side ends a connection: closes it, or aborts (PS3.8 section 9.3.8), to which it is for us to."""
+    """Whether the other side ends a connection: closes it, or aborts it, which is for us to answer (PS3.8 9.3.8)."""
     connection.settimeout(25)
     try:
         while said := connection.recv(4096):

@@ -286,3 +286,15 @@ def test_several_overlays_have_files_of_their_own(apart, tmp_path):
     assert torch.equal(out["ct"], out["pet"])
     names = {f"case_{key}_{what}" for key in ("ct", "pet") for what in ("checkerboard.png", "registration.tfm")}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
+
+
+def test_overlay_shows_what_the_anatomy_shows():
+    """A PET of a body on a head's grid is one of a head; where the anatomy does not say it, its own header does."""
+    affine = torch.diag(torch.tensor([10.0, 10, 10, 1], dtype=torch.float64))
+    body = MetaTensor(torch.rand(1, 8, 8, 60), meta={"affine": affine, "units": "SUV", "body_part": "CHEST"})
+    head = MetaTensor(torch.rand(1, 8, 8, 8), meta={"affine": affine, "body_part": "BRAIN"})
+    assert CommonGrid()(body, head).meta["body_region"].startswith("head")
+    del head.meta["body_part"]
+    moved = CommonGrid()(body, head)
+    assert "body_region" not in moved.meta
+    assert moved.meta["body_part"] == "CHEST"

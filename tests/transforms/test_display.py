@@ -200,7 +200,9 @@ def test_uptake_from_zero_to_the_hottest_inside_the_head(meta):
     low, high = image.meta["display_range"]
     assert low == 0
     assert high == pytest.approx(values[inside].max(), abs=0.05)
-    assert image.meta["display"] == {"window": "uptake", "range": [0, high], "units": meta.get("units", "stored")}
+    display = {**image.meta["display"]}
+    assert display.pop("shows", "unknown").startswith("unknown")
+    assert display == {"window": "uptake", "range": [0, high], "units": meta.get("units", "stored")}
 
 
 def test_an_image_without_a_patient_falls_back():
@@ -243,3 +245,45 @@ def test_missing_keys():
     with pytest.raises(KeyError):
         ScaleToDisplayRanged("absent")({})
     assert ScaleToDisplayRanged("absent", allow_missing_keys=True)({"name": "a"}) == {"name": "a"}
+
+
+def of_body(shape, **meta):
+    affine = torch.diag(torch.tensor([5.0, 5, 5, 1], dtype=torch.float64))
+    return MetaTensor(normal(1, *shape).abs(), affine=affine, meta=meta)
+
+
+def test_ct_of_a_body_is_shown_in_the_soft_tissue_window():
+    image = ScaleToDisplayRange()(of_body((8, 8, 70), units="HU"))
+    assert image.meta["display"] == {
+        "window": "soft_tissue",
+        "range": [-160, 240],
+        "units": "HU",
+        "shows": "body: 345 mm from feet to head",
+    }
+    assert ScaleToDisplayRange("brain")(of_body((8, 8, 70), units="HU")).meta["display_range"] == [0, 80]
+
+
+@pytest.mark.parametrize(("units", "white"), [("SUV", 7), ("SUVlbm", 5), ("SUVibw", 7)])
+def test_bladder_does_not_set_the_range_of_a_body(units, white):
+    pet = of_body((8, 8, 70), units=units, modality="PT")
+    pet[0, 4, 4, 10] = 44
+    image = ScaleToDisplayRange()(pet)
+    assert (image.meta["display"]["window"], image.meta["display_range"]) == ("body_uptake", [0, white])
+    torch.testing.assert_close(image.as_tensor(), (pet.as_tensor() / white).clamp(0, 1))
+    assert ScaleToDisplayRange((0, 10))(pet).meta["display"] == {"window": "given", "range": [0, 10], "units": units}
+
+
+@pytest.mark.parametrize("units", ["Bq/ml", "counts", "SUVbsa"])
+def test_uptake_in_units_without_a_usual_range_is_shown_as_before(units):
+    image = ScaleToDisplayRange()(of_body((8, 8, 70), units=units, modality="PT"))
+    assert image.meta["display"]["window"] == "uptake"
+
+
+@pytest.mark.parametrize("part", ["HEAD", None])
+@pytest.mark.parametrize("units", ["HU", "SUV"])
+def test_head_or_unknown_is_shown_as_a_head(part, units):
+    known = {} if part is None else {"body_part": part}
+    image = ScaleToDisplayRange()(of_body((8, 8, 30), units=units, **known))
+    rule = {"HU": "brain", "SUV": "uptake"}[units]
+    assert image.meta["display"]["window"] == rule
+    assert image.meta["display"]["shows"].startswith("unknown: " if part is None else "head: ")

@@ -139,3 +139,27 @@ def test_missing_keys(tmp_path):
         SaveFusedd(output_dir=tmp_path)({"name": "a"})
     assert SaveFusedd(output_dir=tmp_path, allow_missing_keys=True)({"name": "a"}) == {"name": "a"}
     assert written(tmp_path) == []
+
+
+def test_projections_beside_a_pet_of_a_body(tmp_path):
+    image = fused(1, 40, 36, 5)
+    record = {"record": {"overlay": {"display": {"window": "body_uptake", "range": [0, 7], "units": "SUV"}}}}
+    for region, files in (("body: told", ["a_mip.png", "a_montage.png"]), ("head: told", ["a_montage.png"])):
+        overlay = MetaTensor(image.as_tensor(), meta={**image.meta, "units": "SUV", "body_region": region})
+        folder = tmp_path / region[:4]
+        save = SaveFused(folder, "png")
+        save(image, "a", {"anatomy": image, "overlay": overlay}, json.dumps(record))
+        assert [name for name in written(folder) if name.startswith("a_m")] == files
+
+
+def test_single_slice_has_a_montage_and_a_picture_has_none(tmp_path):
+    image = fused(1, 40, 36)
+    measured = MetaTensor(image.as_tensor(), meta={**image.meta, "units": "HU"})
+    assert SaveFused(tmp_path / "a", "png")(image, "a", {"anatomy": measured, "overlay": measured}) == [
+        "a_fused.png",
+        "a_montage.png",
+    ]
+    picture = MetaTensor(image.as_tensor(), meta={**image.meta, "units": "grey"})
+    assert SaveFused(tmp_path / "b", "png")(image, "b", {"anatomy": picture, "overlay": picture}) == ["b_fused.png"]
+    one, other = (Image.open(tmp_path / name) for name in ("a/a_fused.png", "b/b_fused.png"))
+    assert np.array_equal(np.asarray(one), np.asarray(other))  # marks are for the picture that is looked at

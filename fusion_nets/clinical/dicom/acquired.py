@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from fusion_nets.quiet import silence
 
 from ..quantities import SUV_TYPES
+from ..standardised import NoSuv
 from .frames import NUCLEAR_MEDICINE, frames_of
 from .new_series import SOP_CLASSES
 from .sources import copied
-from .uptake import NoSuv, scan_start, suv_factor
+from .uptake import scan_start, suv_factor
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -52,7 +52,7 @@ def read_series(series: Series, volume: Wanted = None) -> MetaTensor:
         says enough, or Bq/ml, others as their slope and intercept say. Slices of a tilted gantry are brought onto a
         grid with right angles, those at varying distances onto the finest; padding, and NaN around the image, has the
         lowest value of what is no padding. ``meta`` holds "units", "modality", "series" and "frame_of_reference"
-        (fingerprints), "window" and "white" where they are known.
+        (fingerprints), "body_part", "window" and "white" where they are known.
 
     Raises:
         ImageError: naming the file and the attribute, for slices that do not make one volume, sizes beyond memory, and
@@ -108,6 +108,8 @@ def _read(series: Series) -> MetaTensor:
         meta["modality"] = series.modality
     if picture:
         meta["white"] = white
+    if isinstance(part := frames[0].get("BodyPartExamined"), str) and part.strip():
+        meta["body_part"] = part.strip()
     if series.frame_of_reference_uid:
         meta["frame_of_reference"] = fingerprint(series.frame_of_reference_uid)
     if not picture and channels == 1 and (window := _window(frames[stack.order[len(frames) // 2]], measure)):
