@@ -27,7 +27,7 @@ FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --fo
 export PYTHONWARNINGS := ignore
 
 .PHONY: demo test test-gpu fuzz test-newest test-oldest label test-label lint bench scores lesions lesions-dmfnet \
-    lesions-smfusion descriptions describer export bundles wheel zoo test-travel test-many docs test-docs ready ready-label lock check-lock clean
+    lesions-smfusion descriptions describer export bundles wheel zoo pictures test-travel test-many docs test-docs ready ready-label lock check-lock clean
 
 demo: $(READY)
 	$(BIN)/fusion-nets sample --format dicom --spacing 1.5 --output_dir demo
@@ -128,6 +128,19 @@ describer: $(READY)
 	$(BUNDLE) --config_file $(CONFIGS)/inference.json --datalist runs/describer/test.json --register none --output_dir runs/describer/smfusion
 	$(BIN)/python tests/benchmarks/description_preservation.py --dataset_dir $(DATASET) --describer $(DESCRIBER) \
 	    --method SMFusion=runs/describer/smfusion --example PET-MRI_25015
+
+# the pictures of the documentation, by the commands that they show; takes minutes. Those that show what a network does
+# which is trained on metrics alone need its weights, those of SMFusion in version 0.1: METRICS_ALONE=PATH. docs/report.png
+# is of version 0.1's images
+METRICS_ALONE ?=
+pictures: demo
+	cp demo/montage.png docs/demo.png
+	cp demo/dmfnet/head_checkerboard.png docs/checkerboard.png
+	$(BIN)/fusion-nets view demo/dmfnet --anatomy demo/mri --overlay demo/pet --no_browser
+	$(BIN)/python tests/benchmarks/screenshot.py demo/dmfnet/head_fused.html docs/view.png
+	$(BIN)/fusion-nets simulate --count 24 --size 128 --output_dir runs/pictures
+	cp runs/pictures/contact_sheet.png docs/simulated.png
+	test -z "$(METRICS_ALONE)" || $(BIN)/python tests/benchmarks/pictures.py --metrics_alone "$(METRICS_ALONE)"
 
 # both networks in TorchScript and ONNX, in dist/, held against the networks themselves; takes minutes
 export: $(READY)

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/screenshot.py demo/dmfnet/head_fused.html docs/view.png
 
-Drawn by a real Chromium (apt-get install chromium chromium-driver), at twice as many pixels as it has with --scale 2.
+Drawn by a real Chromium (apt-get install chromium chromium-driver).
 """
 
 import argparse
@@ -36,7 +36,9 @@ def main() -> None:
     parser.add_argument("page", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--size", type=int, nargs=2, default=(1060, 1058), help="of what is seen, in pixels")
-    parser.add_argument("--scale", type=float, default=1.0, help="default: %(default)s")
+    parser.add_argument(
+        "--scale", type=float, default=0.828, help="pixels of the picture for each (default: %(default)s)"
+    )
     parser.add_argument("--radius", type=int, default=6, help="of the circle, in mm (default: %(default)s)")
     arguments = parser.parse_args()
     if not is_installed():
