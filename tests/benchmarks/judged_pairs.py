@@ -114,6 +114,11 @@ def measured(methods: Mapping[str, FuseOne], pairs: Sequence[dict[str, str]]) ->
     return Comparison(list(methods), {name: FUSION_METRICS[name].higher_is_better for name in METRICS}, scores)
 
 
+def of_levels(rule: Fuse) -> FuseOne:
+    """A rule on grey levels, rounded half to even: what the golden values of the metrics call average."""
+    return lambda pair, image: rule(quantise(image)).round() / 255
+
+
 def published(folder: str | Path) -> FuseOne:
     """Images that others made of the same pairs, KIND/NUMBER.jpg."""
     return lambda pair, image: grey(Path(folder) / pair["pair"] / f"{Path(pair['anatomy']).stem}.jpg")[None, None]

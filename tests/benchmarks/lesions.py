@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from card_tables import colour_table, curve_table, lost_table, makes_table, metrics_table, put_into
-from judged_pairs import RULES, FuseOne, atlas, bundle_fuse, by_pair, judged, measured, published
+from judged_pairs import RULES, FuseOne, atlas, bundle_fuse, by_pair, judged, measured, of_levels, published
 
 from evaluation.observers import LESION_MAKES
 from evaluation.report import LesionComparison, lesion_tables, psychometric_curves
@@ -73,8 +73,8 @@ def in_memory(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
     """Tables of a bundle or rule."""
     asked = arguments.tables
     name, fuse = bundle_fuse(arguments.bundle) if arguments.bundle else (arguments.rule, RULES[arguments.rule])
-    methods: dict[str, FuseOne] = {name: lambda pair, image: fuse(image)}
-    methods |= {f"pointwise {rule}": lambda pair, image, of=of: of(image) for rule, of in RULES.items() if rule != name}
+    methods: dict[str, FuseOne] = {name: lambda pair, image: fuse(image)} if arguments.bundle else {}
+    methods |= {f"pointwise {rule}": of_levels(of) for rule, of in RULES.items()}
     if "published" in asked and arguments.published_dir:
         others = methods | {"DM-FNet (published images)": published(arguments.published_dir)}
         yield "published", metrics_table(measured(others, atlas(arguments.dataset_dir, ["published"])))
