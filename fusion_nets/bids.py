@@ -1,7 +1,7 @@
 """Which images of a BIDS dataset belong together: a participant's anatomy, and what is fused onto it.
 
-An own walk of four levels of folders and one grammar of names (:mod:`fusion_nets.clinical.bids`): pybids would bring
-pandas, SQLAlchemy and an index of the whole dataset, bids2table pyarrow and Python 3.11; neither knows CT or SUV.
+An own walk of four levels of folders and one grammar of names (:mod:`fusion_nets.clinical.bids_names`): pybids would
+bring pandas, SQLAlchemy and an index of the whole dataset, bids2table pyarrow and Python 3.11; neither knows CT or SUV.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusion_nets.clinical.bids import DESCRIPTION, BidsName, bids_name
+from fusion_nets.clinical.bids_names import DESCRIPTION, BidsName, bids_name
 from fusion_nets.names import perhaps, shown
 
 __all__ = ["ANATOMY_SUFFIXES", "OVERLAY_SUFFIXES", "RESULT", "bids_pairs", "dataset_description", "place_of"]
@@ -97,10 +97,8 @@ def bids_pairs(
         return None
     root = Path(bids_dir)
     dataset_description(root)
-    people, sessions = (
-        _labels(participant_label, "participant_label", "sub-"),
-        _labels(session_label, "session_label", "ses-"),
-    )
+    people = _labels(participant_label, "participant_label", "sub-")
+    sessions = _labels(session_label, "session_label", "ses-")
     anatomies = _choices(anatomy_suffix, "anatomy_suffix") or ANATOMY_SUFFIXES
     overlays = _choices(overlay_suffix, "overlay_suffix") or OVERLAY_SUFFIXES
     there = [entry.name[4:] for entry in _folders(root, "sub-")]
@@ -189,7 +187,7 @@ def _best(images: Sequence[_Image], session: str | None, choices: Sequence[str])
         if found:
             found.sort(key=lambda image: (image.run, image.path.name))
             if len(found) > 1:
-                logger.info(
+                logger.warning(
                     "%s: is the anatomy of its session, of %d that are %s; another one by anatomy_suffix",
                     found[0].path.name, len(found), choice,
                 )  # fmt: skip

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .bids import bids_name, read_metadata, read_weight
+from .bids_names import bids_name, read_metadata, read_weight
 from .errors import ImageError, Reason
 from .quantities import SUV_TYPES
 from .standardised import CLOCK_SKEW, LONGEST_UPTAKE, NoSuv, check_dose, check_half_life, per_becquerel
@@ -64,7 +64,7 @@ def told_of(path: Path) -> list[Any]:
     try:
         said = read_metadata(path)
         return [[key, repr(said[key])] for key in _USED if key in said] + [["weight", read_weight(path)]]
-    except ImageError as error:
+    except (ImageError, OSError, ValueError) as error:  # told of where the image is read
         return [str(error)]
 
 

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from fusion_nets.slabs import kept, release, slabs
 
 from .absent import fill_absent
-from .bids import bids_name
+from .bids_names import bids_name
 from .bids_pet import pet_measure
 from .choosing import Wanted
 from .errors import ImageError, Reason, check_pointer

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +15,8 @@ from monai.utils import ensure_tuple
 
 from fusion_nets import __version__
 from fusion_nets.bids import dataset_description, place_of
-from fusion_nets.clinical.bids import DESCRIPTION, bids_name, read_metadata
+from fusion_nets.clinical import ImageError
+from fusion_nets.clinical.bids_names import DESCRIPTION, bids_name, read_metadata
 from fusion_nets.files import whole_file
 from fusion_nets.names import RESULTS_BESIDE
 
@@ -110,7 +113,9 @@ class BidsDerivatives:
         told = json.loads((self.output_dir / file).read_text(encoding="utf-8"))
         suffixes = [getattr(bids_name(pair[key]), "suffix", key) for key in ("anatomy", "overlay")]
         transforms = [f"bids::{quote(one.as_posix(), safe='/+')}" for one in places if one.name.endswith("_xfm.tfm")]
-        stripped = read_metadata(Path(pair["anatomy"])).get("SkullStripped")
+        stripped = None
+        with suppress(ImageError):  # nothing else is asked of its sidecar, which may be damaged
+            stripped = read_metadata(Path(pair["anatomy"])).get("SkullStripped")
         said = {
             "Description": "{} and {} fused into one image, on the grid of the {}".format(*suffixes, suffixes[0]),
             "Sources": [*(self._uri(pair[key]) for key in ("anatomy", "overlay")), *transforms],
@@ -168,8 +173,6 @@ def _is_ours(path: Path) -> bool:
 
 def _move(source: Path, target: Path) -> None:
     """A file, or a folder in place of an older one."""
-    import shutil
-
     if target.is_dir():
         shutil.rmtree(target)
     os.replace(source, target)

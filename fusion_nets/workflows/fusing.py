@@ -204,7 +204,8 @@ def _run(
             if failures and "datalist" in given:
                 raise failures[0] from failures[0].__cause__  # what it came of, not that the run ended
             if failures and isinstance(error, SystemExit):
-                raise ImageError(Reason.SEVERAL, f"{output_dir}: {error}") from error
+                message = f"{output_dir}: {error}"
+                raise ImageError(Reason.SEVERAL, message) from error
             raise _for_the_user(error, chosen.get("weights", root)) from error
     return workflow
 

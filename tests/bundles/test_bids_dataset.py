@@ -95,6 +95,7 @@ def test_done_once_and_again_where_something_changed(tiny_weights, tmp_path):
 def test_what_cannot_be_fused_is_told_at_the_end(tiny_weights, tmp_path, capsys):
     """One without content, one whose sidecar contradicts; by the command."""
     root, out = dataset(tmp_path / "set", *NAMES), tmp_path / "out"
+    (root / "sub-01/anat/sub-01_T1w.json").write_text("{")  # of which nothing is needed
     (root / "sub-01/ct/sub-01_ct.nii.gz").write_bytes(b"no image")
     sidecar = root / "sub-03/ses-b/pet/sub-03_ses-b_run-1_pet.json"
     sidecar.write_text(json.dumps({**SIDECAR, "RadionuclideHalfLife": 100}))

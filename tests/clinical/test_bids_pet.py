@@ -12,7 +12,7 @@ import pytest
 from refusals import refused
 
 from fusion_nets.clinical import Reason, read_image
-from fusion_nets.clinical.bids import bids_name, read_metadata
+from fusion_nets.clinical.bids_names import bids_name, read_metadata
 from fusion_nets.workflows.digests import files_of
 
 FULL = {
@@ -201,3 +201,7 @@ def test_a_changed_sidecar_is_another_source(tmp_path):
     assert files_of(path) != before
     dataset(tmp_path, {"sub-01": 75})
     assert files_of(path) != before
+    (path.parent / "sub-01_pet.json").write_text("{")
+    assert files_of(path) != before
+    assert files_of(tmp_path / "gone" / "sub-01_pet.nii.gz") != []  # it is told of where it is read
+    assert files_of(tmp_path / "gone" / "sub-01_T1w.nii.gz") == []

@@ -6,7 +6,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from bids_sets import complaints
 
+from fusion_nets.clinical import read_image
+from fusion_nets.datalists import load_pairs
 from fusion_nets.simulation import sample_study, write_sample_study
 from fusion_nets.simulation.head_model import Grid
 from fusion_nets.simulation.sample_study import FIELD_OF_VIEW, LESIONS, TISSUES
@@ -256,3 +259,15 @@ def test_missing_extra_is_named(tmp_path, monkeypatch):
 def test_importing_needs_no_sample_extra():
     code = "import sys, fusion_nets.simulation; print('nilearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_as_a_bids_dataset(tmp_path):
+    """The validator has nothing against it, and its PET is read in the SUV of the other forms."""
+    files = write_sample_study(tmp_path / "bids", spacing=4, form="bids")
+    plain = write_sample_study(tmp_path / "nifti", spacing=4)
+    for name, modality in (("mri", "MR"), ("pet", "PT"), ("ct", "CT")):
+        image = read_image(files[name])
+        np.testing.assert_allclose(image.numpy(), read_image(plain[name]).numpy(), rtol=1e-5, atol=1e-6)
+        assert (image.meta["modality"], image.meta["units"]) == (modality, "SUV" if name == "pet" else "stored")
+    assert [Path(pair["overlay"]).is_file() for pair in load_pairs(files["pairs"])] == [True, True]
+    assert complaints(tmp_path / "bids") == []

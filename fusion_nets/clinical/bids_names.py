@@ -99,10 +99,14 @@ def read_metadata(path: Path) -> dict[str, Any]:
         folders.append(folders[-1].parent)
     said: dict[str, Any] = {}
     for folder in reversed(folders):
+        try:
+            files = _sidecars(str(folder), folder.stat().st_mtime_ns)
+        except OSError as error:
+            raise ImageError(
+                Reason.MISSING, f"{folder}: cannot be listed ({error.strerror}); a folder of sidecars is accepted"
+            ) from error
         applicable = [
-            (len(entities), file)
-            for file in _sidecars(str(folder), folder.stat().st_mtime_ns)
-            if (entities := _entities_of_sidecar(file, name)) is not None
+            (len(entities), file) for file in files if (entities := _entities_of_sidecar(file, name)) is not None
         ]
         for _, file in sorted(applicable):
             said |= _read_json(folder / file)
