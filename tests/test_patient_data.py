@@ -100,7 +100,7 @@ def test_fuse(marked, tmp_path, run, method):
     code, said = run(
         *("fuse", "--anatomy", "mri", "--overlay", "pet", "--output_dir", tmp_path / "out", "--method", method),
         *("--format", "dicom,nifti,nrrd,mha,png", "--evaluate", *(["--describe"] if method == "smfusion" else [])),
-        *("--regions", lesions(folder, tmp_path / "lesions.nii.gz")),
+        *("--regions", lesions(folder, tmp_path / "lesions.nii.gz"), "--save", "overlay", "anatomy"),
         cwd=folder,
     )
     assert code == 0, said
@@ -117,7 +117,7 @@ def test_fuse_deidentified(marked, tmp_path, run):
     folder, secrets = marked
     code, said = run(
         *("fuse", "--anatomy", "mri", "--overlay", "pet", "--output_dir", tmp_path / "out", "--format", "dicom"),
-        *("--deidentify", "--name", "case", "--method", "smfusion"),
+        *("--deidentify", "--name", "case", "--method", "smfusion", "--save", "overlay", "anatomy"),
         cwd=folder,
     )
     assert code == 0, said

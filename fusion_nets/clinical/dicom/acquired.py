@@ -68,7 +68,7 @@ def acquired(modality: str, source: Dataset) -> Dataset:
         if keyword in source:
             kept[keyword] = copied(source[keyword])
     for tracer in kept.get("RadiopharmaceuticalInformationSequence") or ():
-        tracer.setdefault("RadionuclideCodeSequence", None)  # which may be empty, but not be missing
+        tracer.setdefault("RadionuclideCodeSequence", [])  # which may be empty, but not be missing
     kind = list(kept.get("SeriesType") or ())
     if kind and kind[0] in ("DYNAMIC", "GATED"):  # one volume of which is neither
         kept.SeriesType = ["STATIC", *kind[1:]]

@@ -359,7 +359,7 @@ class ResampledSeries:
             delattr(instance, keyword)
         instance.DetectorInformationSequence = [detector]
         for keyword in _NEEDED_OF_NM:
-            instance.setdefault(keyword, None)
+            instance.setdefault(keyword, [] if keyword.endswith("Sequence") else None)
         if (instance.RescaleSlope, instance.RescaleIntercept) == (1, 0):
             del instance.RescaleSlope, instance.RescaleIntercept
         return instance
