@@ -40,7 +40,3 @@ def receiver(tmp_path, kept):
     spool = Spool(tmp_path / "spool")
     with spool.opened():
         yield make
-
-
-def pytest_addoption(parser):
-    parser.addoption("--studies", type=int, default=6, help="that go through a node in one run")

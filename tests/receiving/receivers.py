@@ -142,7 +142,7 @@ class Node:
 
     def objects(self):
         """How many lie in the spool as received."""
-        return len(list((self.spool / "studies").rglob("*.dcm")))
+        return len(list((self.spool / "studies").rglob("[!.]*.dcm")))
 
 
 class Archive:

@@ -1,5 +1,6 @@
 """`fusion-nets receive`, killed in every stage of one study: nothing is lost, fused or sent twice to no purpose."""
 
+import os
 import socket
 import subprocess
 import threading
@@ -25,7 +26,7 @@ def study(tmp_path):
 
 
 def uids(folder):
-    return {pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in folder.rglob("*.dcm")}
+    return {pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in folder.rglob("[!.]*.dcm")}
 
 
 def test_killed_in_every_stage(tmp_path, study):
@@ -40,7 +41,7 @@ def test_killed_in_every_stage(tmp_path, study):
         node.kill()  # while it receives
         sender.join()
         confirmed = sending[0][1].count("Received Store Response (Success)")
-        assert 3 <= confirmed <= node.objects() < 2 * SLICES
+        assert 2 <= confirmed <= node.objects() < 2 * SLICES
         assert uids(node.spool / "studies") <= uids(study)
 
         send(node.start().port, study)
@@ -79,9 +80,9 @@ def test_killed_in_every_stage(tmp_path, study):
     assert not [uid for uid in uids(study) if uid in said]
 
 
-def test_two_hundred_studies(tmp_path, request):
-    """Of four objects each here; `make test-receive` takes two hundred studies, this many by default."""
-    count = request.config.getoption("studies")
+def test_many_studies_in_one_run(tmp_path):
+    """Two senders at a time; `make test-receive` takes two hundred studies."""
+    count = int(os.environ.get("STUDIES", "6"))
     folders = [
         write(
             tmp_path / f"{number}",
