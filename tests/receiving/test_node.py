@@ -13,7 +13,7 @@ import pytest
 from judges import program
 from receivers import MARK, send, tiny_series, tiny_study, until, write
 
-from fusion_nets.receiving import Counters, Spool, Tls, listening
+from fusion_nets.receiving import Counters, SendError, Spool, Tls, destination, listening
 from fusion_nets.receiving import node as module
 
 pytest.importorskip("pynetdicom")
@@ -275,6 +275,24 @@ def test_tls_takes_those_whose_certificate_is_signed(certificates, tmp_path):
             with pytest.raises((ssl.SSLError, ConnectionError)):
                 speak(port, context)
             until(lambda: counters.get(REFUSED, 'reason="tls"') >= 2, "refusals", 60)
+
+
+def test_sends_by_tls_to_those_whose_certificate_is_signed(certificates, tmp_path):
+    files = sorted(write(tmp_path / "study", tiny_series("MR")).rglob("*.dcm"))
+    confirmed = []
+    with Spool(tmp_path / "spool").opened() as spool:
+        for name, authority in (("node", "ca"), ("stranger", "other")):
+            how = {"counters": Counters(), "tls": Tls(*(str(certificates / f"{name}.{end}") for end in ("pem", "key")))}
+            with listening(spool, "FUSION", ("127.0.0.1", 0), ["SCANNER"], **how) as port:
+                address = f"dicoms://FUSION@127.0.0.1:{port}"
+                archive = destination(address, "SCANNER", tls(certificates, "scanner"))
+                if authority == "ca":
+                    assert archive.send(files, confirmed.extend) == []
+                else:
+                    with pytest.raises(SendError, match="cannot be reached"):
+                        archive.send(files, confirmed.extend)
+        assert confirmed == files
+        assert len(list(spool.studies.rglob("*.dcm"))) == len(files)
 
 
 def test_files_that_are_no_certificate(certificates, tmp_path):
