@@ -27,7 +27,7 @@ FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --fo
 export PYTHONWARNINGS := ignore
 
 .PHONY: demo test test-gpu fuzz test-newest test-oldest label test-label lint bench scores lesions lesions-dmfnet \
-    lesions-smfusion descriptions describer export bundles wheel zoo pictures test-travel test-many docs test-docs ready ready-label lock check-lock clean
+    lesions-smfusion descriptions describer export bundles wheel zoo pictures test-travel test-many test-receive docs test-docs ready ready-label lock check-lock clean
 
 demo: $(READY)
 	$(BIN)/fusion-nets sample --format dicom --spacing 1.5 --output_dir demo
@@ -162,6 +162,11 @@ test-travel: $(READY)
 # two processes, and four hosts (root makes them: namespaces of the network), share a datalist; one worker is killed; takes minutes
 test-many: $(READY)
 	$(BIN)/python -m pytest tests/bundles/test_distributed_inference.py tests/bundles/many.py
+
+# a node that takes, fuses and sends this many studies in one run, and loses none; takes minutes
+STUDIES ?= 200
+test-receive: $(READY)
+	OMP_NUM_THREADS=1 STUDIES=$(STUDIES) $(BIN)/python -m pytest tests/receiving/test_receive_killed.py -k many_studies --durations 1
 
 # the site, into dist/docs; and every command in it, run
 docs: $(DOCS_READY)

@@ -12,13 +12,8 @@ import griffe
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = [
     *("fusion_nets.clinical", "fusion_nets.clinical.dicom", "fusion_nets.datalists", "fusion_nets.registration"),
-    *(
-        "fusion_nets.bids",
-        "fusion_nets.simulation",
-        "fusion_nets.drawing",
-        "fusion_nets.transforms",
-        "fusion_nets.workflows",
-    ),
+    *("fusion_nets.bids", "fusion_nets.simulation", "fusion_nets.drawing", "fusion_nets.transforms"),
+    *("fusion_nets.workflows", "fusion_nets.receiving"),
     *("fusion_nets.networks", "fusion_nets.losses", "fusion_nets.text", "fusion_nets.text.ofa", "fusion_nets.files"),
     *("evaluation", "evaluation.observers", "evaluation.report"),
 ]

@@ -14,6 +14,7 @@ from pathlib import Path
 from fusion_nets.files import sync, whole_file
 
 from .rules import Facts, Rule
+from .spool import objects_in
 
 __all__ = ["FAILED", "FUSED", "FUSING", "PENDING", "SENT", "Journal", "Pair"]
 
@@ -79,7 +80,7 @@ class Journal:
         """
         names = anatomy.folder.name, overlay.folder.name
         identifier = _digest([rule.name, study, *names])
-        sources = _digest([file.name for one in (anatomy, overlay) for file in sorted(one.folder.glob("*.dcm"))])
+        sources = _digest([file.name for one in (anatomy, overlay) for file in objects_in(one.folder)])
         known = self.pairs.get(identifier)
         if known is not None and known.sources == sources:
             return None

@@ -26,7 +26,7 @@ from .rules import Facts
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["Identity", "Refusal", "Refused", "Spool", "identify", "name_of"]
+__all__ = ["Identity", "Refusal", "Refused", "Spool", "identify", "name_of", "objects_in"]
 
 logger = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ class Spool:
         """The series of images of a study, without planning views."""
         found = []
         for folder in sorted((self.studies / study).iterdir()):
-            files = sorted(folder.glob("*.dcm"))
+            files = objects_in(folder)
             facts = _facts(folder, files) if files else None
             if facts is not None:
                 found.append(facts)
@@ -287,6 +287,11 @@ class Spool:
             with self._stored:
                 self._storing.remove(path)
                 self._stored.notify_all()
+
+
+def objects_in(folder: Path) -> list[Path]:
+    """The objects of a series, without those that are being written."""
+    return sorted(folder.glob("[!.]*.dcm"))
 
 
 def size_of(folder: Path) -> int:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +16,6 @@ import numpy as np
 import torch
 from judges import program
 from monai.data import MetaTensor
-from orthanc import free_port
 
 from fusion_nets.clinical.dicom import new_series, new_study, write_instances
 from fusion_nets.receiving import Journal
@@ -142,28 +142,31 @@ class Node:
 
     def objects(self):
         """How many lie in the spool as received."""
-        return len(list((self.spool / "studies").rglob("*.dcm")))
+        return len(list((self.spool / "studies").rglob("[!.]*.dcm")))
 
 
-@contextmanager
-def running(*arguments, **how):
-    """A node that is ended with the block."""
-    node = Node(*arguments, **how)
-    try:
-        yield node.start()
-    finally:
-        node.end()
-
-
-@contextmanager
-def archive(folder):
+class Archive:
     """dcmtk's storescp, which writes what it takes into a folder."""
+
+    def __init__(self, folder, port):
+        self.folder, self.log = folder, folder.with_suffix(".log")
+        self.address = f"dicom://ARCHIVE@127.0.0.1:{port}"
+
+    def received(self):
+        """How often each object came, by its UID."""
+        return Counter(re.findall(r"storing DICOM file: \S*?\w+\.([\d.]+)$", self.log.read_text(), re.MULTILINE))
+
+
+@contextmanager
+def archive(folder, port, *options):
+    """One that runs as long as the block."""
     folder.mkdir(exist_ok=True)
-    port = free_port()
-    command = [program("storescp", "apt-get install dcmtk"), "+xa", "-aet", "ARCHIVE", "-od", str(folder), str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    there = Archive(folder, port)
+    command = [program("storescp", "apt-get install dcmtk"), "-v", "+xa", "-aet", "ARCHIVE", "-od", str(folder)]
+    with there.log.open("a") as log:
+        process = subprocess.Popen([*command, *options, str(port)], stdout=log, stderr=log)
     try:
-        yield f"dicom://ARCHIVE@127.0.0.1:{port}"
+        yield there
     finally:
         process.kill()
         process.wait()

@@ -13,7 +13,7 @@ import pytest
 from judges import program
 from receivers import MARK, send, tiny_series, tiny_study, until, write
 
-from fusion_nets.receiving import Counters, Spool, Tls, listening
+from fusion_nets.receiving import Counters, SendError, Spool, Tls, destination, listening
 from fusion_nets.receiving import node as module
 
 pytest.importorskip("pynetdicom")
@@ -48,7 +48,7 @@ def connect(there):
 
 
 def closed(connection):
-    """Whether the other side ends a connection: closes it, or aborts it, which is for us to answer (PS3.8 9.3.8)."""
+    """Whether the other side ends a connection: closes it, or aborts, so that it is ours to close."""
     connection.settimeout(25)
     try:
         while said := connection.recv(4096):
@@ -120,7 +120,7 @@ def test_an_object_whose_uids_are_paths_is_refused(there, keyword):
     assert there.is_well()
 
 
-@pytest.mark.parametrize("what", [b"", b"\0" * 1000, b"\x08\x00\x16\x00UI\xff\xff1.2", None])
+@pytest.mark.parametrize("what", [b"\0" * 1000, b"\x08\x00\x16\x00UI\xff\xff1.2", None])
 def test_a_dataset_that_is_none_is_refused(there, what, monkeypatch):
     """As a program would send it that writes what it likes."""
     from pynetdicom import AE, association
@@ -161,7 +161,7 @@ def test_a_full_spool_says_so(there, tmp_path):
         struct.pack(">BBL", 1, 0, 2**32 - 1) + b"\0" * 100,
         struct.pack(">BBL", 4, 0, 2**31) + b"\xff" * 100,
         struct.pack(">BBL", 1, 0, 68) + b"\xff" * 68,
-        struct.pack(">BBL", 9, 0, 4) + b"abcd",
+        struct.pack(">BBL", 9, 0, 4) + b"abcd" * 3,
         struct.pack(">BBL", 4, 0, 10) + struct.pack(">LBB", 6, 1, 3) + b"abcd",
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         bytes(range(256)) * 64,
@@ -275,6 +275,24 @@ def test_tls_takes_those_whose_certificate_is_signed(certificates, tmp_path):
             with pytest.raises((ssl.SSLError, ConnectionError)):
                 speak(port, context)
             until(lambda: counters.get(REFUSED, 'reason="tls"') >= 2, "refusals", 60)
+
+
+def test_sends_by_tls_to_those_whose_certificate_is_signed(certificates, tmp_path):
+    files = sorted(write(tmp_path / "study", tiny_series("MR")).rglob("*.dcm"))
+    confirmed = []
+    with Spool(tmp_path / "spool").opened() as spool:
+        for name, authority in (("node", "ca"), ("stranger", "other")):
+            how = {"counters": Counters(), "tls": Tls(*(str(certificates / f"{name}.{end}") for end in ("pem", "key")))}
+            with listening(spool, "FUSION", ("127.0.0.1", 0), ["SCANNER"], **how) as port:
+                address = f"dicoms://FUSION@127.0.0.1:{port}"
+                archive = destination(address, "SCANNER", tls(certificates, "scanner"))
+                if authority == "ca":
+                    assert archive.send(files, confirmed.extend) == []
+                else:
+                    with pytest.raises(SendError, match="cannot be reached"):
+                        archive.send(files, confirmed.extend)
+        assert confirmed == files
+        assert len(list(spool.studies.rglob("*.dcm"))) == len(files)
 
 
 def test_files_that_are_no_certificate(certificates, tmp_path):

@@ -301,6 +301,16 @@ def test_a_damaged_record_stops_nothing(noted, opened, caplog):
     assert "no record of a pair" in caplog.text
 
 
+def test_what_is_being_written_is_no_object(opened, contents):
+    for content in contents:
+        opened.store(content)
+    (study,) = opened.quiet(0)
+    folder = next((opened.studies / study).iterdir())
+    with files.whole_file(folder / "late.dcm") as partial:
+        partial.write_bytes(contents[0][:50])
+        assert [one.images for one in opened.series(study)] == [4, 4]
+
+
 def test_an_old_study_is_removed_but_not_what_comes_for_it(opened, contents):
     opened.store(contents[0])
     (study,) = opened.quiet(0)
