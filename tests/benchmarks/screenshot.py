@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("page", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--size", type=int, nargs=2, default=(1060, 1058), help="of what is seen, in pixels")
+    parser.add_argument("--size", type=int, nargs=2, default=(1280, 1278), help="of what is seen, in pixels")
     parser.add_argument(
         "--scale", type=float, default=0.828, help="pixels of the picture for each (default: %(default)s)"
     )
