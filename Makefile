@@ -138,7 +138,7 @@ pictures: demo
 	cp demo/dmfnet/head_checkerboard.png docs/checkerboard.png
 	$(BIN)/fusion-nets view demo/dmfnet --anatomy demo/mri --overlay demo/pet --no_browser
 	$(BIN)/python tests/benchmarks/screenshot.py demo/dmfnet/head_fused.html docs/view.png
-	$(BIN)/fusion-nets simulate --count 24 --size 128 --output_dir runs/pictures
+	$(BIN)/fusion-nets simulate --count 24 --size 256 --upright 1 --output_dir runs/pictures
 	cp runs/pictures/contact_sheet.png docs/simulated.png
 	test -z "$(METRICS_ALONE)" || $(BIN)/python tests/benchmarks/pictures.py --metrics_alone "$(METRICS_ALONE)"
 

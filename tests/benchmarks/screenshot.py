@@ -7,11 +7,13 @@ Drawn by a real Chromium (apt-get install chromium chromium-driver).
 
 import argparse
 import base64
+import io
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -35,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("page", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--size", type=int, nargs=2, default=(1060, 1058), help="of what is seen, in pixels")
+    parser.add_argument("--size", type=int, nargs=2, default=(1280, 1278), help="of what is seen, in pixels")
     parser.add_argument(
         "--scale", type=float, default=0.828, help="pixels of the picture for each (default: %(default)s)"
     )
@@ -53,7 +55,8 @@ def main() -> None:
         browser.execute_script(AT, hottest, arguments.radius)
         browser.execute_async_script(DRAWN)
         taken = browser.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"]
-    arguments.output.write_bytes(base64.b64decode(taken))
+    picture = Image.open(io.BytesIO(base64.b64decode(taken))).convert("RGB")
+    picture.quantize(256).save(arguments.output, optimize=True)  # half as large
     print(arguments.output)
 
 
