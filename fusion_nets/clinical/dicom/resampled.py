@@ -70,7 +70,7 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ResampledSeries:
     r"""A source on the grid of the anatomy as a series of the anatomy's study and frame of reference.
 
