@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from tqdm import tqdm
 
 from evaluation.functional import FUSION_METRICS, fusion_metrics, quantise
+from evaluation.observers import LESION_MAKES
 from evaluation.report import Comparison, LesionComparison, Score, source_of
 from fusion_nets.clinical import read_image
 from fusion_nets.datalists import aanlib_pairs
@@ -29,6 +30,7 @@ RULES: dict[str, Fuse] = {
 }
 METRICS = ("Qabf", "VIF", "SSIM", "MI", "Nabf")
 PALETTE = "auto"  # of both bundles
+HEADLINE, *OTHERS = LESION_MAKES
 
 
 def bundle_fuse(bundle: str | Path) -> tuple[str, Fuse]:
@@ -65,18 +67,18 @@ def sources(pair: Mapping[str, Any]) -> torch.Tensor:
 
 
 def judged(
-    method: str, fuse: Fuse, pairs: Iterable[dict[str, str]], makes: Sequence[str]
+    method: str, fuse: Fuse, pairs: Iterable[dict[str, str]], makes: Sequence[str] = (HEADLINE,)
 ) -> tuple[LesionComparison, LesionComparison | None]:
-    """What became of lesions in grey; and, of the first make under PET and SPECT, in colour.
+    """What became of lesions in grey; and, of the headline's make under PET and SPECT, in colour.
 
-    Of other makes than the first only lesions of one source are fused.
+    Of other makes only lesions of one source are fused.
     """
     insert, palette, merge = InsertLesions(makes), PaletteChroma(PALETTE), MergeChroma()
     scores, coloured = [], []
     for pair in tqdm(pairs, desc=f"lesions, {method}", unit="pair"):
         inserted = insert({**pair, "image": sources(pair)})
         told = [KnownCase.from_plain(case) for case in json.loads(inserted["lesions"])]
-        kept = [k for k, case in enumerate(told) if case.make in ("", makes[0]) or source_of(case.signs) != "both"]
+        kept = [k for k, case in enumerate(told) if case.make in ("", HEADLINE) or source_of(case.signs) != "both"]
         if not kept:
             continue
         cases, whose = [told[k] for k in kept], (method, pair["pair"], pair["subject"])
@@ -85,12 +87,10 @@ def judged(
         scores += lesion_scores(cases, images, quantise(fused) / 255, *whose)
         if pair["overlay_modality"] == "CT":
             continue
-        first = [k for k, case in enumerate(cases) if case.make in ("", makes[0])]
-        for k in first[1:]:
-            both = images[[first[0], k]]
-            overlay = MetaTensor(both[:, 1][None], meta={"modality": pair["overlay_modality"]})
-            colours = merge(fused[[first[0], k], 0][None], palette(overlay)).as_subclass(torch.Tensor).movedim(1, 0)
-            coloured += lesion_scores([cases[first[0]], cases[k]], both, quantise(colours) / 255, *whose)
+        seen = [k for k, case in enumerate(cases) if case.make in ("", HEADLINE)]
+        overlays = MetaTensor(images[seen, 1][None], meta={"modality": pair["overlay_modality"]})
+        colours = merge(fused[seen, 0][None], palette(overlays)).as_subclass(torch.Tensor).movedim(1, 0)
+        coloured += lesion_scores([cases[k] for k in seen], images[seen], quantise(colours) / 255, *whose)
     return LesionComparison([method], scores), LesionComparison([method], coloured) if coloured else None
 
 

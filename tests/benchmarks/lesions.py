@@ -27,27 +27,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from card_tables import colour_table, curve_table, lost_table, makes_table, metrics_table, put_into
-from judged_pairs import RULES, FuseOne, atlas, bundle_fuse, by_pair, judged, measured, of_levels, published
+from judged_pairs import OTHERS, RULES, FuseOne, atlas, bundle_fuse, by_pair, judged, measured, of_levels, published
 
-from evaluation.observers import LESION_MAKES
 from evaluation.report import LesionComparison, lesion_tables, psychometric_curves
 from fusion_nets.workflows import judge_lesions
 
 TABLES = ("lost", "colour", "makes", "curve", "published", "atlas")
 SECTIONS = ("train", "val", "test")
+# a table's name and Markdown
+Named = tuple[str, str]
 
 
-def of_lesions(
-    asked: list[str], grey: LesionComparison, coloured: LesionComparison | None, folder: Path | None
-) -> Iterator[tuple[str, str]]:
-    """Tables by name; CSV and the figure go into the folder."""
-    pairs = by_pair(grey)
+def of_headline(asked: list[str], grey: LesionComparison, coloured: LesionComparison | None) -> Iterator[Named]:
+    """Tables of the first make of lesions."""
     if "lost" in asked:
-        yield "lost", lost_table(grey, pairs)
+        yield "lost", lost_table(grey, by_pair(grey))
     if "colour" in asked and coloured:
         yield "colour", colour_table(by_pair(coloured))
+
+
+def of_makes(asked: list[str], grey: LesionComparison, folder: Path | None) -> Iterator[Named]:
+    """Tables of all makes, where there are several; CSV and the figure go into the folder."""
     if "makes" in asked and len(grey.makes) > 1:
-        yield "makes", makes_table(grey, pairs)
+        yield "makes", makes_table(grey, by_pair(grey))
     if "curve" in asked and len(grey.makes) > 1:
         yield "curve", curve_table(grey)
     if folder:
@@ -57,7 +59,7 @@ def of_lesions(
         (folder / "psychometric.png").write_bytes(psychometric_curves(grey))
 
 
-def of_files(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
+def of_files(arguments: argparse.Namespace) -> Iterator[Named]:
     """Tables of images that another program made of what `fusion-nets lesions` wrote."""
     found = judge_lesions(arguments.cases, {"fused": arguments.fused})
     if found.comparison is None or found.failures:
@@ -66,10 +68,11 @@ def of_files(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
         )
     coloured = [score for score in found.comparison.scores if "colour" in score.responses]
     in_colour = LesionComparison(["fused"], coloured) if coloured else None
-    yield from of_lesions(arguments.tables, found.comparison, in_colour, arguments.output_dir)
+    yield from of_headline(arguments.tables, found.comparison, in_colour)
+    yield from of_makes(arguments.tables, found.comparison, arguments.output_dir)
 
 
-def in_memory(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
+def in_memory(arguments: argparse.Namespace) -> Iterator[Named]:
     """Tables of a bundle or rule."""
     asked = arguments.tables
     name, fuse = bundle_fuse(arguments.bundle) if arguments.bundle else (arguments.rule, RULES[arguments.rule])
@@ -79,9 +82,13 @@ def in_memory(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
         others = methods | {"DM-FNet (published images)": published(arguments.published_dir)}
         yield "published", metrics_table(measured(others, atlas(arguments.dataset_dir, ["published"])))
     if {"lost", "colour", "makes", "curve"} & set(asked):
-        makes = list(LESION_MAKES) if {"makes", "curve"} & set(asked) else ["discs"]
         backgrounds = atlas(arguments.dataset_dir, SECTIONS, arguments.backgrounds)
-        yield from of_lesions(asked, *judged(name, fuse, backgrounds, makes), arguments.output_dir)
+        grey, coloured = judged(name, fuse, backgrounds)
+        yield from of_headline(asked, grey, coloured)
+        if {"makes", "curve"} & set(asked):
+            others, _ = judged(name, fuse, backgrounds, OTHERS)
+            grey = LesionComparison([name], [*grey.scores, *others.scores])
+        yield from of_makes(asked, grey, arguments.output_dir)
     if "atlas" in asked:
         yield "atlas", metrics_table(measured(methods, atlas(arguments.dataset_dir, SECTIONS, arguments.pairs)))
 
@@ -102,12 +109,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=Path, help="for CSV of all lesions, and the figure of the curves")
     parser.add_argument("--card", type=Path, help="model card whose tables are replaced")
     arguments = parser.parse_args(argv)
-    if (arguments.cases is None) != (arguments.fused is None) or (arguments.fused is None) != bool(
-        arguments.dataset_dir
-    ):
+    of_others = bool(arguments.fused)
+    if bool(arguments.cases) != of_others or bool(arguments.dataset_dir) == of_others:
         parser.error("--bundle and --rule need --dataset_dir, --fused needs --cases")
 
-    for title, table in (of_files if arguments.fused else in_memory)(arguments):
+    for title, table in (of_files if of_others else in_memory)(arguments):
         print(f"\n{title}\n\n{table}", flush=True)
         if arguments.card and not put_into(arguments.card, title, table):
             print(f"\n{arguments.card} has no place for it")
