@@ -283,7 +283,7 @@ def _handler_class(context: ssl.SSLContext | None, counters: Counters) -> Any:
                 finally:
                     if len(content) < count and association.requestor.primitive is None:
                         # nothing will be asked for any more, for which it would wait and count as one of the most
-                        association.dul.to_user_queue.put(None)  # type: ignore[arg-type]
+                        association.dul.to_user_queue.put(None)
                 return content
 
             socket.recv = bounded
