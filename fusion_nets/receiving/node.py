@@ -179,7 +179,8 @@ def listening(
         primitive = event.assoc.requestor.primitive
         named = calling in allowed and getattr(primitive, "called_ae_title", called) == called
         counters.add("associations_refused_total", f'reason="{"limit" if named else "title"}"')
-        logger.warning("an association is refused: %s", "too many at a time" if named else "an AE title is not allowed")
+        reason = "too many at a time" if named else "an AE title is not allowed"
+        logger.warning("an association from %s is refused: %s", event.assoc.requestor.address, reason)
 
     handlers: list[Any] = [
         (evt.EVT_C_STORE, lambda event: _answer(event, spool, counters)),
