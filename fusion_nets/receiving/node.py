@@ -179,7 +179,8 @@ def listening(
         primitive = event.assoc.requestor.primitive
         named = calling in allowed and getattr(primitive, "called_ae_title", called) == called
         counters.add("associations_refused_total", f'reason="{"limit" if named else "title"}"')
-        logger.warning("an association is refused: %s", "too many at a time" if named else "an AE title is not allowed")
+        reason = "too many at a time" if named else "an AE title is not allowed"
+        logger.warning("an association from %s is refused: %s", event.assoc.requestor.address, reason)
 
     handlers: list[Any] = [
         (evt.EVT_C_STORE, lambda event: _answer(event, spool, counters)),
@@ -283,7 +284,7 @@ def _handler_class(context: ssl.SSLContext | None, counters: Counters) -> Any:
                 finally:
                     if len(content) < count and association.requestor.primitive is None:
                         # nothing will be asked for any more, for which it would wait and count as one of the most
-                        association.dul.to_user_queue.put(None)  # type: ignore[arg-type]
+                        association.dul.to_user_queue.put(None)
                 return content
 
             socket.recv = bounded

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion_nets.clinical import ImageError, Reason
+from fusion_nets.files import WriteError
 from fusion_nets.shortage import full_disk, missing_memory
 from fusion_nets.stages import shown_stages
 
@@ -34,6 +35,8 @@ NAME = "pair"
 """Of the results in their folder; whose they are, the folder tells."""
 MOST_KILLS = 3
 """Times that the process may be killed while it fuses a pair, until the pair counts as the reason."""
+FULL_WAIT = 10.0
+"""Seconds to wait for room on the disk."""
 DAY = 86400
 
 
@@ -132,7 +135,11 @@ class Receiver:
         self.seen = time.monotonic()
         self._poll()
         for study in self.spool.quiet(self.settings.quiet):
-            self._look_at(study)
+            try:
+                self._look_at(study)
+            except Exception as error:
+                self.spool.wait_again(study)
+                logger.error("study %s: cannot be looked at now: %s", study[:8], _reason(error))
         for pair in self.journal.take_asked():
             self._sendings.pop(pair.id, None)
             logger.info("pair %s: asked for again", pair.id)
@@ -287,7 +294,7 @@ class Receiver:
         except Exception as error:
             self.counters.add("send_errors_total")
             sending.tries += 1
-            may_pass = isinstance(error, SendError) and error.may_pass
+            may_pass = error.may_pass if isinstance(error, SendError) else isinstance(error, OSError)
             reason = str(error) if isinstance(error, SendError) else _reason(error)
             if not may_pass or sending.tries >= self.settings.send_tries:
                 self._fail(pair, "sending", reason)
@@ -355,7 +362,12 @@ def receive(spool: Spool, settings: Settings, once: bool = False, stop: threadin
             logger.info("%s listens at %s:%d", settings.title, settings.address[0], port)
         receiver.load()
         while not stop.is_set():
-            is_idle = receiver.step()
+            try:
+                is_idle = receiver.step()
+            except WriteError as error:  # all is as its records say, and goes on when there is room
+                logger.error("%s", error)
+                stop.wait(FULL_WAIT)
+                continue
             came = settings.address is None or any(spool.studies.iterdir())
             if once and came and is_idle and receiver.is_done():
                 break

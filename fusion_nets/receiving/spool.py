@@ -216,6 +216,11 @@ class Spool:
                 del self._arrived[study]
         return found
 
+    def wait_again(self, study: str) -> None:
+        """Have a study told again, when it is quiet from now on."""
+        with self._lock:
+            self._arrived[study] = time.monotonic()
+
     def waiting(self) -> int:
         """How many studies have not been quiet for long enough."""
         with self._lock:

@@ -21,7 +21,7 @@ from fusion_nets.clinical.dicom import new_series, new_study, write_instances
 from fusion_nets.receiving import Journal
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 240
+PATIENCE = 400
 """Seconds that something may take on one busy core."""
 SHAPE = (40, 36, 4)
 MARK = "Wanderfalke"

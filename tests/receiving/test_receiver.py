@@ -11,6 +11,7 @@ import pydicom
 import pytest
 from receivers import MARK, RULE, tiny_series, tiny_study, write
 
+from fusion_nets.files import WriteError
 from fusion_nets.receiving import Counters, Settings, Spool, destination, telling
 from fusion_nets.receiving.journal import FAILED, FUSED, FUSING, PENDING, SENT
 
@@ -228,6 +229,23 @@ def test_old_studies_go_and_are_known_still(receiver, kept, tmp_path):
     give(node, tiny_study(tmp_path / "study"))
     work(node)
     assert len(kept.taken) == 5
+
+
+def test_a_disk_that_is_full_for_a_while(receiver, kept, tmp_path, monkeypatch, caplog):
+    node = receiver()
+    give(node, tiny_study(tmp_path / "study"))
+    note = node.journal.note
+
+    def full(*given, **how):
+        raise WriteError(28, "No space left on device", "pair.json")
+
+    monkeypatch.setattr(node.journal, "note", full)
+    work(node)
+    assert "pair.json: not written (No space left on device)" in caplog.text
+    assert node.spool.waiting() == 1
+    monkeypatch.setattr(node.journal, "note", note)
+    work(node)
+    assert states(node) == [SENT]
 
 
 def test_counters_and_health(receiver, tmp_path):
