@@ -34,6 +34,9 @@ class _Here:
         return _is_silent.get()
 
 
+_filtered: dict[tuple[str, ...], int] = {}
+"""How many loggers there were when these, and those below them, were given their filter."""
+
 _FILTER: Any = ("ignore", _Here(), Warning, None, 0)
 
 
@@ -58,8 +61,11 @@ def silence(loggers: Iterator[str] | tuple[str, ...] = (), below: int = logging.
         not filters or filters[0] is not _FILTER
     ):  # nobody else's may come first; where nothing is silent it fits nothing
         filters.insert(0, _FILTER)
-    for logger in _known(loggers := tuple(loggers)):
-        logger.addFilter(_lets_pass)
+    loggers, there = tuple(loggers), logging.root.manager.loggerDict
+    if _filtered.get(loggers) != len(there):  # which only grows, and is long: not anew for each of a thousand files
+        for logger in _known(loggers):
+            logger.addFilter(_lets_pass)
+        _filtered[loggers] = len(there)
     silent = _is_silent.set(True)
     levels = _levels.set({**_levels.get(), **dict.fromkeys(loggers, below)})
     try:

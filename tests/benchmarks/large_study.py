@@ -1,13 +1,14 @@
 """Memory and time of a long study: a CT and its PET of any number of slices, in all that `fuse` does.
 
     python tests/benchmarks/large_study.py [--size 512] [--slices 300 1000] [--method dmfnet] [--network own | pass]
-        [--format nifti] [--anatomy dicom | nifti] [--register none]
+        [--format nifti] [--sources dicom | nifti] [--register auto] [--engine auto]
 
 Each number of slices runs in a process of its own, on series that are made first, in a temporary folder. Prints a line
 each: the peak of memory that cannot be given back (RssAnon and RssShmem, every 20 ms), the peak of all (VmHWM, in which
 pages of files count that the system may take back at any time), in bytes per voxel above what the imports take, too;
-seconds until the first slice is on the disk, and of the whole. `--network pass` puts a mean of both sources in the
-place of the network, which tells of everything else. Linux only.
+seconds until the first slice is on the disk, and of the whole; and below it each stage's seconds, and in brackets those
+of the processor. `--network pass` puts a mean of both sources in the place of the network, which tells of everything
+else; one slice is a picture of --size, which goes in tiles where it is large. Linux only.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from fusion_nets import stages
 
 MIB = 2**20
 
@@ -62,8 +65,26 @@ class Peak(threading.Thread):
             time.sleep(0.02)
 
 
-def make(folder: Path, size: int, slices: int, anatomy: str) -> tuple[Path, Path]:
-    """A body's CT and a PET with two spots, slice by slice."""
+class Clock(stages._Stages):
+    """Of the seconds of each stage, and of the processor's in it."""
+
+    taken: dict[str, list[float]] = {}
+
+    def begin(self, name: str) -> None:
+        self.taken.setdefault(name, [0.0, 0.0])
+        super().begin(name)
+        self.began, self.worked = time.monotonic(), time.process_time()
+
+    def end(self) -> None:
+        if self.name:
+            taken = self.taken[self.name]
+            taken[0] += time.monotonic() - self.began
+            taken[1] += time.process_time() - self.worked
+        super().end()
+
+
+def make(folder: Path, size: int, slices: int, form: str) -> tuple[Path, Path]:
+    """A body's CT and a PET with a spot of one frame of reference, slice by slice."""
     import nibabel as nib
     import numpy as np
 
@@ -93,31 +114,31 @@ def make(folder: Path, size: int, slices: int, anatomy: str) -> tuple[Path, Path
         image = nib.Nifti1Image(np.rint(values).astype(np.int16) if path == paths[0] else values, affine)
         image.header["descrip"] = f"modality={note}"
         image.to_filename(path)
-    if anatomy == "nifti":
+    if form == "nifti":
         return paths
     from fusion_nets.clinical import convert_image
 
     convert_image(paths[0], folder / "ct")
-    return folder / "ct", paths[1]
+    convert_image(paths[1], folder / "pet", reference=folder / "ct")
+    return folder / "ct", folder / "pet"
 
 
 def fuse(anatomy: str, overlay: str, output: str, given: argparse.Namespace) -> dict[str, Any]:
     """In a process of its own."""
-    from fusion_nets.workflows import fuse_pair
-
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"engine": getattr(given, "engine", None)}
     if given.network == "pass":
         network = Mean()
         torch.save(network.state_dict(), f"{output}.pt")
-        options = {"network_def": network, "weights": f"{output}.pt"}
+        options |= {"network_def": network, "weights": f"{output}.pt"}
     peak = Peak()
     peak.output = Path(output)
-    before = status("RssAnon", "RssShmem")
-    peak.start()
-    fuse_pair(
-        anatomy, overlay, output, given.method, given.format, register=given.register, name="case", progress=False,
-        **options,
-    )  # fmt: skip
+    stages._Stages = Clock  # type: ignore[misc]
+    with stages.shown_stages():
+        peak.start()
+        from fusion_nets.workflows import fuse_pair
+
+        before = status("RssAnon", "RssShmem")
+        fuse_pair(anatomy, overlay, output, given.method, given.format, register=given.register, name="case", **options)
     seconds = time.perf_counter() - peak.began
     return {
         "imports": before,
@@ -125,6 +146,7 @@ def fuse(anatomy: str, overlay: str, output: str, given: argparse.Namespace) -> 
         "all": status("VmHWM"),
         "first": peak.first,
         "seconds": seconds,
+        "stages": Clock.taken,
     }
 
 
@@ -137,8 +159,9 @@ def main() -> None:
     parser.add_argument("--method", default="dmfnet")
     parser.add_argument("--network", choices=("own", "pass"), default="own")
     parser.add_argument("--format", nargs="+", default=["nifti", "png"])
-    parser.add_argument("--anatomy", choices=("dicom", "nifti"), default="nifti")
+    parser.add_argument("--sources", choices=("dicom", "nifti"), default="nifti")
     parser.add_argument("--register", default="none")
+    parser.add_argument("--engine", default="auto")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
@@ -148,9 +171,9 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for slices in given.slices:
         with tempfile.TemporaryDirectory() as folder:
-            anatomy, overlay = make(Path(folder), given.size, slices, given.anatomy)
+            anatomy, overlay = make(Path(folder), given.size, slices, given.sources)
             again = [sys.executable, __file__, *sys.argv[1:], "--one", str(anatomy), str(overlay), f"{folder}/out"]
-            done = subprocess.run(again, check=True, capture_output=True, text=True)
+            done = subprocess.run(again, check=True, stdout=subprocess.PIPE, text=True)
         found = json.loads(done.stdout.splitlines()[-1])
         voxels, before = given.size**2 * slices, found["imports"]
         first = "-" if found["first"] is None else f"{found['first']:.0f}"
@@ -159,6 +182,8 @@ def main() -> None:
             f"{found['all'] / MIB:.0f} | {(found['all'] - before) / voxels:.1f} | {first} | {found['seconds']:.0f} |",
             flush=True,
         )
+        told = ", ".join(f"{name} {wall:.1f} ({work:.1f})" for name, (wall, work) in found["stages"].items())
+        print(f"\n{told}; {given.method}, network {given.network}, sources {given.sources}\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -77,6 +77,13 @@ PLANE = (
     "SpacingBetweenSlices",
     "SliceLocation",
 )
+_SHORTCOMINGS = (
+    "BurnedInAnnotation",
+    "RecognizableVisualFeatures",
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+)
 # The modality's own attributes of type 1 and 2 (PS3.3 C.8.3.1, C.8.2.1), and what stands for one that is missing.
 _OF_MODALITY: dict[str, dict[str, object]] = {
     "MR": {
@@ -181,6 +188,7 @@ def derived_instances(
     text = _derivation(method, anatomy, overlay)
     source = code("SourceImageForImageProcessingOperation")
     equipment = [*source_equipment(first), this_equipment()]
+    unlike = _unlike([*anatomy, *overlay])
     edges = np.array(list(product((-0.5, array.shape[0] - 0.5), (-0.5, array.shape[1] - 0.5), (-0.5, 0.5))))
     for k in range(array.shape[2]):
         slab = apply_affine(affine, edges + np.array([0, 0, k]))
@@ -212,7 +220,7 @@ def derived_instances(
         instance.SourceImageSequence = source_image(here, source, kept) + source_image(overlaid, source)
         referenced_series(instance, [plane.instance for plane in (*here, *overlaid)])
         instance.ContributingEquipmentSequence = deepcopy(equipment)
-        inherit_shortcomings(instance, [*anatomy, *overlay])
+        inherit_shortcomings(instance, unlike)
         release()
         yield instance
 
@@ -325,7 +333,7 @@ def inherit_shortcomings(instance: Dataset, sources: Sequence[Dataset]) -> None:
 
     One source is enough for it; that there was none of it takes all, and is not said where one of them is silent.
     """
-    for keyword in ("BurnedInAnnotation", "RecognizableVisualFeatures"):
+    for keyword in _SHORTCOMINGS[:2]:
         said = {source.get(keyword) for source in sources}
         if "YES" in said or said == {"NO"}:
             setattr(instance, keyword, "YES" if "YES" in said else "NO")
@@ -334,9 +342,18 @@ def inherit_shortcomings(instance: Dataset, sources: Sequence[Dataset]) -> None:
     lossy = [source for source in sources if _is_lossy(source)]
     if lossy:  # of a derived image ratio and method hold the values of its sources, PS3.3 C.7.6.1.1.5
         instance.LossyImageCompression = "01"
-        copy_attributes(instance, lossy[0], ("LossyImageCompressionRatio", "LossyImageCompressionMethod"))
+        copy_attributes(instance, lossy[0], _SHORTCOMINGS[3:])
     elif {source.get("LossyImageCompression") for source in sources} == {"00"}:
         instance.LossyImageCompression = "00"
+
+
+def _unlike(sources: Sequence[Dataset]) -> list[Dataset]:
+    """Of sources that say the same of their shortcomings the first, so that not every slice asks every source."""
+    found: dict[tuple[str, ...], Dataset] = {}
+    for source in sources:
+        said = [str(source.get(keyword)) for keyword in _SHORTCOMINGS]
+        found.setdefault((*said, str(getattr(source, "file_meta", {}).get("TransferSyntaxUID"))), source)
+    return list(found.values())
 
 
 def _is_lossy(source: Dataset) -> bool:
