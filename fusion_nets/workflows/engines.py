@@ -57,9 +57,9 @@ class EngineChoice(NamedTuple):
 _FASTEST_FIRST = (
     EngineChoice("openvino", "bfloat16"),
     EngineChoice("torch", "bfloat16"),
+    EngineChoice("openvino", "float32"),
     EngineChoice("onnxruntime", "float32"),
     EngineChoice("torch", "float32"),
-    EngineChoice("openvino", "float32"),  # slower than torch with DM-FNet: only where it is named
 )
 """What each keeps and takes is measured by tests/benchmarks/engines.py."""
 
