@@ -145,7 +145,7 @@ def _of_make(comparison: LesionComparison, make: str) -> dict[tuple[str, str], K
 def _mean_area(found: dict[tuple[str, str], KindSummary], group: str, source: str | None = None) -> str:
     """Of the kinds of one source, and the same side by side."""
     of = [one for (name, _), one in found.items() if name == group and source_of(one.signs) in _one(source)]
-    if not of:
+    if not of or any(math.isnan(one.grey) for one in of):  # too few lesions to train an observer on others
         return "-"
     return f"{sum(one.grey for one in of) / len(of):.2f} ({sum(one.sources for one in of) / len(of):.2f})"
 
