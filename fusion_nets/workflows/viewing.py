@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from fusion_nets.clinical import read_image, source_sha256
 from fusion_nets.drawing import write_viewer
 from fusion_nets.names import check_name
+from fusion_nets.registration import read_transform
 
 from .study_images import read_fused
 
@@ -71,7 +72,9 @@ def write_page(
         images.append(image)
     page = folder / f"{name}_fused.html"
     fused = cast(MetaTensor, read_fused(result).float())
-    return write_viewer(page, images[0], images[1], fused, record=record, name=name)
+    bends = "bending" in record.get("record", {}).get("registration", {})
+    transform = read_transform(folder / f"{name}_registration.tfm") if bends else None
+    return write_viewer(page, images[0], images[1], fused, record=record, transform=transform, name=name)
 
 
 def _record(path: Path) -> Mapping[str, Any]:
