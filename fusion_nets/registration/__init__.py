@@ -1,6 +1,6 @@
 """Registering one image to another, and bringing it onto the other's grid."""
 
-from .bending import bending, bent
+from .bending import bending_of, bent
 from .body_region import BodyRegion, body_region
 from .foreground import foreground
 from .mutual_information import similarity
@@ -19,7 +19,7 @@ __all__ = [
     "RegistrationMode",
     "WorldTransform",
     "Warp",
-    "bending",
+    "bending_of",
     "bent",
     "body_region",
     "check_overlap",

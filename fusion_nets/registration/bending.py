@@ -19,7 +19,7 @@ from .plausibility import ENOUGH
 from .transform_files import Registration, RegistrationError
 from .warp import Warp
 
-__all__ = ["bending", "bent"]
+__all__ = ["bending_of", "bent"]
 
 MOST_BENT = 30.0
 """In mm, at any place of what is shown: breathing moves a liver's dome that far."""
@@ -56,7 +56,7 @@ def bent(anatomy: MetaTensor, overlay: MetaTensor, linear: Registration, limits:
         except RuntimeError as error:
             said = "could not be done by elastix"
             raise RegistrationError(Reason.REGISTRATION, _refused(pair, said)) from error
-        told = {"spacing_mm": SPACING, "stiffness": stiffness, **bending(warp, points)}
+        told = {"spacing_mm": SPACING, "stiffness": stiffness, **bending_of(warp, points)}
         if not told["folded"]:
             break
         said = f"folds {100 * told['folded']:.2g} % of what the anatomy shows"
@@ -73,7 +73,7 @@ def bent(anatomy: MetaTensor, overlay: MetaTensor, linear: Registration, limits:
     return replace(linear, mode="deformable", warp=warp, after=after, bending={**told, "before": before})
 
 
-def bending(warp: Warp, points: np.ndarray) -> dict[str, Any]:
+def bending_of(warp: Warp, points: np.ndarray) -> dict[str, Any]:
     """What a warp does at points (N, 3), for the record: displacements in mm, volumes, and the share that is folded."""
     if not len(points):
         return {"mean_mm": 0.0, "most_mm": 0.0, "least_volume": 1.0, "most_volume": 1.0, "folded": 0.0}

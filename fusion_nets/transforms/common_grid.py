@@ -24,7 +24,7 @@ from fusion_nets.registration import (
     RegistrationMode,
     Warp,
     WorldTransform,
-    bending,
+    bending_of,
     body_region,
     check_overlap,
     foreground,
@@ -142,7 +142,7 @@ class CommonGrid(Transform):
         told = None
         if warp is not None:
             thin = thinned(as_volume(ref), COARSE)
-            told = bending(warp, apply_affine(affine_of(thin), np.argwhere(foreground(thin))))
+            told = bending_of(warp, apply_affine(affine_of(thin), np.argwhere(foreground(thin))))
             if told["folded"]:
                 logging.getLogger(__name__).warning(
                     "%s: the transform folds %.2g %% of what the anatomy shows",

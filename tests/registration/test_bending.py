@@ -1,6 +1,5 @@
 """Deformable registration: the error on a deformation that is known, folds, limits, files and resampling."""
 
-import importlib
 from dataclasses import replace
 
 import nibabel as nib
@@ -17,7 +16,7 @@ from fusion_nets.registration import (
     Registration,
     RegistrationError,
     Warp,
-    bending,
+    bending_of,
     foreground,
     read_transform,
     register,
@@ -25,8 +24,7 @@ from fusion_nets.registration import (
     similarity,
     write_transform,
 )
-
-module = importlib.import_module("fusion_nets.registration.bending")  # the room's name of it is a function
+from fusion_nets.registration import bending as module
 
 SIZE, EDGE = (44, 48, 40), 4.0
 AXES = np.array([70.0, 80, 65])
@@ -103,14 +101,11 @@ def errors(pair, transform):
 
 
 def test_error_on_a_known_deformation(pair, found):
-    """Affine leaves what is bent; on top of it, less than half of that is left."""
+    """Affine leaves what is bent, 2.0 mm in the mean; on top of it, a third of that is left (.6 mm)."""
     before, after = (errors(pair, found[mode].transform) for mode in ("affine", "deformable"))
-    print(f"affine: mean {before.mean():.2f}, 95 % {np.percentile(before, 95):.2f} mm; "
-          f"deformable: {after.mean():.2f}, {np.percentile(after, 95):.2f} mm")  # fmt: skip
-    assert 2 < before.mean() < 4
-    assert after.mean() < 0.55 * before.mean()
-    assert np.percentile(after, 95) < 0.6 * np.percentile(before, 95)
-    assert after.mean() < 1.5
+    assert 1.5 < before.mean() < 3
+    assert after.mean() < 0.4 * before.mean()
+    assert np.percentile(after, 95) < 0.4 * np.percentile(before, 95)
 
 
 def test_record_tells_of_the_bending(pair, found):
@@ -186,7 +181,7 @@ def test_jacobian_tells_volumes_and_folds():
         points = np.random.default_rng(0).uniform(-40, 40, (30, 3))
         np.testing.assert_allclose(bent.jacobians(points), factor, atol=1e-6)
         np.testing.assert_allclose(bent(points)[:, 0], factor * points[:, 0], atol=1e-6)
-        assert bending(bent, points)["folded"] == (factor < 0)
+        assert bending_of(bent, points)["folded"] == (factor < 0)
 
 
 @pytest.mark.parametrize("kept", [0, 1, None])
