@@ -25,7 +25,7 @@ MOST_BENT = 30.0
 """In mm, at any place of what is shown: breathing moves a liver's dome that far."""
 
 STIFFNESS = (100.0, 1000.0, 10000.0)
-"""Weights of the bending energy against mutual information, taken one after another where the tissue is folded."""
+"""Weights of the bending energy against mutual information, taken one after another where tissue is folded or fits worse."""
 
 SPACING = 30.0
 """Of the finest control points, in mm."""
@@ -34,7 +34,8 @@ SPACING = 30.0
 def bent(anatomy: MetaTensor, overlay: MetaTensor, linear: Registration, limits: float, pair: str) -> Registration:
     """Bend on top of a linear registration so that mutual information is greatest.
 
-    Where that folds what the anatomy shows, it is done again with ten, and a hundred, times the bending energy.
+    Where that folds what the anatomy shows, or fits worse, it is done again with ten, and a hundred, times the bending
+    energy.
 
     Args:
         anatomy: (1, H, W, D).
@@ -49,27 +50,26 @@ def bent(anatomy: MetaTensor, overlay: MetaTensor, linear: Registration, limits:
     thin = thinned(anatomy, ENOUGH)
     content = foreground(thin)
     points = apply_affine(affine_of(thin), np.argwhere(content))
-    said = ""
+    before, why = similarity(thin, overlay, content, linear.matrix), ""
     for stiffness in STIFFNESS:
         try:
             warp = bend(anatomy, overlay, content, affine_of(thin), linear.matrix, SPACING, stiffness)
         except RuntimeError as error:
-            said = "could not be done by elastix"
-            raise RegistrationError(Reason.REGISTRATION, _refused(pair, said)) from error
+            why = "could not be done by elastix"
+            raise RegistrationError(Reason.REGISTRATION, _refused(pair, why)) from error
         told = {"spacing_mm": SPACING, "stiffness": stiffness, **bending_of(warp, points)}
-        if not told["folded"]:
+        after = similarity(thin, overlay, content, warp)
+        if told["folded"]:
+            why = f"folds {100 * told['folded']:.2g} % of what the anatomy shows"
+        elif after < before:
+            why = f"made it worse (normalised mutual information {before:.4f} before, {after:.4f} after)"
+        else:
             break
-        said = f"folds {100 * told['folded']:.2g} % of what the anatomy shows"
     else:
-        raise RegistrationError(Reason.REGISTRATION, _refused(pair, said))
-    after = similarity(thin, overlay, content, warp)
-    before = similarity(thin, overlay, content, linear.matrix)
+        raise RegistrationError(Reason.REGISTRATION, _refused(pair, why))
     if told["most_mm"] > limits * MOST_BENT:
-        said = f"moves a place by {told['most_mm']:.0f} mm (up to {limits * MOST_BENT:.0f} can be right)"
-        raise RegistrationError(Reason.REGISTRATION, f"{_refused(pair, said)}; or larger register_limits")
-    if after < before:
-        said = f"made it worse (normalised mutual information {before:.4f} before, {after:.4f} after)"
-        raise RegistrationError(Reason.REGISTRATION, _refused(pair, said))
+        why = f"moves a place by {told['most_mm']:.0f} mm (up to {limits * MOST_BENT:.0f} can be right)"
+        raise RegistrationError(Reason.REGISTRATION, f"{_refused(pair, why)}; or larger register_limits")
     return replace(linear, mode="deformable", warp=warp, after=after, bending={**told, "before": before})
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fusion_nets import __version__
+
 from ..grids import RAS_TO_LPS
 from .derived import code, this_equipment
 from .identity import derived_uid
@@ -165,6 +167,8 @@ def deformable_registration(
         *(matrix.tolist(), hashlib.sha256(data).hexdigest(), how, description, number),
     )
     instance = _begun(DEFORMABLE_REGISTRATION, uid, anatomy[0], description, number)
+    instance.Manufacturer = instance.ManufacturerModelName = "fusion-nets"  # C.7.5.2 asks for all four
+    instance.SoftwareVersions, instance.DeviceSerialNumber = __version__, "0"
     grid, after, item = Dataset(), Dataset(), Dataset()
     grid.ImagePositionPatient = [format_number_as_ds(float(x)) for x in low]
     grid.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
