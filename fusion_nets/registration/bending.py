@@ -25,7 +25,7 @@ MOST_BENT = 30.0
 """In mm, at any place of what is shown: breathing moves a liver's dome that far."""
 
 STIFFNESS = (100.0, 1000.0, 10000.0)
-"""Weights of the bending energy against mutual information, taken one after another where tissue is folded or fits worse."""
+"""Weights of the bending energy against mutual information; the next one where tissue is folded or fits worse."""
 
 SPACING = 30.0
 """Of the finest control points, in mm."""
