@@ -193,7 +193,7 @@ def montage(arguments: argparse.Namespace) -> None:
     from fusion_nets.clinical import RASTER_SUFFIXES, read_image
     from fusion_nets.drawing import window_words, write_montage, write_projections
     from fusion_nets.names import check_destination
-    from fusion_nets.registration import read_transform
+    from fusion_nets.registration import Warp, read_transform, resample_onto
     from fusion_nets.transforms import ScaleToDisplayRange
 
     read = arguments.anatomy, arguments.overlay, *arguments.fused, arguments.transform, arguments.description
@@ -212,7 +212,11 @@ def montage(arguments: argparse.Namespace) -> None:
         else:
             images.append(image[..., None] if image.ndim == 3 else image)
     if arguments.transform:
-        images[1].affine = torch.linalg.inv(torch.from_numpy(read_transform(arguments.transform))) @ images[1].affine
+        transform = read_transform(arguments.transform)
+        if isinstance(transform, Warp):
+            images[1] = resample_onto(images[1], images[0], transform)
+        else:
+            images[1].affine = torch.linalg.inv(torch.from_numpy(transform)) @ images[1].affine
     notes = []
     if arguments.description:
         titles = {"anatomy": arguments.titles[0], "overlay": arguments.titles[1], "fused": arguments.titles[-1]}

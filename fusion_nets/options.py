@@ -13,6 +13,9 @@ from . import __version__, commands
 __all__ = ["build_parser"]
 
 
+REGISTRATIONS = ("none", "rigid", "affine", "deformable", "auto")
+
+
 class _Parser(argparse.ArgumentParser):
     """Takes no option's beginning for the option, and says what a misspelt command or value may have meant."""
 
@@ -122,7 +125,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--output_dir", required=True, metavar="FOLDER", help="folder to write into")
     command.add_argument("--method", choices=("dmfnet", "smfusion"), default="dmfnet", help="default: %(default)s")
-    command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), help="default: auto")
+    command.add_argument("--register", choices=REGISTRATIONS, help="default: auto")
     command.add_argument("--register_fallback", action="store_true", help="go on where registration fails")
     command.add_argument(
         "--register_limits", type=float, metavar="TIMES", help="how far registration may go; default: 1, 45 degrees"
@@ -238,7 +241,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument(
             f"--{name}_window", nargs="+", metavar="VALUE", help="display range under which they were fused, as of fuse"
         )
-    command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
+    command.add_argument("--register", choices=REGISTRATIONS, default="auto", help="overlays")
     _add_least_overlap(command)
     command.add_argument(
         "--fused_white", type=float, metavar="VALUE", help="of fused images whose files do not say it, such as 4095"
@@ -394,7 +397,7 @@ def _add_pairs(command: argparse.ArgumentParser, about: str, section: str) -> No
 
 def _add_preparation(command: argparse.ArgumentParser) -> None:
     """How sources are brought onto one grid, and shown."""
-    command.add_argument("--register", choices=("none", "rigid", "affine", "auto"), default="auto", help="overlays")
+    command.add_argument("--register", choices=REGISTRATIONS, default="auto", help="overlays")
     _add_least_overlap(command)
     for name in ("anatomy", "overlay"):
         command.add_argument(f"--{name}_window", nargs="+", metavar="VALUE", help="display range, as of fuse")

@@ -469,6 +469,22 @@ def test_montage_with_the_overlay_where_a_registration_puts_it(tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "montage.png")), wanted)
 
 
+def test_montage_with_projections_of_the_overlay(tmp_path, capsys):
+    """In its window; of a picture there are none, which is said before anything is drawn."""
+    arguments = [*montage_arguments(tmp_path), "--mip", str(tmp_path / "mip.png"), "--overlay_window", "0", "2"]
+    assert cli.main(arguments) == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / "out" / "montage.png"), str(tmp_path / "mip.png")]
+    grey = np.asarray(Image.open(tmp_path / "mip.png"))
+    assert grey.ndim == 2
+    assert grey.max() == 255
+    Image.new("L", (40, 40)).save(tmp_path / "a.png")
+    arguments[arguments.index("--overlay") + 1] = str(tmp_path / "a.png")
+    arguments[arguments.index("--mip") + 1] = str(tmp_path / "other.png")
+    assert cli.main(arguments) != 0
+    assert "a.png: a picture has no projections" in capsys.readouterr().err
+    assert not (tmp_path / "other.png").exists()
+
+
 # what users write
 
 

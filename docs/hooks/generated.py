@@ -98,7 +98,8 @@ MEANINGS = {
     "prompt": "what the describer is asked",
     "regions": "label image of a single pair, one whole number above 0 for each lesion, in the anatomy's coordinates: "
     "what is kept of their contrast goes into the record and `NAME_regions.csv`, a loss is warned of",
-    "register": "`auto` (rigid, unless both lie on one grid or share a frame of reference), `none`, `rigid`, `affine`",
+    "register": "`auto` (rigid, unless both lie on one grid or share a frame of reference), `none`, `rigid`, `affine`, "
+    "`deformable` (B-splines on top of the affine one)",
     "register_fallback": "where registration fails, warn and go on without it, instead of refusing the pair",
     "register_limits": "how many times as far as usual a registration may go: a turn by 45 degrees, a shift from where "
     "it started by half the longest side of what is shown; a stretch by 1.25 is taken to this power",

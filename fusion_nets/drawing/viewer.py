@@ -22,7 +22,7 @@ from fusion_nets.clinical.grids import affine_of, as_volume, check_same_grid, is
 from fusion_nets.clinical.quantities import MEASURED
 from fusion_nets.files import whole_file
 from fusion_nets.names import shown
-from fusion_nets.registration import resample_onto
+from fusion_nets.registration import WorldTransform, resample_onto
 
 from .viewer_volumes import StoredAs, factors_of, is_uptake, packed, palettes, values_of
 
@@ -46,6 +46,7 @@ def viewer_html(
     name: str = "",
     warnings: Iterable[str] = (),
     most_voxels: int = MOST_VOXELS,
+    transform: WorldTransform | None = None,
 ) -> str:
     """The page of one case: anatomy, overlay and fused image side by side in three planes, crosshairs linked.
 
@@ -59,6 +60,7 @@ def viewer_html(
         fused: (1 | 3, H, W[, D]) in [0, 1] on the anatomy's grid.
         record: of the result, as :class:`fusion_nets.transforms.RecordChoices` gives it: its ``transform`` brings the
             overlay onto the anatomy, its display ranges and palette are shown first.
+        transform: what brings the overlay onto the anatomy, where the record does not hold it, as it bends.
         name: of the case.
         warnings: what else should be known before it is looked at, a line each.
         most_voxels: larger volumes are reduced by whole factors, each voxel a mean; the page says so.
@@ -78,7 +80,7 @@ def viewer_html(
     flat = is_picture(anatomy)
     if flat or is_picture(overlay):
         check_same_grid(overlay, anatomy)
-    overlay = resample_onto(overlay, anatomy, _matrix(record.get("transform")))
+    overlay = resample_onto(overlay, anatomy, _matrix(record.get("transform")) if transform is None else transform)
     affine, size = affine_of(anatomy), tuple(as_volume(anatomy).shape[1:])
     turn = PICTURE_AXES if flat else ornt_transform(io_orientation(affine), axcodes2ornt(DISPLAY_AXES))
     affine = affine @ inv_ornt_aff(turn, size)

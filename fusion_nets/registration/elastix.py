@@ -1,4 +1,4 @@
-"""Linear registration by elastix, on worlds of this library."""
+"""Linear and deformable registration by elastix, on worlds of this library."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from scipy import ndimage
 from fusion_nets.clinical.grids import affine_of, on_cpu
 
 from .resampling import resample_onto
+from .warp import Warp
 
-__all__ = ["align"]
+__all__ = ["align", "bend"]
 
 FINEST = 2.0
 """Spacing in mm to which finer images are brought: finer ones cost time and tell no more of six or twelve numbers."""
@@ -52,6 +53,17 @@ PARAMETERS = {
     "RandomSeed": "0",
     "WriteResultImage": "false",
 }
+
+BENDING = {
+    "Registration": "MultiMetricMultiResolutionRegistration",
+    "Transform": "BSplineTransform",
+    "Metric0Weight": "1",
+    "AutomaticScalesEstimation": "false",
+    "UseExplicitPDFDerivatives": "false",
+    "NumberOfSpatialSamples": "2000",
+    "MaximumNumberOfIterations": "100",
+}
+"""What of them differs where thousands of numbers are looked for."""
 
 
 def align(
@@ -99,6 +111,53 @@ def align(
     for step in range(result.GetNumberOfParameterMaps()):
         matrix = _matrix(result.GetParameterMap(step)) @ matrix
     return start @ matrix
+
+
+def bend(
+    fixed: MetaTensor,
+    moving: MetaTensor,
+    content: np.ndarray,
+    grid: np.ndarray,
+    matrix: np.ndarray,
+    spacing: float,
+    stiffness: float,
+) -> Warp:
+    """Bend the fixed image's world before it is mapped to the moving image's, so that mutual information is greatest.
+
+    Args:
+        fixed: (1, H, W, D).
+        moving: (1, H', W', D').
+        content: (X, Y, Z) bool, where the fixed image counts; something is true.
+        grid: (4, 4), affine of these voxels.
+        matrix: (4, 4), from the fixed image's world to the moving image's, which stays.
+        spacing: of the finest control points, in mm.
+        stiffness: weight of the bending energy (Rueckert et al. 1999), whose unit is 1 / mm ** 2.
+
+    Raises:
+        RuntimeError: if elastix gives up.
+    """
+    import itk
+
+    fixed_image, moving_image = _as_itk(on_cpu(fixed)), _as_itk(on_cpu(moving), np.linalg.inv(matrix))
+    values = {key: [value] for key, value in {**PARAMETERS, **BENDING}.items()}
+    values |= {"FinalGridSpacingInPhysicalUnits": [str(spacing)], "Metric1Weight": [str(stiffness)]}
+    values["Metric"] = ["AdvancedMattesMutualInformation", "TransformBendingEnergyPenalty"]
+    parameters = itk.ParameterObject.New()
+    parameters.AddParameterMap(values)
+    method = itk.ElastixRegistrationMethod.New(fixed_image, moving_image)
+    method.SetParameterObject(parameters)
+    method.SetFixedMask(_mask(content, grid))
+    method.SetLogToConsole(False)
+    method.SetNumberOfThreads(1)
+    method.Update()
+    found = method.GetTransformParameterObject().GetParameterMap(0)
+    size, edges, origin = ([float(one) for one in found[f"Grid{name}"]] for name in ("Size", "Spacing", "Origin"))
+    numbers = np.array([float(value) for value in found["TransformParameters"]])
+    coefficients = numbers.reshape(3, *(int(n) for n in reversed(size))).swapaxes(1, 3)  # x runs fastest
+    control = np.eye(4)
+    control[:3, :3] = TO_LPS[:, None] * itk.array_from_matrix(fixed_image.GetDirection()) * edges
+    control[:3, 3] = TO_LPS * origin
+    return Warp(matrix, coefficients * TO_LPS[:, None, None, None], control)
 
 
 def _as_itk(image: MetaTensor, world: np.ndarray | None = None) -> Any:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 from monai.data import MetaTensor
+from nibabel.affines import apply_affine
 from scipy import ndimage
 
-from fusion_nets.clinical.grids import as_volume, on_cpu, voxels_between
+from fusion_nets.clinical.grids import affine_of, as_volume, on_cpu, voxels_between
 
 from .resampling import air
+from .warp import Warp, WorldTransform
 
 __all__ = ["similarity"]
 
@@ -19,7 +21,7 @@ BINS = 32
 
 
 def similarity(
-    anatomy: MetaTensor, overlay: MetaTensor, content: np.ndarray, transform: np.ndarray | None = None
+    anatomy: MetaTensor, overlay: MetaTensor, content: np.ndarray, transform: WorldTransform | None = None
 ) -> float:
     """Normalised mutual information of two images over the content of the first, from 1 (none) to 2 (all).
 
@@ -31,7 +33,7 @@ def similarity(
         anatomy: (1, H, W[, D]).
         overlay: likewise.
         content: (H, W[, D]) bool, as :func:`fusion_nets.registration.foreground` gives it.
-        transform: anatomy's world to overlay's world, (4, 4), RAS in mm.
+        transform: anatomy's world to overlay's world, (4, 4), RAS in mm, or one that bends.
     """
     anatomy, overlay = on_cpu(anatomy), on_cpu(overlay)
     fixed, moving = as_volume(anatomy), as_volume(overlay)
@@ -39,8 +41,11 @@ def similarity(
     if not len(index):
         return 1.0
     index = index[:: -(-len(index) // MOST_POINTS)]
-    between = voxels_between(moving, fixed, transform)
-    there = between[:3, :3] @ index.T + between[:3, 3:]
+    if isinstance(transform, Warp):
+        there = apply_affine(np.linalg.inv(affine_of(moving)), transform(apply_affine(affine_of(fixed), index))).T
+    else:
+        between = voxels_between(moving, fixed, transform)
+        there = between[:3, :3] @ index.T + between[:3, 3:]
     here = fixed[0].numpy()[tuple(index.T)]
     found = ndimage.map_coordinates(moving[0].numpy(), there, order=1, mode="constant", cval=air(overlay))
     counts, _, _ = np.histogram2d(_levels(here), _levels(found), BINS, ((0, BINS), (0, BINS)))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.networks.layers import AffineTransform
 from monai.networks.utils import to_norm_affine
+from nibabel.affines import apply_affine
+from scipy import ndimage
 from scipy.fft import next_fast_len
 
 from fusion_nets.clinical.grids import affine_of, as_volume, is_one_grid, on_cpu, voxels_between
 from fusion_nets.clinical.quantities import UPTAKE
 from fusion_nets.slabs import is_large, release, slabs, zeros
+
+from .warp import Warp, WorldTransform, linear_part
 
 __all__ = ["air", "resample_labels", "resample_onto"]
 
@@ -23,6 +29,9 @@ REACH = 4.0
 
 LEAST_BLUR = 0.15
 """Standard deviation, in voxels of the overlay, below which smoothing changes nothing that is seen."""
+
+AT_ONCE = 2**19
+"""Voxels that are looked up together where a transform bends."""
 
 SPREAD = 0.02
 """Share of the smoothing's variance that is added in every direction where the grids are oblique to each other: a
@@ -39,7 +48,7 @@ def air(image: MetaTensor) -> float:
     return float(image.min())
 
 
-def resample_onto(overlay: MetaTensor, anatomy: MetaTensor, transform: np.ndarray | None = None) -> MetaTensor:
+def resample_onto(overlay: MetaTensor, anatomy: MetaTensor, transform: WorldTransform | None = None) -> MetaTensor:
     """Resample an image onto the grid of another, by where both lie in the world.
 
     Linear interpolation, channel by channel. Where the anatomy's voxels are larger than the overlay's, the overlay is
@@ -51,7 +60,8 @@ def resample_onto(overlay: MetaTensor, anatomy: MetaTensor, transform: np.ndarra
     Args:
         overlay: (C, H, W[, D]); a single slice is as thick as its affine says.
         anatomy: (C', H', W'[, D']), of which only the grid counts.
-        transform: anatomy's world to overlay's world, (4, 4), RAS in mm; by default they are the same.
+        transform: anatomy's world to overlay's world, (4, 4), RAS in mm, or one that bends, whose matrix alone says how
+            the overlay is smoothed; by default they are the same.
 
     Returns:
         (C, H', W'[, D']) float32 on the overlay's device, with the anatomy's affine and the overlay's other metadata;
@@ -60,16 +70,20 @@ def resample_onto(overlay: MetaTensor, anatomy: MetaTensor, transform: np.ndarra
         bit. On a GPU they are those of the CPU, where all is computed.
     """
     meta = {**overlay.meta, "affine": anatomy.affine.clone(), "spatial_shape": np.array(anatomy.shape[1:])}
-    if _is_identity(transform) and is_one_grid(overlay, anatomy):
+    matrix, warp = linear_part(transform), transform if isinstance(transform, Warp) else None
+    if warp is None and _is_identity(matrix) and is_one_grid(overlay, anatomy):
         values = overlay.as_tensor().float()
         return MetaTensor(values if is_large(values.shape) else values.clone(), meta=meta)
     device, overlay = overlay.device, on_cpu(overlay)
     source, target = as_volume(overlay), as_volume(anatomy)
     size, outside = tuple(target.shape[1:]), air(overlay)
     meta["outside"] = outside
-    between = voxels_between(source, target, transform)
-    covariance = _blur(affine_of(source), affine_of(target), transform)
-    box = _box(between, size, source.shape[1:], REACH * np.sqrt(covariance.diagonal()))
+    between = voxels_between(source, target, matrix)
+    covariance = _blur(affine_of(source), affine_of(target), matrix)
+    reach = REACH * np.sqrt(covariance.diagonal())
+    if warp is not None:
+        reach = reach + _bent_by(warp, affine_of(source))
+    box = _box(between, size, source.shape[1:], reach)
     if box is None:
         moved = _filled((source.shape[0], *size), outside)
     else:
@@ -78,10 +92,45 @@ def resample_onto(overlay: MetaTensor, anatomy: MetaTensor, transform: np.ndarra
         values = _smoothed(values, covariance) if covariance.any() else values
         first = np.eye(4)
         first[:3, 3] = [-part.start for part in box]
-        moved = _interpolated(values, first @ between, size)
-        for slab in slabs(moved.shape):
-            moved[..., slab][:, _is_outside(between, size, source.shape[1:], slab)] = outside
+        if warp is not None:
+            moved = _bent(values, warp, box, source, target, outside)
+        else:
+            moved = _interpolated(values, first @ between, size)
+            for slab in slabs(moved.shape):
+                moved[..., slab][:, _is_outside(between, size, source.shape[1:], slab)] = outside
     return MetaTensor(moved.reshape(source.shape[0], *anatomy.shape[1:]).to(device), meta=meta)
+
+
+def _bent_by(warp: Warp, source: np.ndarray) -> np.ndarray:
+    """By how many voxels of the source, along each axis, a place may be moved: splines stay between their numbers."""
+    most = np.abs(warp.coefficients).max(axis=(1, 2, 3))
+    return np.abs(np.linalg.inv(source)[:3, :3] @ warp.matrix[:3, :3]) @ most
+
+
+def _bent(
+    values: torch.Tensor,
+    warp: Warp,
+    box: tuple[slice, ...],
+    source: MetaTensor,
+    target: MetaTensor,
+    outside: float,
+) -> torch.Tensor:
+    """Values (C, X, Y, Z) of a box of the source, where a warp leads from the target's voxels, linearly, by slabs."""
+    size, to_voxels = tuple(target.shape[1:]), np.linalg.inv(affine_of(source))
+    moved = torch.from_numpy(zeros((len(values), *size)))
+    each = max(1, AT_ONCE // math.prod(size[:2]))
+    for start in range(0, size[2], each):
+        lines = np.arange(size[0]), np.arange(size[1]), np.arange(start, min(start + each, size[2]))
+        index = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1)
+        there = apply_affine(to_voxels, warp(apply_affine(affine_of(target), index.reshape(-1, 3))))
+        beyond = ((there < -0.5 - 1e-3) | (there > np.array(source.shape[1:]) - 0.5 + 1e-3)).any(axis=-1)
+        there -= [part.start for part in box]
+        for one, into in zip(values.numpy(), moved, strict=True):
+            found = ndimage.map_coordinates(one, there.T, order=1, mode="nearest")
+            found[beyond] = outside
+            into[..., start : start + each] = torch.from_numpy(found.reshape(index.shape[:3]))
+        release()
+    return moved
 
 
 def _filled(shape: tuple[int, ...], value: float) -> torch.Tensor:

@@ -14,6 +14,7 @@ from fusion_nets.cautions import caution
 from fusion_nets.clinical import Reason
 from fusion_nets.clinical.grids import affine_of, is_one_grid, is_picture, on_cpu, thinned
 
+from .bending import bent
 from .elastix import align
 from .foreground import foreground
 from .mutual_information import similarity
@@ -23,7 +24,7 @@ from .transform_files import Registration, RegistrationError
 
 __all__ = ["RegistrationMode", "register"]
 
-RegistrationMode = Literal["none", "rigid", "affine", "auto"]
+RegistrationMode = Literal["none", "rigid", "affine", "deformable", "auto"]
 """How an overlay may be registered, see :func:`register`."""
 
 FEWEST_SLICES = 4
@@ -59,7 +60,8 @@ def register(
     Args:
         anatomy: (1, H, W[, D]); the luminance of a coloured image.
         overlay: likewise.
-        mode: "rigid" (three rotations, three shifts), "affine" (with scaling and shear), "none", or "auto": none for
+        mode: "rigid" (three rotations, three shifts), "affine" (with scaling and shear), "deformable" (B-splines on top
+            of the affine one, see :func:`fusion_nets.registration.bent`), "none", or "auto": none for
             images of one grid, for pictures and single slices, and where both have the same
             ``meta["frame_of_reference"]``, which is believed; rigid otherwise. Where another mode moves images of one
             frame of reference, a warning says how far.
@@ -90,7 +92,10 @@ def register(
             return replace(none, reason=reason)
     reason = "different or unknown frames of reference" if mode == "auto" else "asked for"
     try:
-        return _registered(anatomy, overlay, replace(none, reason=reason), limits)
+        linear = _registered(anatomy, overlay, replace(none, reason=reason), limits)
+        if mode != "deformable":
+            return linear
+        return bent(anatomy, overlay, linear, limits, f"{_name(overlay)}: registration to {_name(anatomy)}")
     except RegistrationError as error:
         if not fallback:
             raise
@@ -129,7 +134,7 @@ def _registered(anatomy: MetaTensor, overlay: MetaTensor, asked: Registration, l
                 f"{_name(image)}: size {tuple(image.shape[1:])} is too flat to register; volumes of {FEWEST_SLICES} or "
                 "more slices are accepted, or register=none",
             )
-    mode = "affine" if asked.asked == "affine" else "rigid"
+    mode = "affine" if asked.asked in ("affine", "deformable") else "rigid"
     is_swapped = height(anatomy) > height(overlay) + LONGER
     fixed, moving = (overlay, anatomy) if is_swapped else (anatomy, overlay)
     thin, thin_moving = thinned(fixed, ENOUGH), thinned(moving, ENOUGH)

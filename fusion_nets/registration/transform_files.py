@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.files import whole_file
+
+from .warp import Warp, WorldTransform
 
 __all__ = ["Registration", "RegistrationError", "read_transform", "write_transform"]
 
@@ -29,10 +32,12 @@ class Registration:
     Attributes:
         matrix: (4, 4) float64, from the anatomy's world to the overlay's, RAS in mm.
         asked: the mode that was asked for.
-        mode: what was done: "none", "rigid", "affine", or "given" for a transform that was made before.
+        mode: what was done: "none", "rigid", "affine", "deformable", or "given" for a transform that was made before.
         before: :func:`similarity` of the images as they came; None where nothing was registered.
         after: the same under the matrix.
         reason: why this mode was taken.
+        warp: with what bends beside the matrix; None where nothing does.
+        bending: what it does, for the record.
     """
 
     matrix: np.ndarray
@@ -41,6 +46,13 @@ class Registration:
     before: float | None
     after: float | None
     reason: str
+    warp: Warp | None = None
+    bending: Mapping[str, Any] | None = None
+
+    @property
+    def transform(self) -> WorldTransform:
+        """All of it: the matrix, or what bends."""
+        return self.matrix if self.warp is None else self.warp
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON knows it; similarities only where they were measured."""
@@ -51,6 +63,7 @@ class Registration:
             "reason": self.reason,
             "matrix_ras_mm": self.matrix.tolist(),
             **({} if self.before is None else measured),
+            **({} if self.bending is None else {"bending": dict(self.bending)}),
         }
 
 
@@ -59,7 +72,8 @@ def write_transform(path: str | os.PathLike[str], registration: Registration) ->
 
     An ``AffineTransform_double_3_3``. As is usual in ITK, it maps points of the fixed image (the anatomy) to those of
     the moving one (the overlay), and its world is LPS: x and y have the other sign than in ``registration.matrix``.
-    3D Slicer, ITK-SNAP and SimpleITK read it.
+    3D Slicer, ITK-SNAP and SimpleITK read it. What bends is a ``CompositeTransform_double_3_3`` of it and a
+    ``BSplineTransform_double_3_3``, which comes first.
 
     Args:
         path: ends in .tfm.
@@ -80,20 +94,25 @@ def write_transform(path: str | os.PathLike[str], registration: Registration) ->
     transform = itk.AffineTransform[itk.D, 3].New()
     transform.SetMatrix(itk.matrix_from_array(np.ascontiguousarray(lps[:3, :3])))
     transform.SetOffset(lps[:3, 3].tolist())
+    if registration.warp is not None:
+        linear, transform = transform, itk.CompositeTransform[itk.D, 3].New()
+        transform.AddTransform(linear)
+        transform.AddTransform(_splines(registration.warp))
     with whole_file(path) as partial:
         itk.transformwrite([transform], str(partial))
     return path
 
 
-def read_transform(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read a linear ITK transform, such as :func:`write_transform` or 3D Slicer saves it.
+def read_transform(path: str | os.PathLike[str]) -> WorldTransform:
+    """Read an ITK transform, such as :func:`write_transform` or 3D Slicer saves it.
 
     Args:
-        path: an ITK transform file (.tfm or .txt) with a single three-dimensional transform of translation, rotation,
-            similarity or affine kind, from points of the anatomy to points of the overlay.
+        path: an ITK transform file (.tfm, .txt or .h5) with a single three-dimensional transform of translation,
+            rotation, similarity or affine kind, from points of the anatomy to points of the overlay; or with cubic
+            B-splines, alone or composed with one of these, which is done after them.
 
     Returns:
-        (4, 4) float64, anatomy's world to overlay's, RAS in mm.
+        (4, 4) float64, anatomy's world to overlay's, RAS in mm; or what bends.
 
     Raises:
         RegistrationError: if there is no such file, or no such transform in it.
@@ -101,12 +120,14 @@ def read_transform(path: str | os.PathLike[str]) -> np.ndarray:
     import itk
 
     path = Path(path)
-    accepted = "an ITK transform file (.tfm) with one linear transform in three dimensions is accepted"
+    accepted = "an ITK transform file (.tfm) with one linear transform in three dimensions, or B-splines before it,"
+    accepted += " is accepted"
     if not path.is_file():
         raise RegistrationError(Reason.MISSING, f"{path}: no such file; {accepted}")
     try:
         transforms = itk.transformread(str(path))
         (transform,) = transforms
+        splines, transform = _parted(transform)
         corner = np.vstack([np.zeros(3), np.eye(3)])
         there = np.array([transform.TransformPoint(point) for point in corner.tolist()], dtype=np.float64)
         linear = bool(transform.IsLinear())
@@ -117,4 +138,53 @@ def read_transform(path: str | os.PathLike[str]) -> np.ndarray:
     matrix[:3, :3] = (there[1:] - there[0]).T
     if not linear or there.shape != (4, 3) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-6:
         raise RegistrationError(Reason.KIND, f"{path}: {accepted}")
-    return TO_LPS @ matrix @ TO_LPS
+    matrix = TO_LPS @ matrix @ TO_LPS
+    return matrix if splines is None else Warp(matrix, *splines)
+
+
+def _splines(warp: Warp) -> Any:
+    """The bending as ITK has it."""
+    import itk
+
+    lps, sign = TO_LPS @ warp.grid, np.diag(TO_LPS)[:3]
+    edges = np.linalg.norm(lps[:3, :3], axis=0)
+    size = warp.coefficients.shape[1:]
+    made = itk.BSplineTransform[itk.D, 3, 3].New()
+    made.SetFixedParameters(_numbers([*size, *lps[:3, 3], *edges, *(lps[:3, :3] / edges).ravel()]))
+    made.SetParametersByValue(_numbers((warp.coefficients * sign[:, None, None, None]).swapaxes(1, 3).ravel()))
+    return made
+
+
+def _numbers(values: Sequence[float] | np.ndarray) -> Any:
+    import itk
+
+    made = itk.OptimizerParameters[itk.D](len(values))
+    for index, value in enumerate(values):
+        made.SetElement(index, float(value))
+    return made
+
+
+def _parted(transform: Any) -> tuple[tuple[np.ndarray, np.ndarray] | None, Any]:
+    """Coefficients and grid of the B-splines that come first, and the linear transform after them."""
+    import itk
+
+    parts = [transform]
+    if transform.GetNameOfClass() == "CompositeTransform":  # what was added last is done first
+        parts = [transform.GetNthTransform(i) for i in range(transform.GetNumberOfTransforms())]
+    if parts[-1].GetNameOfClass() != "BSplineTransform":
+        return None, transform
+    *after, splines = parts
+    if len(after) > 1:
+        raise ValueError("more than one transform beside B-splines")
+    fixed, numbers = (
+        np.array([given.GetElement(i) for i in range(given.GetSize())], dtype=np.float64)
+        for given in (splines.GetFixedParameters(), splines.GetParameters())
+    )
+    size = fixed[:3].astype(int)
+    if numbers.size != 3 * size.prod() or fixed.size != 18:
+        raise ValueError("no cubic B-splines in three dimensions")
+    grid = np.eye(4)
+    grid[:3, :3], grid[:3, 3] = fixed[9:].reshape(3, 3) * fixed[6:9], fixed[3:6]
+    sign = np.diag(TO_LPS)[:3]
+    coefficients = numbers.reshape(3, *size[::-1]).swapaxes(1, 3) * sign[:, None, None, None]
+    return (coefficients, TO_LPS @ grid), after[0] if after else itk.AffineTransform[itk.D, 3].New()

@@ -13,13 +13,18 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
+from nibabel.affines import apply_affine
 
 from fusion_nets.clinical import check_same_grid, is_picture
+from fusion_nets.clinical.grids import affine_of, as_volume, thinned
 from fusion_nets.drawing import write_checkerboard
 from fusion_nets.registration import (
     LEAST_OVERLAP,
     Registration,
     RegistrationMode,
+    Warp,
+    WorldTransform,
+    bending_of,
     body_region,
     check_overlap,
     foreground,
@@ -33,6 +38,9 @@ from fusion_nets.stages import stage
 
 from .colour import luminance
 
+COARSE = 2.0
+"""Distance in mm of the places at which a given transform is looked at."""
+
 __all__ = ["CommonGrid", "CommonGridD", "CommonGridDict", "CommonGridd"]
 
 
@@ -44,7 +52,7 @@ class CommonGrid(Transform):
     must be of one size, and lie alike with what they are fused with.
 
     Args:
-        register: "none", "rigid", "affine" or "auto".
+        register: "none", "rigid", "affine", "deformable" or "auto".
         register_fallback: where registration fails, warn and go on without it.
         transform: a registration made before, to use instead: an ITK transform file, or the (4, 4) matrix from the
             reference's world to the image's, RAS in mm, that ``meta["registration"]`` has.
@@ -114,7 +122,7 @@ class CommonGrid(Transform):
         stage("registration")
         registration = self._registration(grey, grey_ref)
         stage("resampling")
-        moved = resample_onto(img, ref, registration.matrix)
+        moved = resample_onto(img, ref, registration.transform)
         check_overlap(grey_ref, grey, moved, registration.matrix, self.least_overlap)
         moved.meta["registration"] = registration.as_dict()
         region = body_region(grey_ref)
@@ -125,11 +133,22 @@ class CommonGrid(Transform):
     def _registration(self, img: MetaTensor, ref: MetaTensor) -> Registration:
         if self.given is None:
             return register(ref, img, self.register, self.register_fallback, self.register_limits)
-        if np.array_equal(self.given, np.eye(4)):
-            return Registration(self.given, self.register, "none", None, None, "a transform that moves nothing")
+        warp = self.given if isinstance(self.given, Warp) else None
+        matrix = self.given.matrix if isinstance(self.given, Warp) else self.given
+        if warp is None and np.array_equal(matrix, np.eye(4)):
+            return Registration(matrix, self.register, "none", None, None, "a transform that moves nothing")
         content = foreground(ref)
-        before, after = (similarity(ref, img, content, matrix) for matrix in (None, self.given))
-        return Registration(self.given, self.register, "given", before, after, "a transform made before")
+        before, after = (similarity(ref, img, content, one) for one in (None, self.given))
+        told = None
+        if warp is not None:
+            thin = thinned(as_volume(ref), COARSE)
+            told = bending_of(warp, apply_affine(affine_of(thin), np.argwhere(foreground(thin))))
+            if told["folded"]:
+                logging.getLogger(__name__).warning(
+                    "%s: the transform folds %.2g %% of what the anatomy shows",
+                    img.meta.get("filename_or_obj", "image"), 100 * told["folded"],
+                )  # fmt: skip
+        return Registration(matrix, self.register, "given", before, after, "a transform made before", warp, told)
 
 
 class CommonGridd(MapTransform):
@@ -142,7 +161,7 @@ class CommonGridd(MapTransform):
     Args:
         keys: what to bring onto the grid.
         ref_key: whose grid it is.
-        register: "none", "rigid", "affine" or "auto".
+        register: "none", "rigid", "affine", "deformable" or "auto".
         register_fallback: where registration fails, warn and go on without it.
         transform: a registration made before, to use instead: an ITK transform file, or the (4, 4) matrix from the
             reference's world to the image's, RAS in mm, that ``meta["registration"]`` has.
@@ -200,7 +219,7 @@ class CommonGridd(MapTransform):
         write_checkerboard(self.output_dir / f"{name}_checkerboard.png", _grey(reference), _grey(image))
 
 
-def _matrix(transform: str | os.PathLike[str] | Sequence[Sequence[float]]) -> np.ndarray:
+def _matrix(transform: str | os.PathLike[str] | Sequence[Sequence[float]]) -> WorldTransform:
     if isinstance(transform, (str, os.PathLike)):
         return read_transform(transform)
     matrix = np.array(transform, dtype=np.float64)

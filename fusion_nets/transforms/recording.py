@@ -24,10 +24,11 @@ class RecordChoices(Transform):
     """Write down as JSON what loading, registration and display range chose.
 
     The record is an overlay on the inference configuration: its own entries are the settings that repeat this result
-    (``anatomy_window``, ``overlay_window``, ``overlay_palette``, ``register`` and ``transform``, as they were found),
-    and ``record`` tells the rest. It names no file and no patient; series are named by their fingerprint, and all
-    sources by their digest (:func:`fusion_nets.clinical.source_sha256`). ``record["warnings"]`` is what was warned of
-    until then, if there was anything (:func:`fusion_nets.cautions.noted`).
+    (``anatomy_window``, ``overlay_window``, ``overlay_palette``, ``register`` and ``transform``, as they were found; of
+    a deformable registration ``register`` alone, as it is found again), and ``record`` tells the rest. It names no file
+    and no patient; series are named by their fingerprint, and all sources by their digest
+    (:func:`fusion_nets.clinical.source_sha256`). ``record["warnings"]`` is what was warned of until then, if there was
+    anything (:func:`fusion_nets.cautions.noted`).
 
     Args:
         details: what else to tell, such as {"method": "DM-FNet"}; a function is asked when it is told.
@@ -60,7 +61,7 @@ class RecordChoices(Transform):
             registration = image.meta.get("registration")
             if registration is not None:
                 told["registration"] = registration
-                settings |= {"register": "none", "transform": registration["matrix_ras_mm"]}
+                settings |= _repeating(registration)
         if warnings := noted():
             told["warnings"] = warnings
         return json.dumps({**settings, "record": told}, indent=2, default=_plain)
@@ -100,6 +101,13 @@ class RecordChoicesd(MapTransform):
             for name in [name for name, value in image.meta.items() if isinstance(value, dict) or value is None]:
                 del image.meta[name]
         return d
+
+
+def _repeating(registration: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that repeat a registration: what bends is found again, the same bit for bit, or lies in a file."""
+    if "bending" not in registration:
+        return {"register": "none", "transform": registration["matrix_ras_mm"]}
+    return {"register": "deformable"} if registration["mode"] == "deformable" else {"register": "none"}
 
 
 def _spacing(image: MetaTensor) -> list[float]:

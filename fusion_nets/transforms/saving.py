@@ -31,7 +31,7 @@ from fusion_nets.drawing import window_words, write_montage, write_projections, 
 from fusion_nets.files import remove_partials, whole_file
 from fusion_nets.names import check_name
 from fusion_nets.quiet import silence
-from fusion_nets.registration import body_region
+from fusion_nets.registration import Warp, body_region, read_transform
 from fusion_nets.shortage import missing_memory
 from fusion_nets.stages import stage
 
@@ -218,9 +218,18 @@ class SaveFused(Transform):
             CheckSources(registered)(images["anatomy"], images["overlay"], name)
             warnings = noted()
         page = self.output_dir / file
-        return write_viewer(
-            page, images["anatomy"], images["overlay"], img, record=told, name=name, warnings=warnings
-        ).name
+        how = {"record": told, "transform": self._warp(name, told), "name": name, "warnings": warnings}
+        return write_viewer(page, images["anatomy"], images["overlay"], img, **how).name
+
+    def _warp(self, name: str, told: Mapping[str, Any]) -> Warp | None:
+        """What bends, which the record does not hold: :class:`CommonGridd` wrote it into the same folder."""
+        if "bending" not in told.get("record", {}).get("registration", {}):
+            return None
+        path = self.output_dir / f"{name}_registration.tfm"
+        warp = read_transform(path)
+        if not isinstance(warp, Warp):
+            raise ValueError(f"{path}: does not bend, as the record says; the registration of this result is accepted")
+        return warp
 
     def _write_dicom(self, name: str, img: MetaTensor, sources: Mapping[Hashable, Any], told: Mapping[str, Any]) -> str:
         from fusion_nets.clinical.dicom import deidentified, study_objects, write_instances
@@ -228,7 +237,8 @@ class SaveFused(Transform):
         anatomy, overlay = (source_series(sources[key]) for key in ("anatomy", "overlay"))
         if anatomy is None:
             raise ValueError(f"{name}: the anatomy is no DICOM series, whose study a DICOM result would join")
-        objects = study_objects(img, anatomy, overlay, told)
+        warp = self._warp(name, told)
+        objects = study_objects(img, anatomy, overlay, told, None if warp is None else warp.displacement)
         folder = self.output_dir / f"{name}_dicom"
         write_instances(folder, deidentified(objects, sources.get(SECRET)) if self.deidentify else objects)
         return folder.name

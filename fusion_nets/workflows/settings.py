@@ -45,6 +45,13 @@ def repeated_settings(
     taken = {name: value for name, value in said.items() if name not in options and value is not None}
     if "register" in options:
         taken.pop("transform", None)
+    registration = told.get("registration", {})
+    is_in_a_file = registration.get("mode") == "given" and "bending" in registration
+    if is_in_a_file and not {"transform", "register"} & set(options):
+        raise ValueError(
+            f"{path}: was made by a transform that bends, which a record does not hold; its file as transform, or "
+            "another registration by register, is accepted"
+        )
     others = [key for key in _KEYS if not _is_same(pair, key, told.get(key))]
     logger = logging.getLogger(__name__)
     if others and "transform" in taken:

@@ -14,6 +14,7 @@ from fusion_nets.cautions import about, noted, noting
 from fusion_nets.clinical import read_image, source_sha256
 from fusion_nets.drawing import write_viewer
 from fusion_nets.names import check_name
+from fusion_nets.registration import read_transform
 from fusion_nets.transforms import CheckSources
 
 from .study_images import read_fused
@@ -80,7 +81,14 @@ def write_page(
         warnings += noted()
     page = folder / f"{name}_fused.html"
     fused = cast(MetaTensor, read_fused(result).float())
-    return write_viewer(page, images["anatomy"], images["overlay"], fused, record=record, name=name, warnings=warnings)
+    bends = "bending" in record.get("record", {}).get("registration", {})
+    how = {
+        "record": record,
+        "transform": read_transform(folder / f"{name}_registration.tfm") if bends else None,
+        "name": name,
+        "warnings": warnings,
+    }
+    return write_viewer(page, images["anatomy"], images["overlay"], fused, **how)
 
 
 def _record(path: Path) -> Mapping[str, Any]:

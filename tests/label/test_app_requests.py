@@ -24,7 +24,7 @@ def test_models_show_their_parameters(app_server):
     models = requests.get(f"{app_server.url}/info/", timeout=30).json()["models"]
     assert set(models) == {"dmfnet", "smfusion"}
     config = models["dmfnet"]["config"]
-    assert config["registration"] == ["auto", "none", "rigid", "affine"]
+    assert config["registration"] == ["auto", "none", "rigid", "affine", "deformable"]
     assert config["result_extension"][0] == ".nii.gz"
     assert "hot_iron" in config["overlay_palette"]
     assert "describe" not in config

@@ -10,7 +10,14 @@ from PIL import Image
 from refusals import refused
 
 from fusion_nets.clinical import Reason, read_image
-from fusion_nets.registration import Registration, RegistrationError, read_transform, resample_onto, write_transform
+from fusion_nets.registration import (
+    Registration,
+    RegistrationError,
+    Warp,
+    read_transform,
+    resample_onto,
+    write_transform,
+)
 from fusion_nets.transforms import CommonGrid, CommonGridd, LoadStudyImaged
 
 AFFINE = nib.affines.from_matvec([[-0.9, 0.2, 0.1], [0.1, 1.4, -0.3], [0.1, 0.4, 2.9]], (12, -7, 33))
@@ -298,3 +305,23 @@ def test_overlay_shows_what_the_anatomy_shows():
     moved = CommonGrid()(body, head)
     assert "body_region" not in moved.meta
     assert moved.meta["body_part"] == "CHEST"
+
+
+def test_given_transform_that_bends(pair, tmp_path, caplog):
+    """It is used whole, recorded, and left beside the results; a fold is warned of, as it is the user's."""
+    anatomy, overlay = pair
+    for size, folds in ((1.0, False), (60.0, True)):
+        numbers = np.random.default_rng(0).normal(0, size, (3, 12, 12, 12))
+        grid = nib.affines.from_matvec(np.diag([20.0] * 3), [-110.0] * 3)
+        warp = Warp(np.eye(4), numbers, grid)
+        made = Registration(warp.matrix, "deformable", "deformable", 1.0, 1.1, "", warp=warp)
+        path = write_transform(tmp_path / "given.tfm", made)
+        data = {"anatomy": anatomy, "overlay": overlay, "name": "case"}
+        caplog.clear()
+        moved = CommonGridd(transform=path, output_dir=tmp_path / "out", least_overlap=0)(data)["overlay"]
+        assert torch.equal(moved.as_tensor(), resample_onto(overlay, anatomy, read_transform(path)).as_tensor())
+        told = moved.meta["registration"]
+        assert told["mode"] == "given"
+        assert (told["bending"]["folded"] > 0) == folds
+        assert ("folds" in caplog.text) == folds
+        assert isinstance(read_transform(tmp_path / "out" / "case_registration.tfm"), Warp)

@@ -74,3 +74,13 @@ def test_what_remains_can_be_collated():
     assert again["record"] == d["record"]
     assert again["overlay"].meta["modality"] == "PT"
     assert json.loads(d["record"])["transform"] == MATRIX.tolist()
+
+
+def test_deformable_registration_is_found_again_not_kept():
+    """Its matrix alone would be another result."""
+    for mode, register in (("deformable", "deformable"), ("given", "none")):
+        registration = {"mode": mode, "matrix_ras_mm": MATRIX.tolist(), "bending": {"folded": 0.0}}
+        said = json.loads(RecordChoicesd()(pair(registration=registration))["record"])
+        assert said["register"] == register
+        assert "transform" not in said
+        assert said["record"]["registration"] == registration

@@ -6,9 +6,10 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from PIL import Image
+from refusals import refused
 
-from fusion_nets.clinical import read_image, write_image
-from fusion_nets.transforms import SaveFused, SaveFusedd
+from fusion_nets.clinical import Reason, read_image, write_image
+from fusion_nets.transforms import SaveFused, SaveFusedd, saving
 
 AFFINE = nib.affines.from_matvec([[-0.9, 0.2, 0.1], [0.1, 1.4, -0.3], [0.1, 0.4, 2.9]], (12, -7, 33))
 
@@ -163,3 +164,27 @@ def test_single_slice_has_a_montage_and_a_picture_has_none(tmp_path):
     assert SaveFused(tmp_path / "b", "png")(image, "b", {"anatomy": picture, "overlay": picture}) == ["b_fused.png"]
     one, other = (Image.open(tmp_path / name) for name in ("a/a_fused.png", "b/b_fused.png"))
     assert np.array_equal(np.asarray(one), np.asarray(other))  # marks are for the picture that is looked at
+
+
+def test_page_of_what_bends_reads_its_transform(tmp_path, monkeypatch):
+    """Which the record does not hold: the file beside the result does, and without it there is no page."""
+    from fusion_nets.registration import Registration, Warp, write_transform
+
+    got = {}
+
+    def write_viewer(path, *_, transform, **__):
+        got["transform"] = transform
+        return path
+
+    monkeypatch.setattr(saving, "write_viewer", write_viewer)
+    monkeypatch.setattr(saving, "read_image", lambda *_: fused(1, 40, 36, 5))
+    image, record = fused(1, 40, 36, 5), {"record": {"registration": {"mode": "deformable", "bending": {}}}}
+    save = SaveFused(tmp_path, "html")
+    told = image, "case", {"anatomy": image, "overlay": image}, json.dumps(record)
+    with refused(Reason.OUTPUT, "case_registration.tfm", "no such file"):
+        save(*told)
+    warp = Warp(np.eye(4), np.ones((3, 8, 8, 8)), np.diag([20.0, 20, 20, 1]))
+    made = Registration(warp.matrix, "deformable", "deformable", 1.0, 1.1, "", warp=warp)
+    write_transform(tmp_path / "case_registration.tfm", made)
+    save(*told)
+    np.testing.assert_allclose(got["transform"].coefficients, 1)

@@ -142,3 +142,14 @@ def test_what_is_no_record(pair, tmp_path, content, words):
 def test_a_source_that_is_not_there(settings, pair):
     with refused(Reason.MISSING, "absent.nii"):
         repeated_settings(settings, {**pair, "overlay": "absent.nii"}, {})
+
+
+def test_transform_that_bends_is_asked_for(tmp_path, pair):
+    """A record does not hold it, and must not repeat its linear part alone."""
+    told = {"registration": {"mode": "given", "bending": {"folded": 0.0}}}
+    settings = written(tmp_path, {"register": "none", "record": told})
+    with pytest.raises(ValueError, match="its file as transform"):
+        repeated_settings(settings, pair, {})
+    assert repeated_settings(settings, pair, {"transform": "a.tfm"}) == {"register": "none"}
+    found = written(tmp_path, {"register": "deformable", "record": {"registration": {"mode": "deformable"}}})
+    assert repeated_settings(found, pair, {}) == {"register": "deformable"}

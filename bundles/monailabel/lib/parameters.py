@@ -53,7 +53,7 @@ def parameters(model: str, takes_text: bool) -> dict[str, Any]:
     texts = {"describe": False, "anatomy_text": "", "overlay_text": ""} if takes_text else {}
     return {
         "overlay": "",
-        "registration": ["auto", "none", "rigid", "affine"],
+        "registration": ["auto", "none", "rigid", "affine", "deformable"],
         "overlay_palette": ["auto", "none", "hot", *PALETTES],
         "anatomy_window": "",
         "overlay_window": "",

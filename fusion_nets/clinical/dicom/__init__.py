@@ -8,7 +8,7 @@ from .fused_study import FUSED_BY, fused_study, source_on_grid, study_objects
 from .identity import derived_uid, fingerprint
 from .new_series import new_series, new_study, place_slice, radiological, store_values, write_instances
 from .presentation import PALETTES, palette_entries, presentation_state
-from .registration_object import spatial_registration
+from .registration_object import deformable_registration, spatial_registration
 from .resampled import ResampledSeries
 from .series import Series, check_pair, find_series, pick_series
 from .volume import read_series
@@ -23,6 +23,7 @@ __all__ = [
     "deidentified",
     "deidentify",
     "derived_instances",
+    "deformable_registration",
     "derived_series",
     "derived_uid",
     "find_series",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from monai.data import MetaTensor
 
+from ..grids import corners
 from .derived import derived_instances
 from .mosaic import is_mosaic
 from .presentation import PALETTES, presentation_state
-from .registration_object import spatial_registration
+from .registration_object import deformable_registration, spatial_registration
 from .resampled import ResampledSeries
 from .series import Series
 
@@ -23,14 +24,23 @@ __all__ = ["FUSED_BY", "fused_study", "source_on_grid", "study_objects"]
 FUSED_BY = "Fused by "
 """What the description of a fused series starts with, by which it is told from its sources."""
 
-FOUND_BY = {"rigid": "ImageContentBasedAlignment", "affine": "ImageContentBasedAlignment", "given": None}
+FOUND_BY = {
+    **dict.fromkeys(("rigid", "affine", "deformable"), "ImageContentBasedAlignment"),
+    "given": None,
+}
 """What a registration was found by, of the modes that are one, see :class:`fusion_nets.registration.Registration`."""
 
 PALETTE = "hot_iron"
 """Of a presentation state, where the overlay was fused in grey or in colours that DICOM has no name for."""
 
 
-def fused_study(image: MetaTensor, anatomy: Series, overlay: Series | None, record: Mapping[str, Any]) -> list[Dataset]:
+def fused_study(
+    image: MetaTensor,
+    anatomy: Series,
+    overlay: Series | None,
+    record: Mapping[str, Any],
+    displacement: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> list[Dataset]:
     """The objects that a fusion adds to the anatomy's study.
 
     Args:
@@ -38,27 +48,36 @@ def fused_study(image: MetaTensor, anatomy: Series, overlay: Series | None, reco
         anatomy: the series it was made of.
         overlay: the other; None where it was no DICOM series.
         record: how it was made, as :class:`fusion_nets.transforms.RecordChoicesd` writes it.
+        displacement: of a registration that bends, as :func:`deformable_registration` takes it.
 
     Returns:
         The fused series, see :func:`derived_series`. Where both sources are series that were registered, the
         registration follows, and says by what it was found, see :func:`spatial_registration`. Where they were, or share
         a frame of reference, a presentation state follows that shows the overlay on the anatomy from the originals, see
         :func:`presentation_state`. Sources that were not registered and share no frame of reference get neither: that
-        their coordinates agree was believed, and is known to nobody.
+        their coordinates agree was believed, and is known to nobody. One that bends gets no presentation state, which
+        would show it unbent.
 
     Raises:
         ValueError: see these functions.
     """
-    return list(study_objects(image, anatomy, overlay, record))
+    return list(study_objects(image, anatomy, overlay, record, displacement))
 
 
 def study_objects(
-    image: MetaTensor, anatomy: Series, overlay: Series | None, record: Mapping[str, Any]
+    image: MetaTensor,
+    anatomy: Series,
+    overlay: Series | None,
+    record: Mapping[str, Any],
+    displacement: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Iterator[Dataset]:
     """The objects of :func:`fused_study`, each made when it is asked for: of a long series not all fit in memory."""
     told = record["record"]
     method = str(told.get("method", "fusion"))
-    matrix = np.asarray(record.get("transform") or np.eye(4), dtype=np.float64)
+    registration = told.get("registration", {})
+    bends = "bending" in registration
+    linear = registration["matrix_ras_mm"] if bends else record.get("transform")
+    matrix = np.asarray(linear or np.eye(4), dtype=np.float64)
     overlays = () if overlay is None else overlay.datasets
     yield from derived_instances(
         image,
@@ -70,7 +89,13 @@ def study_objects(
     )
     if overlay is None or not overlay.frame_of_reference_uid or not anatomy.frame_of_reference_uid:
         return
-    moved = _registration(anatomy, overlay, told.get("registration", {}).get("mode"), matrix)
+    if bends:
+        if displacement is None:
+            raise ValueError("the record tells of a registration that bends; its displacement is needed")
+        how, ends = FOUND_BY[registration["mode"]], corners(image)
+        yield deformable_registration(anatomy.datasets, overlays, matrix, displacement, ends, how=how)
+        return
+    moved = _registration(anatomy, overlay, registration.get("mode"), matrix)
     if moved is not None:
         yield moved
     elif anatomy.frame_of_reference_uid != overlay.frame_of_reference_uid:
@@ -103,7 +128,7 @@ def source_on_grid(
         anatomy: the series whose grid it is.
         source: the series that the image was resampled from; None where it was none.
         registration: how it came there, as :meth:`fusion_nets.registration.Registration.as_dict` tells it. One that was
-            made or given is referred to: the object that :func:`study_objects` yields.
+            made or given is referred to: the object that :func:`study_objects` yields. One that bends is said alone.
         self_contained: of PET, write SUV itself instead of Bq/ml with what SUV needs.
     """
     told = registration or {}
@@ -119,7 +144,7 @@ def source_on_grid(
         () if source is None else source.datasets,
         how=", ".join(said),
         anatomy_to_source=matrix,
-        registration=None if source is None else _registration(anatomy, source, mode, matrix),
+        registration=None if source is None or "bending" in told else _registration(anatomy, source, mode, matrix),
         self_contained=self_contained,
     )
 

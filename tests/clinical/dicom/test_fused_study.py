@@ -71,3 +71,49 @@ def test_what_it_was_found_by_is_one_of_dicoms_ways():
     assert by_hand.SOPInstanceUID != spatial_registration(anatomy, overlay, np.eye(4)).SOPInstanceUID
     with pytest.raises(ValueError, match=r"how is 'Guessed'.*FiducialAlignment"):
         spatial_registration(anatomy, overlay, np.eye(4), how="Guessed")
+
+
+def bent(points):
+    """A displacement in mm that differs from place to place."""
+    return np.stack([3 * np.sin(points[:, 1] / 20), 0.05 * points[:, 2], np.full(len(points), -2.0)], axis=-1)
+
+
+@pytest.mark.parametrize(("mode", "code"), [("deformable", ["125024"]), ("given", [])])
+def test_registration_that_bends(tmp_path, mode, code):
+    """Valid, and a point goes where the standard's equation (PS3.3 C.20.3.1.1) sends it; nothing shows it unbent."""
+    instances, image = series_of(MR)
+    overlay = series_of(PT, frame="2.25.2222", number=5)[0]
+    matrix = matrix_of(True)
+    told = {"mode": mode, "matrix_ras_mm": matrix.tolist(), "bending": {"folded": 0.0}}
+    record = {"register": mode, "record": {"method": "DM-FNet", "registration": told}}
+    fused = (image - image.min()) / (image.max() - image.min())
+    sources = series(instances), series(overlay)
+    objects = fused_study(fused, *sources, record, bent)
+    assert not [one for one in objects if one.Modality == "PR"]
+    (registration,) = (one for one in objects if one.Modality == "REG")
+    (item,) = registration.DeformableRegistrationSequence
+    assert [one.CodeValue for one in item.RegistrationTypeCodeSequence] == code
+    assert item.SourceFrameOfReferenceUID == overlay[0].FrameOfReferenceUID
+    assert registration.FrameOfReferenceUID == instances[0].FrameOfReferenceUID
+    (grid,), (after,) = item.DeformableRegistrationGridSequence, item.PostDeformationMatrixRegistrationSequence
+    size = np.array(grid.GridDimensions)
+    vectors = np.frombuffer(grid.VectorGridData, "<f4").reshape(*size[::-1], 3)
+    index = np.array([3, 2, 1])
+    point = np.array(grid.ImagePositionPatient, dtype=float) + index * grid.GridResolution
+    there = point + vectors[tuple(index[::-1])]
+    post = np.array(after.FrameOfReferenceTransformationMatrix, dtype=float).reshape(4, 4)
+    flip = np.array([-1.0, -1, 1])
+    ras = point * flip
+    wanted = matrix[:3, :3] @ (ras + bent(ras[None])[0]) + matrix[:3, 3]
+    np.testing.assert_allclose((post[:3, :3] @ there + post[:3, 3]) * flip, wanted, atol=1e-4)
+    ends = np.array(grid.ImagePositionPatient, dtype=float) + (size - 1) * grid.GridResolution
+    for instance in instances:  # the grid holds the anatomy
+        position = np.array(instance.ImagePositionPatient, dtype=float)
+        assert (position >= np.array(grid.ImagePositionPatient, dtype=float) - 1e-3).all()
+        assert (position <= ends + 1e-3).all()
+    written(tmp_path, [registration])
+    assert dciodvfy_errors(tmp_path / "IM0001.dcm") == []
+    again = fused_study(fused, *sources, record, bent)
+    assert [one.SOPInstanceUID for one in again] == [one.SOPInstanceUID for one in objects]
+    with pytest.raises(ValueError, match="displacement is needed"):
+        fused_study(fused, *sources, record)
