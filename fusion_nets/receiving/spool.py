@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion_nets.clinical import ImageError
-from fusion_nets.clinical.dicom import FUSED_BY
+from fusion_nets.clinical.dicom import is_result
 from fusion_nets.clinical.dicom.parsing import parse, parsing
 from fusion_nets.files import remove_partials, sync, whole_file
 
@@ -68,14 +68,14 @@ class Identity:
         series: Series Instance UID.
         instance: SOP Instance UID.
         sop_class: SOP Class UID.
-        is_fused: whether this library made it, so that it is no source.
+        is_made_here: whether this library made it, so that it is no source.
     """
 
     study: str
     series: str
     instance: str
     sop_class: str
-    is_fused: bool
+    is_made_here: bool
 
 
 def name_of(uid: str) -> str:
@@ -100,14 +100,14 @@ def identify(content: bytes) -> Identity:
             dataset = dcmread(file, stop_before_pixels=True)
             uids = [str(dataset.get(keyword) or "") for keyword in _UIDS]
             is_short = _is_short(dataset, len(content) - file.tell())
-            is_fused = str(dataset.get("SeriesDescription") or "").startswith(FUSED_BY)
+            is_made_here = is_result(dataset)
     except ImageError:
         raise Refused(Refusal.DAMAGED, "no DICOM object that can be read") from None
     if not all(len(uid) <= 64 and UID(uid).is_valid for uid in uids):
         raise Refused(Refusal.DAMAGED, "a UID of study, series, instance or class is missing or none")
     if is_short:
         raise Refused(Refusal.DAMAGED, "no image, or fewer pixels than its header says")
-    return Identity(uids[0], uids[1], uids[2], uids[3], is_fused)
+    return Identity(uids[0], uids[1], uids[2], uids[3], is_made_here)
 
 
 def _is_short(dataset: Dataset, rest: int) -> bool:
@@ -190,7 +190,7 @@ class Spool:
         identity = identify(content)
         if (instance or identity.instance, sop_class or identity.sop_class) != (identity.instance, identity.sop_class):
             raise Refused(Refusal.OTHER, "UIDs of the request and the object differ")
-        if identity.is_fused:
+        if identity.is_made_here:
             return "fused"
         study = name_of(identity.study)
         path = self.studies / study / name_of(identity.series) / f"{name_of(identity.instance)}.dcm"

@@ -12,6 +12,7 @@ from receivers import MARK, ROOT, tiny_series, tiny_study, write
 
 from fusion_nets import files
 from fusion_nets.clinical.dicom import fingerprint
+from fusion_nets.clinical.dicom.derived import this_equipment
 from fusion_nets.receiving import Journal, Refusal, Refused, Rule, Spool, Wanted, identify, pairs_by, spool
 from fusion_nets.receiving.journal import FAILED, FUSED, PENDING, SENT
 
@@ -127,6 +128,8 @@ def test_the_request_must_name_the_object(opened, contents):
 
 def test_results_of_this_library_are_no_sources(opened, contents, tmp_path):
     assert opened.store(changed(contents[0], tmp_path, SeriesDescription="Fused by DM-FNet")) == "fused"
+    on_grid = {"SeriesDescription": "PT on the grid of MR", "ContributingEquipmentSequence": [this_equipment()]}
+    assert opened.store(changed(contents[0], tmp_path, **on_grid)) == "fused"
     assert tree(opened.studies) == {}
 
 

@@ -4,7 +4,7 @@ from fusion_nets.moved import tell_moved
 
 from .deidentification import deidentified, deidentify
 from .derived import derived_instances, derived_series
-from .fused_study import FUSED_BY, fused_study, source_on_grid, study_objects
+from .fused_study import FUSED_BY, fused_study, is_result, source_on_grid, study_objects
 from .identity import derived_uid, fingerprint
 from .new_series import new_series, new_study, place_slice, radiological, store_values, write_instances
 from .presentation import PALETTES, palette_entries, presentation_state
@@ -29,6 +29,7 @@ __all__ = [
     "find_series",
     "fingerprint",
     "fused_study",
+    "is_result",
     "new_series",
     "new_study",
     "pick_series",

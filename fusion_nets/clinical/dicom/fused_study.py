@@ -13,13 +13,13 @@ from .derived import derived_instances
 from .mosaic import is_mosaic
 from .presentation import PALETTES, presentation_state
 from .registration_object import deformable_registration, spatial_registration
-from .resampled import ResampledSeries
+from .resampled import ON_GRID, ResampledSeries
 from .series import Series
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["FUSED_BY", "fused_study", "source_on_grid", "study_objects"]
+__all__ = ["FUSED_BY", "fused_study", "is_result", "source_on_grid", "study_objects"]
 
 FUSED_BY = "Fused by "
 """What the description of a fused series starts with, by which it is told from its sources."""
@@ -147,6 +147,13 @@ def source_on_grid(
         registration=None if source is None or "bending" in told else _registration(anatomy, source, mode, matrix),
         self_contained=self_contained,
     )
+
+
+def is_result(dataset: Dataset) -> bool:
+    """Whether this library made an object of a pair: fused, or a source on the other's grid. It is no source itself."""
+    said = str(dataset.get("SeriesDescription") or "")
+    makers = {item.get("Manufacturer") for item in dataset.get("ContributingEquipmentSequence") or ()}
+    return said.startswith(FUSED_BY) or (ON_GRID in said and "fusion-nets" in makers)
 
 
 def _registration(anatomy: Series, overlay: Series, mode: str | None, matrix: np.ndarray) -> Dataset | None:

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ResampledSeries"]
 
+ON_GRID = " on the grid of "
+"""Between the modalities of the source and of the anatomy, in the description of a resampled series."""
+
 RELEASED = 32
 """Slices after which the memory of a large volume is given back."""
 
@@ -234,7 +237,7 @@ class ResampledSeries:
 
     @cached_property
     def _description(self) -> str:
-        return f"{self.modality} on the grid of {self.anatomy[0].get('Modality') or 'the anatomy'}"
+        return f"{self.modality}{ON_GRID}{self.anatomy[0].get('Modality') or 'the anatomy'}"
 
     @cached_property
     def _series_uid(self) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import itertools
-import re
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from . import __version__, commands
+from fusion_nets import __version__, commands
+
+from .parsers import CommandParser, Parser
 
 __all__ = ["build_parser"]
 
@@ -16,58 +15,16 @@ __all__ = ["build_parser"]
 REGISTRATIONS = ("none", "rigid", "affine", "deformable", "auto")
 
 
-class _Parser(argparse.ArgumentParser):
-    """Takes no option's beginning for the option, and says what a misspelt command or value may have meant."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
-
-    def error(self, message: str) -> NoReturn:
-        """End the program with usage and message."""
-        wrong = re.search(r"invalid choice: '(.+?)' \(choose from (.*)\)", message, re.DOTALL)
-        if wrong:
-            from .names import perhaps
-
-            message += perhaps(wrong[1], re.findall(r"[\w-]+", wrong[2]))
-        super().error(message)
-
-
-class _CommandParser(_Parser):
-    """Of a command: takes the global option behind the command's name, too."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.add_argument("--traceback", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-        self.set_defaults(parser=self)
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse; an option that there is not is told before one that is missing, for which it may stand."""
-        words = itertools.takewhile(lambda word: word != "--", args or ())
-        options = [word for word in words if word.startswith("--") and " " not in word]  # as argparse tells them
-        unknown = [word for word in options if word.partition("=")[0] not in self._option_string_actions]
-        if unknown:
-            self.refuse(unknown)
-        return super().parse_known_args(args, namespace)
-
-    def refuse(self, unknown: Sequence[str]) -> NoReturn:
-        """End the program because of arguments that there are not."""
-        from .names import perhaps
-
-        words = [word.partition("=")[0] for word in unknown if word.startswith("-")]
-        meant = [perhaps(word, self._option_string_actions) for word in words]
-        self.error(f"unrecognized arguments: {' '.join(unknown)}{next(filter(None, meant), '')}")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The parser of every command."""
-    parser = _Parser(prog="fusion-nets", description="Multimodal medical image fusion.")
+    parser = Parser(prog="fusion-nets", description="Multimodal medical image fusion.")
     parser.add_argument(
         "--traceback",
         action="store_true",
         help="print Python's traceback where something fails, as FUSION_NETS_TRACEBACK=1 in the environment does",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser)
+    parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=CommandParser)
 
     command = parsers.add_parser("sample", help="write the sample study: MRI, FDG-PET and CT of a simulated head")
     command.add_argument("--output_dir", required=True, help="folder to write into")

@@ -1,0 +1,92 @@
+"""Options that do not go together, and what the words of some mean."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["OF_DATASETS", "check_options", "check_receive", "check_sources", "methods", "overlap", "window"]
+
+
+def check_options(arguments: argparse.Namespace) -> None:
+    """Refuse options of a command that do not go together, before torch and MONAI are imported, which takes seconds."""
+    given = vars(arguments)
+    for name in ("anatomy_window", "overlay_window"):
+        window(given.get(name))
+    if given.get("command") == "fuse" and arguments.describe and arguments.method != "smfusion":
+        raise ValueError("--describe belongs to --method smfusion")
+    if given.get("command") == "fuse":
+        check_sources(given)
+    if given.get("command") == "view" and bool(arguments.anatomy) != bool(arguments.overlay):
+        raise ValueError("--anatomy and --overlay go together: the page shows the values of both")
+    if given.get("command") == "evaluate":
+        methods(arguments.method)
+    if given.get("command") == "receive" and not arguments.list and arguments.retry is None:
+        check_receive(arguments)
+    if given.get("command") == "describe":
+        if arguments.describer == "generated" and not arguments.model:
+            raise ValueError("--describer generated needs a --model")
+        if arguments.describer != "generated" and (arguments.model or arguments.prompt):
+            raise ValueError("--model and --prompt belong to --describer generated")
+
+
+def check_sources(given: dict[str, Any]) -> None:
+    """Of `fuse`: two images, or a dataset."""
+    one = ("anatomy", "overlay", "anatomy_series_uid", "overlay_series_uid")
+    pair = (*one, "regions", "transform", "name", "save", "settings")
+    missing = [f"--{name}" for name in pair[:2] if not given[name]]
+    if not given["bids_dir"] and missing:
+        raise ValueError(f"the following arguments are required: {', '.join(missing)}, or --bids_dir of a dataset")
+    others = pair if given["bids_dir"] else OF_DATASETS
+    wrong = next((name for name in others if given[name] is not None), None)
+    if wrong:
+        how = "is of one pair, and --bids_dir has many" if given["bids_dir"] else "goes with --bids_dir"
+        raise ValueError(f"--{wrong} {how}; it is accepted {'without' if given['bids_dir'] else 'with'} it")
+
+
+def check_receive(arguments: argparse.Namespace) -> None:
+    """Of `receive`: what comes from where, and goes where."""
+    for name in ("rules", "to"):
+        if not getattr(arguments, name):
+            raise ValueError(f"--{name} is missing, which receiving needs; --list and --retry need none")
+    if arguments.port is None and not arguments.poll:
+        raise ValueError("neither --port nor --poll is given, so that nothing could come; one or both are accepted")
+    if arguments.port is not None and not arguments.allow:
+        raise ValueError("--port needs --allow, the AE titles of those that may send")
+    if arguments.allow and arguments.port is None:
+        raise ValueError("--allow belongs to --port")
+    if bool(arguments.tls_cert) != bool(arguments.tls_key) or (arguments.tls_ca and not arguments.tls_cert):
+        raise ValueError("--tls_cert and --tls_key go together, and --tls_ca with them")
+
+
+def window(words: Sequence[str] | None) -> Any:
+    """A named window, or two numbers; None for none."""
+    if not words or len(words) == 1:
+        return words[0] if words else None
+    try:
+        low, high = (float(word) for word in words)
+    except ValueError as error:
+        raise ValueError(f"a window is LOW HIGH or a name, got {' '.join(words)}") from error
+    return [low, high]
+
+
+def overlap(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What was asked for, or nothing."""
+    return {} if arguments.least_overlap is None else {"least_overlap": arguments.least_overlap}
+
+
+def methods(given: Sequence[str]) -> dict[str, str]:
+    """The folder of each method."""
+    methods: dict[str, str] = {}
+    for method in given:
+        name, equals, folder = method.partition("=")
+        if not (name.strip() and equals and folder):
+            raise ValueError(f"--method is {method!r}; NAME=FOLDER is accepted")
+        if name in methods:
+            raise ValueError(f"--method {name!r} is given twice; give each a name of its own")
+        methods[name] = folder
+    return methods
+
+
+OF_DATASETS = ("participant_label", "session_label", "anatomy_suffix", "overlay_suffix")
