@@ -259,7 +259,7 @@ class Receiver:
         if len(patients) != 1:
             raise ImageError(
                 Reason.MIXED,
-                f"study {pair.study[:8]}: PatientID, IssuerOfPatientID or PatientBirthDate of the two series differ; "
+                f"{study}: PatientID, IssuerOfPatientID or PatientBirthDate of the two series differ; "
                 "series of one patient are accepted",
             )
         with shown_stages(StringIO()):  # a log is no place for bars
