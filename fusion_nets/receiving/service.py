@@ -259,8 +259,8 @@ class Receiver:
         if len(patients) != 1:
             raise ImageError(
                 Reason.MIXED,
-                "PatientID, IssuerOfPatientID or PatientBirthDate of the two series differ; series of one patient are "
-                "accepted",
+                f"{study}: PatientID, IssuerOfPatientID or PatientBirthDate of the two series differ; "
+                "series of one patient are accepted",
             )
         with shown_stages(StringIO()):  # a log is no place for bars
             fuse_pair(
