@@ -26,7 +26,7 @@ DESCRIPTIONS = $(BIN)/python tests/benchmarks/description_preservation.py --data
 FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --format dicom,nifti,png --evaluate --name head
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test test-gpu fuzz test-newest test-oldest label test-label lint bench scores lesions lesions-dmfnet \
+.PHONY: demo test test-gpu fuzz test-newest test-oldest label test-label lint bench bench-large scores lesions lesions-dmfnet \
     lesions-smfusion descriptions describer export bundles wheel zoo pictures test-travel test-many test-receive docs test-docs ready ready-label lock check-lock clean
 
 demo: $(READY)
@@ -87,6 +87,14 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/engines.py --dataset_dir $(DATASET)
 	$(BIN)/python tests/benchmarks/metrics_speed.py
 	$(BIN)/python tests/benchmarks/registration_accuracy.py
+
+# a CT and PET of 512 x 512: the whole command by both bundles, and memory without a network; hours on a slow machine
+LONG = $(BIN)/python tests/benchmarks/large_study.py
+bench-large: $(READY)
+	$(LONG) --slices 300 --sources dicom --format nifti png dicom
+	$(LONG) --slices 300 --sources dicom --format nifti png dicom --method smfusion
+	$(LONG) --slices 300 1000 --network pass
+	$(LONG) --size 2048 --slices 4
 
 scores: $(READY)
 	$(SCORES) --bundle bundles/dmfnet

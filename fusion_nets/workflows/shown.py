@@ -81,7 +81,7 @@ def tiles(box: Box, margin: int, stride: int, most: int) -> list[tuple[Box, Box]
         rows, columns = (_parts(side, count, margin, stride) for side, count in zip(box, counts, strict=True))
         if max(_size(seen) for _, seen in rows) * max(_size(seen) for _, seen in columns) <= most:
             break
-        longest = [_size(parts[0][0]) for parts in (rows, columns)]
+        longest = [_size(side) / count for side, count in zip(box, counts, strict=True)]
         if max(longest) < 2 * _LEAST_TILE:
             break
         counts[longest.index(max(longest))] += 1
@@ -89,15 +89,11 @@ def tiles(box: Box, margin: int, stride: int, most: int) -> list[tuple[Box, Box]
 
 
 def _parts(side: slice, count: int, margin: int, stride: int) -> list[tuple[slice, slice]]:
-    each = -(-_size(side) // (count * stride)) * stride
-    starts = range(side.start, side.stop, each)
-    return [
-        (
-            slice(start, min(start + each, side.stop)),
-            slice(max(start - margin, side.start), min(start + each + margin, side.stop)),
-        )
-        for start in starts
-    ]
+    """Of one size with their margins, but for the last: what an engine has made room for serves the next one, too."""
+    each = -(-(_size(side) + (count - 1) * 2 * margin) // (count * stride)) * stride
+    starts = range(side.start, side.stop - 2 * margin, each - 2 * margin) if count > 1 else (side.start,)
+    cuts = [side.start, *(start + margin for start in starts[1:]), side.stop]
+    return [(slice(cuts[k], cuts[k + 1]), slice(start, min(start + each, side.stop))) for k, start in enumerate(starts)]
 
 
 def _size(part: slice) -> int:

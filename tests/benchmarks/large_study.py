@@ -8,7 +8,7 @@ each: the peak of memory that cannot be given back (RssAnon and RssShmem, every 
 pages of files count that the system may take back at any time), in bytes per voxel above what the imports take, too;
 seconds until the first slice is on the disk, and of the whole; and below it each stage's seconds, and in brackets those
 of the processor. `--network pass` puts a mean of both sources in the place of the network, which tells of everything
-else; one slice is a picture of --size, which goes in tiles where it is large. Linux only.
+else. `--size 2048` shows what tiles take. Linux only.
 """
 
 from __future__ import annotations
