@@ -171,10 +171,10 @@ test-travel: $(READY)
 test-many: $(READY)
 	$(BIN)/python -m pytest tests/bundles/test_distributed_inference.py tests/bundles/many.py
 
-# a node that takes, fuses and sends this many studies in one run, and loses none; takes minutes
+# `fusion-nets receive` with real archives, killed in every stage, and with many studies in one run; takes minutes
 STUDIES ?= 200
 test-receive: $(READY)
-	OMP_NUM_THREADS=1 STUDIES=$(STUDIES) $(BIN)/python -m pytest tests/receiving/test_receive_killed.py -k many_studies --durations 1
+	OMP_NUM_THREADS=1 STUDIES=$(STUDIES) $(BIN)/python -m pytest -n auto --dist worksteal tests/receiving/killed.py tests/receiving/archives.py
 
 # the site, into dist/docs; and every command in it, run
 docs: $(DOCS_READY)
