@@ -25,17 +25,23 @@ MOST_BENT = 30.0
 """In mm, at any place of what is shown: breathing moves a liver's dome that far."""
 
 STIFFNESS = (100.0, 1000.0, 10000.0)
-"""Weights of the bending energy against mutual information; the next one where tissue is folded or fits worse."""
+"""Weights of the bending energy against mutual information; the next where tissue is folded or fits hardly better."""
 
 SPACING = 30.0
 """Of the finest control points, in mm."""
+
+LEAST_GAIN = 0.002
+"""Of normalised mutual information: less is found where nothing is bent, by moving what is no landmark."""
+
+ACCEPTED = "--register affine, or --register_fallback to go on without registration, is accepted"
+"""Instead of a bending that is refused."""
 
 
 def bent(anatomy: MetaTensor, overlay: MetaTensor, linear: Registration, limits: float, pair: str) -> Registration:
     """Bend on top of a linear registration so that mutual information is greatest.
 
-    Where that folds what the anatomy shows, or fits worse, it is done again with ten, and a hundred, times the bending
-    energy.
+    Where that folds what the anatomy shows, or fits hardly better, it is done again with ten, and a hundred, times the
+    bending energy.
 
     Args:
         anatomy: (1, H, W, D).
@@ -56,20 +62,24 @@ def bent(anatomy: MetaTensor, overlay: MetaTensor, linear: Registration, limits:
             warp = bend(anatomy, overlay, content, affine_of(thin), linear.matrix, SPACING, stiffness)
         except RuntimeError as error:
             why = "could not be done by elastix"
-            raise RegistrationError(Reason.REGISTRATION, _refused(pair, why)) from error
+            raise RegistrationError(
+                Reason.REGISTRATION, f"{pair}, deformable on top of it, {why}; {ACCEPTED}"
+            ) from error
         told = {"spacing_mm": SPACING, "stiffness": stiffness, **bending_of(warp, points)}
         after = similarity(thin, overlay, content, warp)
         if told["folded"]:
             why = f"folds {100 * told['folded']:.2g} % of what the anatomy shows"
-        elif after < before:
-            why = f"made it worse (normalised mutual information {before:.4f} before, {after:.4f} after)"
+        elif after < before + LEAST_GAIN:
+            why = f"made it hardly better (normalised mutual information {before:.4f} before, {after:.4f} after)"
         else:
             break
     else:
-        raise RegistrationError(Reason.REGISTRATION, _refused(pair, why))
+        raise RegistrationError(Reason.REGISTRATION, f"{pair}, deformable on top of it, {why}; {ACCEPTED}")
     if told["most_mm"] > limits * MOST_BENT:
         why = f"moves a place by {told['most_mm']:.0f} mm (up to {limits * MOST_BENT:.0f} can be right)"
-        raise RegistrationError(Reason.REGISTRATION, f"{_refused(pair, why)}; or larger register_limits")
+        raise RegistrationError(
+            Reason.REGISTRATION, f"{pair}, deformable on top of it, {why}; larger register_limits, or {ACCEPTED}"
+        )
     return replace(linear, mode="deformable", warp=warp, after=after, bending={**told, "before": before})
 
 
@@ -86,7 +96,3 @@ def bending_of(warp: Warp, points: np.ndarray) -> dict[str, Any]:
         "most_volume": round(float(volumes.max()), 4),
         "folded": float((volumes <= 0).mean()),
     }
-
-
-def _refused(pair: str, why: str) -> str:
-    return f"{pair}, deformable on top of it, {why}; --register affine, or --register_fallback is accepted"

@@ -105,7 +105,9 @@ class SaveOnGrid(Transform):
         except ValueError as error:
             if isinstance(error, ImageError):
                 raise
-            raise ImageError(Reason.OUTPUT, f"{name}: the {key} is not written: {error}") from error
+            raise ImageError(
+                Reason.OUTPUT, f"{name}: the {key} is not written: {error}; without save={key} the pair is accepted"
+            ) from error
         return told
 
     def _write_dicom(self, folder: str, img: MetaTensor, ref: MetaTensor | None, secret: str | None) -> dict[str, Any]:

@@ -193,7 +193,7 @@ def test_what_folds_is_done_stiffer_and_then_refused(pair, monkeypatch, kept):
         return warp(0.01) if len(asked) - 1 == kept else warp(60)
 
     monkeypatch.setattr(module, "bend", bend)
-    monkeypatch.setattr(module, "similarity", lambda *_: 1.2)
+    monkeypatch.setattr(module, "similarity", lambda *given: 1.2 if isinstance(given[-1], Warp) else 1.1)
     linear = Registration(np.eye(4), "deformable", "affine", 1.0, 1.1, "")
     if kept is None:
         with refused(Reason.REGISTRATION, "folds", "%", "register_fallback", error=RegistrationError):
@@ -208,13 +208,13 @@ def test_limits(pair, monkeypatch):
     far = warp(0)
     far.coefficients[:] = 40.0
     monkeypatch.setattr(module, "bend", lambda *_: far)
-    monkeypatch.setattr(module, "similarity", lambda *_: 1.2)
+    monkeypatch.setattr(module, "similarity", lambda *given: 1.2 if isinstance(given[-1], Warp) else 1.1)
     linear = Registration(np.eye(4), "deformable", "affine", 1.0, 1.1, "")
     with refused(Reason.REGISTRATION, "moves a place by 69 mm", "up to 30", "register_limits", error=RegistrationError):
         module.bent(*pair, linear, 1.0, "b.nii")
     assert module.bent(*pair, linear, 3.0, "b.nii").mode == "deformable"
     monkeypatch.setattr(module, "similarity", lambda *a: 1.2 if isinstance(a[-1], np.ndarray) else 1.1)
-    with refused(Reason.REGISTRATION, "made it worse", error=RegistrationError):
+    with refused(Reason.REGISTRATION, "made it hardly better", error=RegistrationError):
         module.bent(*pair, linear, 3.0, "b.nii")
 
 
