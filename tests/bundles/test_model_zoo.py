@@ -251,6 +251,15 @@ def missing(root, workflow_type, arguments):
 
 
 @EVERY
+def test_the_metrics_of_the_metadata_are_the_cards(bundle):
+    card = (bundle / "docs" / "README.md").read_text()
+    head, _, row = re.search(r"(?m)^\| \| (.+) \|\n(.+)\n\| \*\*this bundle\*\* \| (.+) \|$", card).groups()
+    told = dict(zip(head.split(" | "), map(float, row.split(" | ")), strict=True))
+    metrics = metadata_of(bundle)["eval_metrics"]
+    assert metrics == {name: told[name] for name in metrics}
+
+
+@EVERY
 def test_sections_of_the_model_card(bundle, unpacked):
     card = (unpacked / bundle.name / "docs" / "README.md").read_text()
     headings = re.findall("(?m)^## (.*)$", card)
