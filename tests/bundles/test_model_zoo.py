@@ -252,10 +252,10 @@ def missing(root, workflow_type, arguments):
 
 @EVERY
 def test_the_metrics_of_the_metadata_are_the_cards(bundle):
-    card = (bundle / "docs" / "README.md").read_text()
+    card = (bundle.root / "docs" / "README.md").read_text()
     head, _, row = re.search(r"(?m)^\| \| (.+) \|\n(.+)\n\| \*\*this bundle\*\* \| (.+) \|$", card).groups()
     told = dict(zip(head.split(" | "), map(float, row.split(" | ")), strict=True))
-    metrics = metadata_of(bundle)["eval_metrics"]
+    metrics = metadata_of(bundle.root)["eval_metrics"]
     assert metrics == {name: told[name] for name in metrics}
 
 
