@@ -9,6 +9,7 @@ from bids_sets import dataset
 from fusion_nets import cli
 from fusion_nets.bids import bids_pairs, place_of
 from fusion_nets.datalists import load_pairs
+from fusion_nets.workflows import fuse_dataset
 
 
 def names(*arguments, **options):
@@ -157,6 +158,7 @@ def test_what_is_no_dataset(tmp_path, about, capsys):
     [
         (["--anatomy", "a"], "--anatomy is of one pair"),
         (["--transform", "a.tfm"], "--transform is of one pair"),
+        (["--save", "overlay"], "--save is of one pair"),
         (["--format", "nrrd"], "output_format is 'nrrd'; of a BIDS dataset, nifti, png and html are accepted"),
         (["--participant_label", "02"], "has no participant '02'"),
         (["--session_label", "1"], "has no session '1'"),
@@ -171,6 +173,13 @@ def test_options_of_the_command(tmp_path, words, said, capsys):
     pair = ["--anatomy", "a", "--overlay", "b"]
     assert cli.main(["fuse", *pair, "--output_dir", "out", "--session_label", "1"]) == 2
     assert "--session_label goes with --bids_dir" in capsys.readouterr().err
+
+
+def test_sources_on_the_grid_have_no_name(tmp_path):
+    root = dataset(tmp_path / "set", "sub-01_T1w", "sub-01_pet")
+    with pytest.raises(ValueError, match="save is 'overlay'"):
+        fuse_dataset(root, tmp_path / "out", save="overlay")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("out", ["set", "set/sub-01", "set/results", "other"])

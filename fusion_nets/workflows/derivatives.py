@@ -45,9 +45,11 @@ class BidsDerivatives:
         output_dir: of the results; "derivatives/..." in the dataset, or any other folder.
         output_format: as :class:`fusion_nets.transforms.SaveFused` takes it; BIDS has NIfTI, and png and html go into
             ``figures``.
+        save: sources that would be saved beside; none can be.
 
     Raises:
-        ValueError: for a folder of another dataset, or in this one outside ``derivatives``, and for other formats.
+        ValueError: for a folder of another dataset, or in this one outside ``derivatives``, for other formats, and for
+            sources to be saved.
     """
 
     def __init__(
@@ -55,8 +57,11 @@ class BidsDerivatives:
         bids_dir: str | os.PathLike[str],
         output_dir: str | os.PathLike[str],
         output_format: str | Sequence[str] | None = None,
+        save: str | Sequence[str] | None = None,
     ) -> None:
         self.bids_dir, self.output_dir = Path(bids_dir), Path(output_dir)
+        if save:
+            raise ValueError(f"save is {save!r}; on the grid they have no name in BIDS; a run without it is accepted")
         for form in ensure_tuple(output_format or ()):
             if form.lower() not in _FORMATS:
                 raise ValueError(f"output_format is {form!r}; of a BIDS dataset, nifti, png and html are accepted")
