@@ -84,7 +84,8 @@ def test_json_tells_how_it_was_made(app_server):
     anatomy, overlay = (told["sources"][key] for key in ("anatomy", "overlay"))
     assert anatomy["display"]["window"] == "percentiles"
     assert overlay["modality"] == "CT"  # by its name
-    assert overlay["display"] == {"window": "brain", "range": [0, 80], "units": "stored"}
+    shows = "unknown: its header does not say it, and it is no larger than a head"
+    assert overlay["display"] == {"window": "brain", "range": [0, 80], "units": "stored", "shows": shows}
     assert told["registration"]["reason"] == "both lie on one grid"
     assert told["made_by"]["method"] == "DM-FNet"
     assert set(told["metrics"]) == {"MI", "SSIM", "Qabf", "VIF"}
