@@ -101,7 +101,7 @@ class CaseRecords:
         """A digest of what the result of a case that was begun depends on."""
         return self._begun.get(name, "")
 
-    def note(self, name: str, kind: str, figures: Mapping[str, float]) -> None:
+    def note(self, name: str, kind: str, figures: Mapping[str, Any]) -> None:
         """Keep the figures of a case; NaN is one."""
         self._notes.setdefault(name, {})[kind] = dict(figures)
 
