@@ -27,7 +27,7 @@ FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --fo
 export PYTHONWARNINGS := ignore
 
 .PHONY: demo test test-gpu fuzz test-newest test-oldest label test-label lint bench bench-large scores lesions lesions-dmfnet \
-    lesions-smfusion descriptions describer export bundles wheel zoo pictures test-travel test-many test-receive docs test-docs ready ready-label lock check-lock clean
+    lesions-smfusion descriptions describer export bundles wheel zoo pictures test-travel test-many test-receive ohif docs test-docs ready ready-label lock check-lock clean
 
 demo: $(READY)
 	$(BIN)/fusion-nets sample --format dicom --spacing 1.5 --output_dir demo
@@ -175,6 +175,20 @@ test-many: $(READY)
 STUDIES ?= 200
 test-receive: $(READY)
 	OMP_NUM_THREADS=1 STUDIES=$(STUDIES) $(BIN)/python -m pytest -n auto --dist worksteal tests/receiving/killed.py tests/receiving/archives.py
+
+# the sample study, fused, in OHIF beside an Orthanc that holds it, until Ctrl-C; needs npm, Orthanc and dcmtk. PICTURE= takes one instead
+OHIF ?= 3.13.2
+OHIF_PAGE := dist/ohif/package/dist/index.html
+ohif: $(READY) $(OHIF_PAGE) | demo/dmfnet/head_dicom
+	$(BIN)/python tests/benchmarks/ohif.py $(dir $(OHIF_PAGE)) demo/mri demo/pet demo/dmfnet/head_dicom $(addprefix --picture ,$(PICTURE))
+
+$(OHIF_PAGE):
+	mkdir -p dist/ohif
+	npm pack --silent @ohif/app@$(OHIF) --pack-destination dist/ohif
+	tar xzf dist/ohif/ohif-app-$(OHIF).tgz -C dist/ohif
+
+demo/dmfnet/head_dicom:
+	$(MAKE) demo
 
 # the site, into dist/docs; and every command in it, run
 docs: $(DOCS_READY)

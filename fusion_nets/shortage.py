@@ -12,10 +12,10 @@ __all__ = ["causes", "full_disk", "missing_memory"]
 
 _WORDS = re.compile(
     r"can't allocate memory|cannot allocate memory|not enough memory|out of memory|bad_alloc|failed to allocate"
-    r"|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED",
+    r"|could not create a (primitive|memory)|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED",
     re.IGNORECASE,
 )
-"""Of torch, on a processor and on a GPU, and of ITK, which raise a plain RuntimeError."""
+"""Of torch and its oneDNN, on a processor and on a GPU, and of ITK, which raise a plain RuntimeError."""
 _GPU = re.compile(r"CUDA|CUBLAS|CUDNN|HIP", re.IGNORECASE)
 _ASKED = re.compile(r"tr(?:ied|ying) to allocate ([\d.]+ \w+)|unable to allocate ([\d.]+ \w+)", re.IGNORECASE)
 

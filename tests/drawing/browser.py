@@ -16,13 +16,13 @@ def is_installed():
 
 
 @contextmanager
-def chromium(folder):
-    """One with a profile of its own in a folder, whose logs tell what it requests."""
+def chromium(folder, more=()):
+    """One with a profile of its own in a folder and more flags, whose logs tell what it requests."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
-    for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}"):
+    for flag in (*FLAGS, *more, f"--user-data-dir={folder / 'profile'}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))

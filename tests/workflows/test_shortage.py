@@ -36,6 +36,7 @@ LACKS = {
     "numpy": of_numpy(),
     "torch": RuntimeError(f"{CPU} 400 bytes. Error code 12 (Cannot allocate memory)"),
     "torch on Windows": RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 400 bytes."),
+    "oneDNN": RuntimeError("could not create a primitive"),
     "CUDA": torch.cuda.OutOfMemoryError(CUDA),
     "torch's own": torch.OutOfMemoryError(CUDA),
     "cuBLAS": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
