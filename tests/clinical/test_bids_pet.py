@@ -9,6 +9,7 @@ import logging
 import nibabel as nib
 import numpy as np
 import pytest
+from bids_sets import SIDECAR
 from refusals import refused
 
 from fusion_nets.clinical import Reason, read_image
@@ -16,15 +17,7 @@ from fusion_nets.clinical.bids_names import bids_name, read_metadata
 from fusion_nets.workflows.digests import files_of
 
 FULL = {
-    "Units": "Bq/mL",
-    "TracerRadionuclide": "F18",
-    "InjectedRadioactivity": 370,
-    "InjectedRadioactivityUnits": "MBq",
-    "BodyWeight": 70,
-    "TimeZero": "13:00:00",
-    "InjectionStart": -3600,
-    "ImageDecayCorrected": True,
-    "ImageDecayCorrectionTime": 0,
+    **SIDECAR,
     "ModeOfAdministration": "bolus",
     "FrameTimesStart": [0],
     "FrameDuration": [600],
