@@ -1,4 +1,4 @@
-"""Simulated pairs: two images of one scene, without and with lesions whose truth is known."""
+"""Simulated pairs: two images of one scene, without and with lesions whose truth is known; and more than two."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .places import side_and_place
 from .scenes import Scene, head_scene, shapes_scene
 from .simulated_lesions import KINDS, Lesion, PlannedLesion, plan_lesions
 
-__all__ = ["MODALITIES", "PAIRS", "SimulatedPair", "simulate_pair"]
+__all__ = ["MODALITIES", "PAIRS", "SimulatedPair", "simulate_pair", "simulate_sources"]
 
 MODALITIES = ("CT", "PT", "NM")
 """Of the overlay, as DICOM calls them; the anatomy is an MRI."""
@@ -75,6 +75,7 @@ def simulate_pair(
     contrasts: tuple[float, float] = (0.04, 0.35),
     distractors: int = 2,
     misregistration: float = 2.0,
+    rotation: float = 0.0,
 ) -> SimulatedPair:
     """Simulate an MRI and a CT, PET or SPECT image of the same slice, in display ranges.
 
@@ -92,53 +93,47 @@ def simulate_pair(
         contrasts: limits of their heights, in parts of the display range.
         distractors: how many lesions more, at most, are in both versions and not in the truth.
         misregistration: by how many pixels, at most, the overlay lies beside the anatomy, in half of the pairs.
+        rotation: by how many degrees, at most, the overlay is turned against the anatomy, in half of the pairs.
 
     Raises:
         ValueError: for a size, modality, kind or limit that is not accepted.
         ModuleNotFoundError: for a head, if the extra `fusion-nets[sample]` is not installed.
     """
-    rows, columns = (size, size) if isinstance(size, int) else size
-    if min(rows, columns) < 32:
-        raise ValueError(f"size is {size}; 32 pixels or more are accepted along both axes")
-    if modality not in (None, *MODALITIES):
-        raise ValueError(f"modality is {modality!r}; accepted are {', '.join(MODALITIES)}")
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
         raise ValueError(f"kinds are {list(kinds)}; accepted are one or more of {', '.join(KINDS)}")
     if not 0 < contrasts[0] <= contrasts[1] or not 0 < lesion_sizes[0] <= lesion_sizes[1]:
         raise ValueError(f"contrasts are {contrasts}, lesion_sizes {lesion_sizes}; two rising numbers above 0 each are")
     rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
-    while True:  # a field of view that holds next to nothing is drawn again
-        drawn = _drawn(rng, modality, (rows, columns), spacing, is_head, upright)
-        plain = np.stack([source.display(source.linear) for source in drawn.sources])
-        if all((image > 0.1).mean() > 0.03 for image in plain):
-            break
-    options: dict[str, Any] = {"kinds": kinds, "sizes": lesion_sizes, "contrasts": contrasts, "shift": drawn.shift}
+    drawn, plain = _drawn(rng, (modality,), size, spacing, is_head, upright, misregistration, rotation)
+    (drawn_modality,) = drawn.modalities
+    options: dict[str, Any] = {"kinds": kinds, "sizes": lesion_sizes, "contrasts": contrasts}
+    options |= {"shift": drawn.shift, "turn": drawn.turn}
     linear = [source.linear for source in drawn.sources]
     for lesion in plan_lesions(
-        rng, drawn.scene, drawn.sources, plain, drawn.modality, int(rng.integers(distractors + 1)), **options
+        rng, drawn.scene, drawn.sources, plain, drawn_modality, int(rng.integers(distractors + 1)), **options
     ):
         for image, change in zip(linear, lesion.changes, strict=True):
             image[lesion.window] += change
     plain = np.stack([source.display(image) for source, image in zip(drawn.sources, linear, strict=True)])
-    planned = plan_lesions(rng, drawn.scene, drawn.sources, plain, drawn.modality, lesions, **options)
+    planned = plan_lesions(rng, drawn.scene, drawn.sources, plain, drawn_modality, lesions, **options)
     changed = plain.copy()
     shown_first = rng.random() < 0.5  # whether lesions undergo the display, or are drawn on it
     for lesion in planned:
         for image, change in zip(linear, lesion.changes, strict=True):
             image[lesion.window] += change
-    if shown_first or drawn.modality == "CT":
+    if shown_first or drawn_modality == "CT":
         changed = np.stack([source.display(image) for source, image in zip(drawn.sources, linear, strict=True)])
     else:
         changed[0] = drawn.sources[0].display(linear[0])
         for lesion in planned:
             changed[1][lesion.window] += lesion.changes[1]
-    cut = _field_of_view(rng, drawn.scene)
+    cut = _field_of_view(rng, drawn.scene, 2)
     plain, changed = (np.where(cut, 0, np.clip(images, 0, 1)) for images in (plain, changed))
     if rng.random() < 0.85:
         plain, changed = (np.rint(images * 255) / 255 for images in (plain, changed))
     plain, changed = plain.astype(np.float32), changed.astype(np.float32)
-    lesion_map = np.zeros((rows, columns), dtype=np.uint8)
+    lesion_map = np.zeros(plain.shape[1:], dtype=np.uint8)
     truths: list[Lesion] = []
     for lesion in planned:
         here = (slice(None), *lesion.window)
@@ -156,7 +151,7 @@ def simulate_pair(
         changed,
         lesion_map,
         tuple(truths),
-        drawn.modality,
+        drawn_modality,
         names,
         scene.spacing,
         scene.is_head,
@@ -164,45 +159,113 @@ def simulate_pair(
     )
 
 
+def simulate_sources(
+    seed: int | Sequence[int] | np.random.Generator,
+    modalities: Sequence[str] = MODALITIES,
+    size: int | tuple[int, int] = 256,
+    *,
+    spacing: tuple[float, float] | None = None,
+    is_head: bool | None = None,
+    upright: float = 0.5,
+    misregistration: float = 2.0,
+    rotation: float = 0.0,
+) -> np.ndarray:
+    """Simulate an MRI and any number of overlays of the same slice, in display ranges of 8 bit, without lesions.
+
+    Args:
+        seed: as of :func:`simulate_pair`, like all that follow.
+        modalities: of the overlays, in their order, each "CT", "PT" or "NM".
+        size: pixels.
+        spacing: limits of the width of a pixel in mm.
+        is_head: a head, or shapes without anatomy.
+        upright: share of the heads that are not turned at will.
+        misregistration: in pixels, of each overlay.
+        rotation: in degrees, of each overlay.
+
+    Returns:
+        (1 + overlays, H, W) float32 in [0, 1], the MRI first.
+
+    Raises:
+        ValueError: for a size or modality that is not accepted.
+    """
+    rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
+    drawn, plain = _drawn(rng, modalities, size, spacing, is_head, upright, misregistration, rotation)
+    shown = np.where(_field_of_view(rng, drawn.scene, len(plain)), 0, np.clip(plain, 0, 1))
+    return (np.rint(shown * 255) / 255).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class _Drawn:
     scene: Scene
-    sources: tuple[Appearance, Appearance]
-    modality: str
+    sources: tuple[Appearance, ...]
+    modalities: tuple[str, ...]
     shift: tuple[float, float]
+    """Of the last overlay, and by how many degrees it is turned before that."""
+    turn: float
 
 
 def _drawn(
     rng: np.random.Generator,
-    modality: str | None,
+    modalities: Sequence[str | None],
+    size: int | tuple[int, int],
+    spacing: tuple[float, float] | None,
+    is_head: bool | None,
+    upright: float,
+    misregistration: float,
+    rotation: float,
+) -> tuple[_Drawn, np.ndarray]:
+    """A scene and its sources, and how they are displayed; one that holds next to nothing is drawn again."""
+    rows, columns = (size, size) if isinstance(size, int) else size
+    if min(rows, columns) < 32:
+        raise ValueError(f"size is {size}; 32 pixels or more are accepted along both axes")
+    for modality in modalities:
+        if modality not in (None, *MODALITIES):
+            raise ValueError(f"modality is {modality!r}; accepted are {', '.join(MODALITIES)}")
+    while True:
+        drawn = _drawn_once(rng, modalities, (rows, columns), spacing, is_head, upright, misregistration, rotation)
+        plain = np.stack([source.display(source.linear) for source in drawn.sources])
+        if all((image > 0.1).mean() > 0.03 for image in plain):
+            return drawn, plain
+
+
+def _drawn_once(
+    rng: np.random.Generator,
+    modalities: Sequence[str | None],
     size: tuple[int, int],
     spacing: tuple[float, float] | None,
     is_head: bool | None,
     upright: float,
+    misregistration: float,
+    rotation: float,
 ) -> _Drawn:
-    modality = modality or str(rng.choice(MODALITIES))
+    chosen = tuple(modality or str(rng.choice(MODALITIES)) for modality in modalities)
     is_head = rng.random() < 0.5 if is_head is None else is_head
     limits = spacing or ((0.75, 1.15) if rng.random() < 0.6 else (1.0, 1.7))
     if spacing is None:  # a head of 160 mm or so shall not be lost in its field of view
         limits = (min(limits[0], 215 / max(size)), min(limits[1], 290 / max(size)))
     width = float(rng.uniform(*limits))
     scene = head_scene(rng, size, width, rng.random() < upright) if is_head else shapes_scene(rng, size, width)
-    anatomy = mri(rng, scene)
-    other = scene
-    if not is_head and rng.random() < 0.15:  # two different things
-        other = shapes_scene(rng, size, width)
-    overlay = ct(rng, other) if modality == "CT" else emission(rng, other, modality)
-    shift = (0.0, 0.0)
-    if rng.random() < 0.5:
-        shift = (float(rng.uniform(-2, 2)), float(rng.uniform(-2, 2)))
-        overlay.linear[:] = ndimage.shift(overlay.linear, shift, order=1, mode="nearest")
-    return _Drawn(scene, (anatomy, overlay), modality, shift)
+    sources, shift, turn = [mri(rng, scene)], (0.0, 0.0), 0.0
+    for modality in chosen:
+        other = scene
+        if not is_head and rng.random() < 0.15:  # two different things
+            other = shapes_scene(rng, size, width)
+        overlay = ct(rng, other) if modality == "CT" else emission(rng, other, modality)
+        shift, turn = (0.0, 0.0), 0.0
+        if rotation and rng.random() < 0.5:
+            turn = float(rng.uniform(-rotation, rotation))
+            overlay.linear[:] = ndimage.rotate(overlay.linear, turn, reshape=False, order=1, mode="nearest")
+        if rng.random() < 0.5:
+            shift = (float(rng.uniform(-1, 1)) * misregistration, float(rng.uniform(-1, 1)) * misregistration)
+            overlay.linear[:] = ndimage.shift(overlay.linear, shift, order=1, mode="nearest")
+        sources.append(overlay)
+    return _Drawn(scene, tuple(sources), chosen, shift, turn)
 
 
-def _field_of_view(rng: np.random.Generator, scene: Scene) -> np.ndarray:
-    """(2, H, W): what the scanners did not see."""
+def _field_of_view(rng: np.random.Generator, scene: Scene, sources: int) -> np.ndarray:
+    """(sources, H, W): what the scanners did not see."""
     size = scene.brain.shape
-    cut = np.zeros((2, *size), dtype=bool)
+    cut = np.zeros((sources, *size), dtype=bool)
     rows, columns = (np.linspace(-1, 1, n, dtype=np.float32) for n in size)
     for part in cut:
         if rng.random() < 0.12:  # a straight edge

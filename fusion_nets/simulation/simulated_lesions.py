@@ -90,6 +90,7 @@ def plan_lesions(
     sizes: tuple[float, float] = (2.0, 25.0),
     contrasts: tuple[float, float] = (0.04, 0.35),
     shift: tuple[float, float] = (0.0, 0.0),
+    turn: float = 0.0,
 ) -> list[PlannedLesion]:
     """Up to so many lesions that do not touch each other.
 
@@ -104,6 +105,7 @@ def plan_lesions(
         sizes: limits of their diameters in mm.
         contrasts: limits of their height in parts of the display range, before they are clipped to it.
         shift: how far the overlay lies from the anatomy, in pixels.
+        turn: by how many degrees it is turned against it about the middle, as SciPy's ``ndimage.rotate`` turns.
     """
     rows, columns = (np.arange(n, dtype=np.float32) for n in scene.brain.shape)
     low = np.stack([blur(image, 2.5) for image in plain])
@@ -146,7 +148,7 @@ def plan_lesions(
         heights = np.exp(rng.uniform(np.log(contrasts[0]), np.log(contrasts[1]), 2))
         changes = []
         for i, source in enumerate(sources):
-            offset = shift if i else (0.0, 0.0)
+            offset = _offset((y, x), scene.brain.shape, shift, turn) if i else (0.0, 0.0)
             dy, dx = rows[window[0], None] - y - offset[0], columns[None, window[1]] - x - offset[1]
             profile = blur(shape.profile(dy, dx), source.sigma) if signs[i] else np.zeros(dy.shape[:1] + dx.shape[1:])
             peak = np.abs(profile).max()
@@ -155,6 +157,15 @@ def plan_lesions(
             changes.append(change.astype(np.float32))
         planned.append(PlannedLesion(kind, size, (y, x), signs, window, (changes[0], changes[1])))  # type: ignore[arg-type]
     return planned
+
+
+def _offset(
+    centre: tuple[int, int], size: tuple[int, ...], shift: tuple[float, float], turn: float
+) -> tuple[float, float]:
+    """How far what lies here in the anatomy lies from it in an overlay that is turned, then shifted."""
+    y, x = centre[0] - (size[0] - 1) / 2, centre[1] - (size[1] - 1) / 2
+    c, s = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
+    return float(c * y - s * x - y) + shift[0], float(s * y + c * x - x) + shift[1]
 
 
 def _signs(rng: np.random.Generator, kind: str, sources: Sequence[Appearance], modality: str) -> tuple[int, int]:

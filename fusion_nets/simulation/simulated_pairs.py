@@ -1,4 +1,4 @@
-"""Simulated pairs as a data set."""
+"""Simulated pairs, and sets of several sources, as data sets."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 from monai.transforms import Randomizable
 from torch.utils.data import Dataset
 
-from .pairs import MODALITIES, PAIRS, simulate_pair
+from .pairs import MODALITIES, PAIRS, simulate_pair, simulate_sources
 from .template import packed_head
 
-__all__ = ["SimulatedPairs"]
+__all__ = ["SimulatedPairs", "SimulatedSources"]
 
 
 class SimulatedPairs(Dataset):
@@ -87,6 +87,59 @@ class SimulatedPairs(Dataset):
         }
         if self.with_truth:
             item["truth"] = json.dumps(pair.truth())
+        if isinstance(self.transform, Randomizable):
+            self.transform.set_random_state(seed=int(rng.integers(2**31)))
+        return item if self.transform is None else self.transform(item)
+
+
+class SimulatedSources(Dataset):
+    """Sets of an anatomy and several overlays of one slice, made on the fly: item i is the same in every process.
+
+    Each item is a dictionary of "image" (1 + overlays, H, W) float32 in [0, 1], anatomy first, without lesions, and
+    "pair", what it is of, such as "CT-PET-MRI".
+
+    Args:
+        seed: with the index, what a set is made of; other seeds share none.
+        length: number of sets.
+        size: pixels along both axes.
+        modalities: of the overlays, in their order.
+        shapes_share: share of sets without anatomy.
+        transform: what is done to each item at last, such as :class:`~fusion_nets.transforms.RandInsertLesionsd`; what
+            it draws at random is the item's own, too.
+        options: what else :func:`~fusion_nets.simulation.simulate_sources` takes.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        length: int = 10000,
+        size: int = 128,
+        modalities: tuple[str, ...] | list[str] = MODALITIES,
+        shapes_share: float = 0.4,
+        transform: Callable[[dict[str, Any]], Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self.seed, self.length, self.size, self.modalities = seed, length, size, tuple(modalities)
+        self.shapes_share, self.transform, self.options = shapes_share, transform, options
+        self.names = [PAIRS[modality].split("-")[0] for modality in modalities]
+        if shapes_share < 1:
+            packed_head()  # once, before there are workers
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Any:
+        """Make one set.
+
+        Raises:
+            IndexError: for an index that is not from 0 to the length.
+        """
+        if not 0 <= index < self.length:
+            raise IndexError(f"index is {index}; 0 to {self.length - 1} are accepted")
+        rng = np.random.default_rng([self.seed, index])
+        is_head = bool(rng.random() >= self.shapes_share)
+        image = simulate_sources(rng, self.modalities, self.size, is_head=is_head, **self.options)
+        item = {"image": torch.from_numpy(image), "pair": "-".join([*self.names, "MRI"])}
         if isinstance(self.transform, Randomizable):
             self.transform.set_random_state(seed=int(rng.integers(2**31)))
         return item if self.transform is None else self.transform(item)

@@ -4,9 +4,19 @@ import numpy as np
 import pytest
 import torch
 from monai.transforms import Compose, RandGaussianNoised, RandLambdad
+from scipy import ndimage
 from torch.utils.data import DataLoader
 
-from fusion_nets.simulation import KINDS, MODALITIES, SimulatedPairs, simulate_pair
+from fusion_nets.simulation import (
+    KINDS,
+    MODALITIES,
+    SimulatedPairs,
+    SimulatedSources,
+    simulate_pair,
+    simulate_sources,
+)
+from fusion_nets.simulation.simulated_lesions import _offset
+from fusion_nets.transforms import RandInsertLesionsd
 
 pytest.importorskip("nilearn")
 
@@ -248,3 +258,55 @@ def test_a_bundle_names_it():
     item = ConfigParser(config).get_parsed_content("data")[0]
     assert item["anatomy_text"].startswith("MRI.")
     assert item["overlay_text"].startswith("CT.")
+
+
+def test_the_overlay_lies_beside_the_anatomy_by_what_is_asked():
+    """Every part of a seed's pair but the overlay's place is the same."""
+    options = {"lesions": 0, "distractors": 0, "is_head": True}
+    moved = 0
+    for seed in range(6, 12):
+        still, near, far = (simulate_pair(seed, "CT", 96, misregistration=most, **options) for most in (0, 2, 6))
+        assert np.array_equal(still.image[0], near.image[0])
+        apart = [np.abs(pair.image[1] - still.image[1]).mean() for pair in (near, far)]
+        assert apart[1] >= apart[0]
+        moved += apart[1] > 1.5 * apart[0] > 0
+    assert moved > 1
+
+
+def test_a_lesion_lies_where_a_turned_overlay_has_its_place():
+    spot = np.zeros((101, 121))
+    spot[30, 90] = 1
+    turned = ndimage.rotate(ndimage.gaussian_filter(spot, 1.5), 7.0, reshape=False, order=1)
+    found = ndimage.center_of_mass(ndimage.shift(turned, (3, -2), order=1))
+    offset = _offset((30, 90), spot.shape, (3, -2), 7.0)
+    assert np.allclose((30 + offset[0], 90 + offset[1]), found, atol=0.02)
+    pair = simulate_pair(5, "CT", 96, is_head=True, rotation=10.0)
+    assert not np.array_equal(pair.image, simulate_pair(5, "CT", 96, is_head=True).image)
+
+
+def test_several_sources_show_the_same_slice():
+    shared = []
+    for seed in range(8):
+        image = simulate_sources(seed, ("CT", "PT", "NM"), 96, is_head=True, upright=1.0, misregistration=0.0)
+        assert image.shape == (4, 96, 96)
+        assert image.dtype == np.float32
+        assert 0 <= image.min() < image.max() <= 1
+        uptake, head = image[2] > 0.3, ndimage.binary_fill_holes(image[1] > 0.1)
+        shared.append((uptake & head).sum() / uptake.sum())
+    assert np.median(shared) > 0.9, "uptake lies in the head that the CT shows"
+    with pytest.raises(ValueError, match="MR"):
+        simulate_sources(0, ("CT", "MR"))
+
+
+def test_sets_are_the_same_in_any_process_and_say_what_they_are_of():
+    sets = SimulatedSources(3, 4, 64, ("CT", "PT"), transform=RandInsertLesionsd("image"))
+    again = list(DataLoader(sets, batch_size=None, num_workers=2))
+    for item, other in zip((sets[i] for i in range(4)), again, strict=True):
+        assert item["pair"] == "CT-PET-MRI"
+        assert torch.equal(item["lesion_image"], other["lesion_image"])
+        changed = (item["lesion_image"] != item["image"]).flatten(1)
+        for label in range(1, int(item["lesion_map"].max()) + 1):
+            here = changed[:, (item["lesion_map"] == label).flatten()]
+            assert here.any(1).sum() == 1, "a lesion of several sources is in one"
+    with pytest.raises(IndexError):
+        sets[4]
