@@ -26,10 +26,10 @@ class LesionLoss(nn.Module):
     Args:
         fusion: the loss of the images without lesions, called with (pred, image).
         weight: of the penalty, averaged over lesions and added up over the sources.
-        asked: the recovery of lesions of the anatomy, and of the overlay, above which nothing is penalised.
+        asked: the recovery of lesions of the anatomy, and of the overlays, above which nothing is penalised.
         faded: the recovery below which a lesion is nearly lost.
         faded_weight: how much more such a lesion weighs.
-        asked_opposite: the same of the overlay's change where the anatomy's has the opposite sign.
+        asked_opposite: the same of an overlay's change where the anatomy's has the opposite sign.
         faintest: a change whose squares add up to less than this in a source is not asked for.
     """
 
@@ -58,7 +58,7 @@ class LesionLoss(nn.Module):
 
         Args:
             pred: (B + L, 1, H, W) in [0, 1], the fused pairs, and the first L of them again with lesions.
-            target: "image", (B + L, 2, H, W) in [0, 1], the sources of each, and "lesion_map", (L, 1, H, W), the
+            target: "image", (B + L, S, H, W) in [0, 1], the sources of each, and "lesion_map", (L, 1, H, W), the
                 number of the lesion that changes a pixel, from 1, or 0. Without a "lesion_map" no pair has lesions.
 
         Returns:
@@ -79,7 +79,7 @@ class LesionLoss(nn.Module):
 
         Args:
             change: (L, 1, H, W), what lesions change in the fused images.
-            source_change: (L, 2, H, W), what they change in the sources.
+            source_change: (L, S, H, W), what they change in the sources.
             lesion_map: (L, 1, H, W), as above.
         """
         labels = plain(lesion_map)[:, 0].long()
@@ -94,13 +94,15 @@ class LesionLoss(nn.Module):
         power, signed = torch.stack(energy, 1), torch.stack(mass, 1)
         recovery = torch.stack(recovered, 1) / power.clamp_min(1e-4)
         shown = (power > self.faintest).float()
-        both = shown.prod(2, keepdim=True)
-        opposite = both * (signed.prod(2, keepdim=True) < 0)
-        weights = shown * (1 - both) + 0.5 * shown * (both - opposite)
-        weights = weights + opposite * weights.new_tensor([0.0, 1.0])
-        wanted = self.asked.to(recovery)
+        sources = shown.sum(2, keepdim=True).clamp_min(1)
+        seen = signed * shown
+        opposite = ((seen.amax(2, keepdim=True) > 0) & (seen.amin(2, keepdim=True) < 0)).float()
+        overlays = shown.clone()
+        overlays[..., 0] = 0
+        weights = shown / sources * (1 - opposite) + overlays / overlays.sum(2, keepdim=True).clamp_min(1) * opposite
+        wanted = torch.stack([self.asked[0], *[self.asked[1]] * (shown.shape[2] - 1)]).to(recovery)
         wanted = wanted + (self.asked_opposite - wanted) * opposite
         # a recovery far below 0 is worse than none, but must not outweigh all the others
         shortfall = (wanted - recovery).clamp(0, 3).square()
         shortfall = (shortfall + self.faded_weight * (self.faded - recovery).clamp(0, 3).square()) * weights
-        return (shortfall.sum((0, 1)) / weights.sum((0, 1)).clamp_min(0.5)).sum() / 2
+        return (shortfall.sum((0, 1)) / weights.sum((0, 1)).clamp_min(0.5)).mean()

@@ -1,8 +1,8 @@
-"""Lesions put into pairs that have none, for training that asks for them."""
+"""Lesions put into sources that have none, for training that asks for them."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -28,8 +28,10 @@ _SIGNS = tuple(LESION_KINDS.values())
 class RandInsertLesions(Randomizable, Transform):
     """A pair with lesions, of random size, contrast, form and kind, where both sources show tissue.
 
+    Of an anatomy and several overlays, each lesion is in one of them, where the anatomy and an overlay show tissue.
+
     Args:
-        most: lesions in a pair; fewer where there is no place for them.
+        most: lesions in an image; fewer where there is no place for them.
         radii: limits of their radii in pixels.
         amplitudes: limits of their heights, in parts of the display range.
 
@@ -54,34 +56,40 @@ class RandInsertLesions(Randomizable, Transform):
         self.most = most
         self.radii, self.amplitudes = radii, amplitudes
 
-    def __call__(self, img: torch.Tensor, ct: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """Put lesions into a pair.
+    def __call__(self, img: torch.Tensor, ct: bool | Sequence[bool] = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put lesions into a pair, or a set of several sources.
 
         Args:
-            img: (2, H, W) in [0, 1], anatomy first.
-            ct: whether the overlay is a CT, whose bone has none.
+            img: (S, H, W) in [0, 1], anatomy first.
+            ct: whether the overlay is a CT, whose bone has none; of several, one for each or for all.
 
         Returns:
-            The pair with lesions, and (1, H, W) uint8, which of them changes a pixel, from 1, or 0.
+            The sources with lesions, and (1, H, W) uint8, which of them changes a pixel, from 1, or 0.
 
         Raises:
-            ValueError: for an image of another shape.
+            ValueError: for an image of another shape, or another number of ``ct``.
         """
-        if img.ndim != 3 or img.shape[0] != 2:
-            raise ValueError(f"expected a pair (2, H, W), got {tuple(img.shape)}")
+        overlays = img.shape[0] - 1 if img.ndim == 3 else 0
+        cts = [ct] * overlays if isinstance(ct, bool) else list(ct)
+        if overlays < 1 or len(cts) != overlays:
+            raise ValueError(f"expected (2 or more, H, W) and as many ct as overlays, got {tuple(img.shape)} and {ct}")
         plain = np.asarray(torch.as_tensor(img).as_subclass(torch.Tensor).cpu(), dtype=np.float64)
         changed, lesion_map = plain.copy(), np.zeros(plain.shape[1:], dtype=np.uint8)
         generator = np.random.default_rng(self.R.randint(2**31))
         # what a scanner blurs, it blurs in all lesions alike
-        blurs = generator.uniform(0.5, 1.0), generator.uniform(0.5, 1.0) if ct else generator.uniform(1.5, 3.2)
-        places = draw_lesions(plain[0], plain[1], generator, ct=ct, most=self.most)
+        blurs = [generator.uniform(0.5, 1.0)]
+        blurs += [generator.uniform(0.5, 1.0) if one else generator.uniform(1.5, 3.2) for one in cts]
+        beside = 0 if overlays == 1 else int(generator.integers(overlays))
+        places = draw_lesions(plain[0], plain[1 + beside], generator, ct=cts[beside], most=self.most)
         for label, place in enumerate(places, start=1):
             lesion = place._replace(
                 radius=float(generator.uniform(self.radii[0], self.radii[1])),
                 amplitude=float(generator.uniform(self.amplitudes[0], self.amplitudes[1])),
                 form=_FORMS[generator.integers(len(_FORMS))],
             )
-            signs = _SIGNS[generator.integers(len(_SIGNS))]
+            signs: Sequence[int] = _SIGNS[generator.integers(len(_SIGNS))]
+            if overlays > 1:
+                signs = np.eye(1 + overlays, dtype=int)[generator.integers(1 + overlays)].tolist()
             flip = generator.choice((-1, 1))  # both dark, too, and the anatomy bright where the overlay is dark
             for source, (sign, blur) in enumerate(zip(signs, blurs, strict=True)):
                 if sign:
@@ -99,8 +107,9 @@ class RandInsertLesionsd(Randomizable, MapTransform):
     """Dictionary twin of :class:`RandInsertLesions`: writes "lesion_image" and "lesion_map".
 
     Args:
-        keys: the pair, one key.
-        pair_key: the kind of the pair; lesions of "CT-MRI" are those of a CT.
+        keys: the pair, or anatomy and overlays, one key.
+        pair_key: the kind of the pair; lesions of "CT-MRI" are those of a CT. Of several overlays,
+            the kinds of all in their order, such as "CT-PET-MRI".
         most: as of the twin.
         radii: likewise.
         amplitudes: likewise.
@@ -135,8 +144,8 @@ class RandInsertLesionsd(Randomizable, MapTransform):
         """Put lesions into the pair."""
         d = dict(data)
         for key in self.key_iterator(d):
-            ct = str(d.get(self.pair_key, "")).startswith("CT")
-            d["lesion_image"], d["lesion_map"] = self.insert(d[key], ct)
+            cts = [kind == "CT" for kind in str(d.get(self.pair_key, "")).split("-")[:-1]]
+            d["lesion_image"], d["lesion_map"] = self.insert(d[key], cts if len(cts) == len(d[key]) - 1 else False)
         return d
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "LesionBatch",
     "NoisyBatch",
     "PairBatch",
+    "SourcesBatch",
     "collate_pairs",
     "own_text",
     "sources_apart",
@@ -101,6 +102,23 @@ class LesionBatch(PrepareBatch):
         if self.vector_key in batchdata:
             target["vector"] = here(self.vector_key)[:count]
         return image, {"image": image, **target}
+
+
+class SourcesBatch(LesionBatch):
+    """As :class:`LesionBatch` of sets of an anatomy and several overlays, some of which are left out.
+
+    Every batch has the anatomy and two or more of its overlays, drawn by torch's generator, in any order; one that has
+    no more than two keeps both.
+    """
+
+    def __call__(self, batchdata, device=None, non_blocking=False, **kwargs):  # type: ignore[no-untyped-def]
+        """Prepare a batch."""
+        image, target = super().__call__(batchdata, device, non_blocking, **kwargs)
+        overlays = image.shape[1] - 1
+        count = int(torch.randint(min(2, overlays), overlays + 1, [1]))
+        kept = [0, *(torch.randperm(overlays)[:count] + 1).tolist()]
+        image = image[:, kept]
+        return image, {**target, "image": image}
 
 
 class FeatureReplay(PrepareBatch):

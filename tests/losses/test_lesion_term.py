@@ -72,3 +72,21 @@ def test_no_lesions_no_penalty():
     image = torch.rand(2, 2, 48, 48)
     loss = LOSS.penalty(torch.zeros(2, 1, 48, 48), image * 0, torch.zeros(2, 1, 48, 48, dtype=torch.uint8))
     assert loss.item() == 0
+
+
+def test_lesions_of_several_overlays_weigh_alike():
+    image = torch.full((1, 4, 40, 40), 0.4)
+    disc = torch.zeros(40, 40)
+    disc[15:25, 15:25] = 0.2
+
+    def cost(fuse, signs):
+        changed = image + disc * torch.tensor(signs, dtype=torch.float32)[:, None, None]
+        return LOSS.penalty(fuse(changed) - fuse(image), changed - image, (disc > 0)[None, None].byte()).item()
+
+    assert cost(mean, (1, 0, 0, 0)) == pytest.approx((0.55**2 + 4 * 0.15**2) / 4, abs=1e-5)
+    for overlay in ((0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, -1)):
+        assert cost(mean, overlay) == pytest.approx((0.65**2 + 4 * 0.15**2) / 4, abs=1e-5)
+    assert cost(lambda x: x.amax(1, keepdim=True), (0, 0, 0, 1)) == pytest.approx(0, abs=1e-5)
+    # where signs are opposite the anatomy's is not asked for, and one half of the overlays'
+    assert cost(lambda x: x[:, 2:3], (-1, 0, 1, 0)) == pytest.approx(0, abs=1e-5)
+    assert cost(lambda x: x[:, :1], (-1, 0, 1, 0)) > 0.1

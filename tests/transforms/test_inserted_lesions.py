@@ -69,5 +69,5 @@ def test_limits_are_checked(wrong, name):
 
 
 def test_a_pair_is_two_flat_images():
-    with pytest.raises(ValueError, match="pair"):
+    with pytest.raises(ValueError, match="2 or more"):
         RandInsertLesions()(torch.rand(1, 64, 64))

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from ignite.metrics import Accuracy
@@ -16,6 +18,7 @@ from fusion_nets.workflows import (
     NoisyBatch,
     PairBatch,
     SlicewiseInferer,
+    SourcesBatch,
     own_text,
     sources_apart,
 )
@@ -113,6 +116,23 @@ def test_lesion_batch_has_the_texts_of_the_last_pairs():
     assert torch.equal(LesionBatch(vector_key="said_vector")(batch)[1]["vector"], batch["said_vector"])
     plain = {key: batch[key] for key in ("image", "text_vector")}
     assert torch.equal(LesionBatch(share=0.5)(plain)[1]["vector"], batch["text_vector"])
+
+
+def test_some_overlays_are_left_out_of_a_batch_and_their_order_changes():
+    torch.manual_seed(0)
+    image = torch.arange(4.0)[None, :, None, None].expand(2, 4, 8, 8) / 8
+    batch = {"image": image, "lesion_image": image + 0.01, "lesion_map": torch.ones(2, 1, 8, 8, dtype=torch.uint8)}
+    seen = set()
+    for _ in range(60):
+        drawn, target = SourcesBatch(share=0.5)(batch)
+        kept = (drawn[0, :, 0, 0] * 8).int().tolist()
+        seen.add(tuple(kept))
+        assert torch.equal(drawn, torch.cat([image[:, kept], image[:1, kept] + 0.01]))
+        assert torch.equal(target["image"], drawn)
+        assert len(target["lesion_map"]) == 1
+    assert all(kept[0] == 0 for kept in seen)
+    assert seen == {(0, *order) for n in (2, 3) for order in itertools.permutations((1, 2, 3), n)}
+    assert SourcesBatch()({"image": image[:, :2]})[0].shape == (2, 2, 8, 8)
 
 
 @pytest.mark.parametrize("share", [0, 1.5, -1])
