@@ -16,6 +16,7 @@ from fusion_nets.networks import DMFNet, TextGuidedUNet
 from fusion_nets.resources import total_memory
 
 from .converted import STARTED, EnginePart, Run
+from .recorded import RecordedRun
 from .shown import Box, tiles
 
 __all__ = ["ENGINES", "PRECISIONS", "EngineChoice", "EngineNetwork", "engine_choices"]
@@ -154,6 +155,9 @@ class EngineNetwork(nn.Module):
     in tiles with its ``reach`` around them. Results are those of the whole image, within one 8-bit level (DM-FNet's
     features know the whole image; SMFusion's differ by rounding alone), and depend on the machine's memory, not on what
     of it is free. A network without a ``reach`` gets the whole image.
+
+    On CUDA torch's own engine launches small images' work at once, as a CUDA graph, from the second of a size on; see
+    :class:`~fusion_nets.workflows.recorded.RecordedRun`. Their results are the same.
 
     The network is converted when it is first used, so that weights may be loaded until then, and again where they have
     changed since. Before an engine is trusted it fuses a small image as torch does, to 6 of 255 levels and .3 in the
@@ -307,7 +311,7 @@ class EngineNetwork(nn.Module):
         for choice in self.choices:
             self._chosen = choice
             if choice.engine == "torch":
-                return self._torch(part)
+                return RecordedRun(self._torch(part), part)
             try:
                 run = STARTED[choice.engine](part, choice.precision)
                 _check(run, part, choice)
