@@ -192,6 +192,7 @@ class EngineNetwork(nn.Module):
             )
         if not self.is_named and not _is_measured(network):
             self.choices = [EngineChoice("torch", "float32" if precision == "auto" else precision)]
+        self._parts = list(network.modules())  # looked at for every image, and a state_dict takes milliseconds
         self._run: Run | None = None
         self._chosen = self.choices[0]
         self._weights: tuple[int, ...] = ()
@@ -299,7 +300,8 @@ class EngineNetwork(nn.Module):
 
     def _prepare(self) -> Run:
         """What runs the part that engines take over."""
-        weights = tuple(value._version for value in self.network.state_dict(keep_vars=True).values())
+        held = (kept for part in self._parts for kept in (part._parameters, part._buffers))
+        weights = tuple(value._version for kept in held for value in kept.values() if value is not None)
         with self._lock:
             if self._run is None or weights != self._weights:
                 self._weights = weights

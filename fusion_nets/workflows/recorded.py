@@ -112,6 +112,6 @@ def _recorded(run: Run, given: tuple[torch.Tensor, ...], pool: Any) -> _Recordin
             run(*mine)
         torch.cuda.current_stream(device).wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool, aside, capture_error_mode="thread_local"):
             result = run(*mine)
         return _Recording(graph, mine, result)
