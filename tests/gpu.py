@@ -16,6 +16,7 @@ import csv
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -84,12 +85,18 @@ def suite(at: SimpleNamespace) -> str:
 
 
 def random_encoder(folder: Path) -> str:
-    """A text encoder of the default one's width that has learnt nothing."""
+    """A text encoder as large as the default one that has learnt nothing, and knows the words of simulated texts."""
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
+    from fusion_nets.simulation import SimulatedPairs
+    from fusion_nets.text import WriteTruthd
+
     folder.mkdir(parents=True)
+    pairs = SimulatedPairs(size=64, length=12, truth=True, transform=WriteTruthd())
+    texts = [item[f"{key}_text"] for item in map(pairs.__getitem__, range(12)) for key in ("anatomy", "overlay")]
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", ",", "-"]
     words += [mark + letter for letter in "abcdefghijklmnopqrstuvwxyz0123456789" for mark in ("", "##")]
+    words += sorted(set(re.findall("[a-z]{2,}", " ".join(texts).lower())))
     (folder / "vocab.txt").write_text("\n".join(words))
     BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=256).save_pretrained(folder)
     torch.manual_seed(0)
