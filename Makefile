@@ -26,7 +26,7 @@ DESCRIPTIONS = $(BIN)/python tests/benchmarks/description_preservation.py --data
 FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --format dicom,nifti,png --evaluate --name head
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test test-gpu fuzz test-newest test-oldest label test-label lint bench bench-large scores lesions lesions-dmfnet \
+.PHONY: demo test test-gpu fuzz test-newest test-oldest label test-label lint bench bench-gpu bench-large scores lesions lesions-dmfnet \
     lesions-smfusion descriptions describer export bundles wheel zoo pictures test-travel test-many test-receive ohif docs test-docs ready ready-label lock check-lock clean
 
 demo: $(READY)
@@ -66,6 +66,10 @@ test-oldest: $(TOOLS)/uv
 # all that computes on a GPU, held against the CPU; minutes
 test-gpu: $(READY)
 	$(BIN)/python tests/gpu.py
+
+# how fast it is there: networks, metrics, training, a bundle's run; two minutes
+bench-gpu: $(READY)
+	$(BIN)/python tests/benchmarks/gpu_speed.py
 
 # MONAI Label needs an environment of its own, with Python 3.11: make label PYTHON=python3.11
 label: $(LABEL_READY) $(LABEL_STUDIES)/pairs.json

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch.utils.data import get_worker_info
 
 from fusion_nets.files import whole_file
 
@@ -48,7 +49,8 @@ class TextEncoder:
         cache_dir: folder that keeps what was encoded, by model, revision and text. Vectors tell something about the
             text they were made from: those of patients belong into a folder that is guarded like the texts. None keeps
             them in memory.
-        device: where the model runs; the result is on the CPU.
+        device: where the model runs; the result is on the CPU. In the worker processes of a data loader it runs on the
+            CPU: a GPU that the program has used is closed to processes forked from it.
     """
 
     def __init__(
@@ -61,8 +63,9 @@ class TextEncoder:
         self.model = model
         self.revision = revision
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
-        self.device = device
+        self._device = device
         self._memory: dict[str, dict[str, torch.Tensor]] = {}
+        self._models: dict[str, tuple[Any, Any]] = {}
 
     def __call__(self, texts: Sequence[str]) -> EncodedText:
         """Encode B texts of any length; L is that of the longest of them, an empty one has no word pieces.
@@ -83,6 +86,11 @@ class TextEncoder:
             mask[i, : len(entry["states"])] = True
         vectors = [entry["vector"] for entry in encoded]
         return EncodedText(states, mask, torch.stack(vectors) if vectors else states.new_zeros(0, self.vector_width))
+
+    @property
+    def device(self) -> str | torch.device:
+        """Where the model runs."""
+        return self._device if get_worker_info() is None else "cpu"
 
     @cached_property
     def folder(self) -> Path:
@@ -143,7 +151,7 @@ class TextEncoder:
     def _encode(self, text: str) -> dict[str, torch.Tensor]:
         if not text.strip():
             return {"states": torch.zeros(0, self.width), "vector": torch.zeros(self.vector_width)}
-        tokenizer, model = self._loaded
+        tokenizer, model = self._loaded()
         longest = _longest(tokenizer, self._text_config)
         windows = tokenizer(text, truncation=True, max_length=longest, return_overflowing_tokens=True)["input_ids"]
         states, vectors = [], []
@@ -162,8 +170,14 @@ class TextEncoder:
         vector = torch.stack(vectors).mean(dim=0).float().cpu() if vectors else words.mean(dim=0)
         return {"states": words, "vector": torch.nn.functional.normalize(vector, dim=0)}
 
-    @cached_property
     def _loaded(self) -> tuple[Any, Any]:
+        """Tokenizer and model on the device, of which a forked process may have inherited those of another one."""
+        where = str(self.device)
+        if where not in self._models:
+            self._models[where] = self._load()
+        return self._models[where]
+
+    def _load(self) -> tuple[Any, Any]:
         from transformers import AutoModel, AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)

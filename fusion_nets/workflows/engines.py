@@ -16,6 +16,7 @@ from fusion_nets.networks import DMFNet, TextGuidedUNet
 from fusion_nets.resources import total_memory
 
 from .converted import STARTED, EnginePart, Run
+from .recorded import RecordedRun
 from .shown import Box, tiles
 
 __all__ = ["ENGINES", "PRECISIONS", "EngineChoice", "EngineNetwork", "engine_choices"]
@@ -155,6 +156,9 @@ class EngineNetwork(nn.Module):
     features know the whole image; SMFusion's differ by rounding alone), and depend on the machine's memory, not on what
     of it is free. A network without a ``reach`` gets the whole image.
 
+    On CUDA torch's own engine launches small images' work at once, as a CUDA graph, from the second of a size on; see
+    :class:`~fusion_nets.workflows.recorded.RecordedRun`. Their results are the same.
+
     The network is converted when it is first used, so that weights may be loaded until then, and again where they have
     changed since. Before an engine is trusted it fuses a small image as torch does, to 6 of 255 levels and .3 in the
     mean; one that does not, or cannot, is passed over with a warning, unless it was named.
@@ -188,6 +192,7 @@ class EngineNetwork(nn.Module):
             )
         if not self.is_named and not _is_measured(network):
             self.choices = [EngineChoice("torch", "float32" if precision == "auto" else precision)]
+        self._parts = list(network.modules())  # looked at for every image, and a state_dict takes milliseconds
         self._run: Run | None = None
         self._chosen = self.choices[0]
         self._weights: tuple[int, ...] = ()
@@ -295,7 +300,8 @@ class EngineNetwork(nn.Module):
 
     def _prepare(self) -> Run:
         """What runs the part that engines take over."""
-        weights = tuple(value._version for value in self.network.state_dict(keep_vars=True).values())
+        held = (kept for part in self._parts for kept in (part._parameters, part._buffers))
+        weights = tuple(value._version for kept in held for value in kept.values() if value is not None)
         with self._lock:
             if self._run is None or weights != self._weights:
                 self._weights = weights
@@ -307,7 +313,7 @@ class EngineNetwork(nn.Module):
         for choice in self.choices:
             self._chosen = choice
             if choice.engine == "torch":
-                return self._torch(part)
+                return RecordedRun(self._torch(part), part)
             try:
                 run = STARTED[choice.engine](part, choice.precision)
                 _check(run, part, choice)

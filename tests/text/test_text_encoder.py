@@ -6,6 +6,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.nn.functional import normalize
+from torch.utils.data import DataLoader
 from transformers import (
     AutoModel,
     AutoTokenizer,
@@ -254,11 +255,20 @@ def test_what_was_cut_short_is_encoded_again(checkpoints, tmp_path):
 def test_what_was_encoded_is_kept_in_memory(checkpoints, monkeypatch):
     encoder = TextEncoder(checkpoints / "bert")
     expected = encoder(TEXTS)
-    encoder._loaded = None
+    monkeypatch.setattr(encoder, "_loaded", None)
     again = encoder(TEXTS[::-1])
     assert_same(again, [part.flip(0) for part in expected])
     again.states.zero_()
     assert_same(encoder(TEXTS), expected)
+
+
+def test_in_the_workers_of_a_loader_it_runs_on_the_processor(checkpoints):
+    """As it must where a GPU is open in the process that they were forked from, whose model is on the GPU already."""
+    elsewhere = TextEncoder(checkpoints / "bert", device="meta")
+    elsewhere._models["meta"] = elsewhere._load()
+    loader = DataLoader(TEXTS, batch_size=None, num_workers=1, collate_fn=lambda text: elsewhere([text]).vector)
+    torch.testing.assert_close(torch.cat(list(loader)), TextEncoder(checkpoints / "bert")(TEXTS).vector)
+    assert elsewhere.device == "meta"
 
 
 def test_another_encoder_does_not_get_what_one_has_kept(checkpoints, tmp_path):
