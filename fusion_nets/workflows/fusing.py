@@ -29,7 +29,7 @@ DETAILS = (
 )
 """What an option says of the pair, not of the run."""
 
-KEYWORDS = ("method", "output_format", "settings", "bundle_root", "evaluate")
+KEYWORDS = ("method", "output_format", "settings", "bundle_root", "evaluate", "instant")
 """What is an argument of its own."""
 
 
@@ -42,6 +42,7 @@ def fuse_pair(
     settings: str | os.PathLike[str] | None = None,
     bundle_root: str | os.PathLike[str] | None = None,
     evaluate: bool = False,
+    instant: bool = False,
     regions: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> list[Path]:
@@ -59,6 +60,7 @@ def fuse_pair(
             other sources its registration is not, and no display range of other units; both are warned of.
         bundle_root: folder of the bundle; by default what :func:`find_bundle` finds.
         evaluate: save the metrics of the result as well, and what the bundle says of it.
+        instant: by the bundle's small network (``configs/instant.json``), which was taught by the one it ships.
         regions: a label image, one whole number above 0 for each lesion: what becomes of their contrast is told in the
             record and in ``NAME_regions.csv``, and logged as a warning where it is lost; see
             :class:`fusion_nets.transforms.JudgeRegions`.
@@ -92,7 +94,7 @@ def fuse_pair(
     details = {key: value for key, value in asked.items() if key in DETAILS}
     (pair,) = load_pairs(anatomy=anatomy, overlay=overlay, **details)
     chosen = {key: value for key, value in asked.items() if key not in details}
-    configs = [root / "configs" / name for name in ("inference.json", "evaluate.json")[: 2 if evaluate else 1]]
+    configs = _configs(root, instant) + ([root / "configs" / "evaluate.json"] if evaluate else [])
     _check_configs(configs)
     failures: list[ImageError] = []
     # without MONAI's words that a configuration is code and that none is there for logging, both as they should be
@@ -133,6 +135,7 @@ def kept_network(
     device: str = "cpu",
     engine: str = "auto",
     precision: str = "auto",
+    instant: bool = False,
 ) -> dict[str, Any]:
     """Load a bundle's network once for many pairs.
 
@@ -142,6 +145,7 @@ def kept_network(
         device: where the network shall run.
         engine: what runs it, see :func:`fusion_nets.workflows.engines.engine_choices`.
         precision: likewise.
+        instant: the bundle's small network.
 
     Returns:
         Options of :func:`fuse_pair` with which it uses this network instead of loading one. It is not changed by that;
@@ -154,9 +158,9 @@ def kept_network(
     from monai.bundle import ConfigParser
 
     root = _root(method, bundle_root)
-    config = root / "configs" / "inference.json"
-    _check_configs([config])
-    parser = ConfigParser(ConfigParser.load_config_file(config))
+    configs = _configs(root, instant)
+    _check_configs(configs)
+    parser = ConfigParser(ConfigParser.load_config_files([str(config) for config in configs]))
     chosen = {"device": torch.device(device), "engine": engine, "precision": precision}
     engine_choices(engine, precision, device)  # its words are for the user, not what MONAI makes of them
     set_values(parser, {"bundle_root": str(root), **chosen})
@@ -185,6 +189,10 @@ def find_bundle(method: str) -> Path:
         f"monai.bundle download --name {method} --url URL` (or file:///PATH, of {method}_vVERSION.zip), or give the "
         "folder of an unpacked one as bundle_root"
     )
+
+
+def _configs(root: Path, instant: bool) -> list[Path]:
+    return [root / "configs" / name for name in ("inference.json", "instant.json")[: 1 + instant]]
 
 
 def _root(method: str, bundle_root: str | os.PathLike[str] | None) -> Path:

@@ -37,6 +37,7 @@ MAY_DIFFER = {
     "lesions.json": ["texts", "pairs#texts"],
     "multi_gpu_inference.json": [],
     "inference_trt.json": [],
+    "instant.json": [*("network_def", "network_def#width"), "made_by#method"],
     "multi_gpu_train.json": [],
     "train.json": [
         *NETWORK,
