@@ -89,6 +89,7 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/dmfnet_speed.py
 	$(BIN)/python tests/benchmarks/smfusion_speed.py
 	$(BIN)/python tests/benchmarks/engines.py --dataset_dir $(DATASET)
+	$(BIN)/python tests/benchmarks/instant.py
 	$(BIN)/python tests/benchmarks/metrics_speed.py
 	$(BIN)/python tests/benchmarks/registration_accuracy.py
 

@@ -37,6 +37,7 @@ def _fused(arguments: argparse.Namespace) -> list[Path]:
         "method": arguments.method,
         "output_format": arguments.format.split(",") if arguments.format else None,
         "evaluate": arguments.evaluate,
+        "instant": arguments.instant,
         "register_fallback": arguments.register_fallback,
         "deidentify": arguments.deidentify,
         "describe": arguments.describe or None,

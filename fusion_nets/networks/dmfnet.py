@@ -20,10 +20,11 @@ __all__ = ["DMFNet"]
 
 
 class DMFNet(nn.Module):
-    """Fuse an anatomical and an overlay slice (He et al., "DM-FNet", IEEE TMM 2025).
+    """Fuse an anatomical slice and its overlays (He et al., "DM-FNet", IEEE TMM 2025).
 
-    Both sources are noised at a few early diffusion steps and go through one frozen :class:`DiffusionUNet`; the first
-    decoder feature of each resolution, of every step and both sources, goes through the trained :class:`FusionDecoder`.
+    All sources are noised at a few early diffusion steps and go through one frozen :class:`DiffusionUNet`; the first
+    decoder feature of each resolution, of every step, of the anatomy and each overlay, goes through the trained
+    :class:`FusionDecoder`.
     In evaluation mode noise and noise level come from a generator seeded with ``seed`` and are shared by the batch, so
     that a result depends on its own pair alone; in training mode they are fresh for every sample.
 
@@ -114,10 +115,11 @@ class DMFNet(nn.Module):
         noise_level: torch.Tensor | None = None,
         features: list[torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Fuse a batch of pairs.
+        """Fuse a batch.
 
         Args:
-            image: (B, 2, H, W) in [0, 1], anatomy first; H and W at least 32.
+            image: (B, 1 + K, H, W) in [0, 1], the anatomy and K overlays, of which the paper has one, and several need
+                ``detail_width``; H and W at least 32. Overlays are noised alike, so that their order does not matter.
             noise: (steps, 2, B or 1, H, W), standard normal; drawn if not given.
             noise_level: (steps, 2, B or 1), share of the clean image; drawn if not given.
             features: what :meth:`encode` gave for this image, if it is at hand.
@@ -129,10 +131,12 @@ class DMFNet(nn.Module):
             ValueError: if the image has another number of channels, is smaller than 32 x 32, or has more pixels than
                 noise is kept for, or if it is traced without ``noise_pixels``.
         """
+        if self.detail is None and image.shape[1] > 2:
+            raise ValueError(f"expected (B, 2, H, W) without detail_width, got {list(image.shape)}")
         if features is None:
             features = self.encode(image, noise, noise_level)
         if self.detail is not None:
-            return self.detail(image, self.fusion.fused(features))
+            return self.detail(image, self.fusion.fused([_in_pairs(level) for level in features]))
         fused = self.fusion(features)[..., : image.shape[2], : image.shape[3]].to(image.dtype)
         if self.residual:
             fused = fused + 2 * image.amax(dim=1, keepdim=True) - 1
@@ -145,7 +149,7 @@ class DMFNet(nn.Module):
         noise_level: torch.Tensor | None = None,
         same_noise: bool = False,
     ) -> list[torch.Tensor]:
-        """Features of both sources at every step, all passes of the frozen UNet in one batch.
+        """Features of all sources at every step, all passes of the frozen UNet in one batch.
 
         Args:
             image: as for :meth:`forward`.
@@ -154,27 +158,28 @@ class DMFNet(nn.Module):
             same_noise: in training mode, draw one noise for all of the batch.
 
         Returns:
-            One (steps, 2, B, C, h, w) a level, finest first; h and w of the padded image.
+            One (steps, 1 + K, B, C, h, w) a level, finest first; h and w of the padded image.
         """
         batch, channels, height, width = image.shape
-        if channels != 2 or height < 32 or width < 32:
-            raise ValueError(f"expected (B, 2, H, W) with H, W >= 32, got {list(image.shape)}")
+        if channels < 2 or height < 32 or width < 32:
+            raise ValueError(f"expected (B, 2 or more, H, W) with H, W >= 32, got {list(image.shape)}")
         steps = self.level_lower.shape[0]
         if noise is None or noise_level is None:
             if self.noise_pixels > 0 and not self.training:
                 noise, noise_level = self._recall(image, noise, noise_level)
             else:
                 noise, noise_level = self._draw(image[:1] if same_noise else image, noise, noise_level)
+        noise, noise_level = _alike(noise, channels), _alike(noise_level, channels)
         level = noise_level.to(image.dtype)[..., None, None]
         clean = image.transpose(0, 1) * 2 - 1
         noisy = level * clean + torch.sqrt(1 - level**2) * noise.to(image.dtype)
         with torch.no_grad():
             features = self.unet.features(
                 pad_for_levels(noisy.reshape(-1, 1, height, width), self.stride),
-                noise_level.expand(steps, 2, batch).reshape(-1),
+                noise_level.expand(steps, channels, batch).reshape(-1),
                 self.feature_indices,
             )
-        return [f.reshape(steps, 2, batch, f.shape[1], f.shape[2], f.shape[3]) for f in features]
+        return [f.reshape(steps, channels, batch, f.shape[1], f.shape[2], f.shape[3]) for f in features]
 
     def drawn(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Noise (steps, 2, 1, H, W) and noise level (steps, 2, 1) of images of this size, in evaluation mode."""
@@ -218,6 +223,20 @@ class DMFNet(nn.Module):
             normal = normal_from_uniform(self.uniform[used:], 2 * steps * height * width)
             noise = normal.reshape(steps, 2, 1, height, width)
         return noise, noise_level
+
+
+def _alike(drawn: torch.Tensor, sources: int) -> torch.Tensor:
+    """What was drawn for an anatomy and an overlay (steps, 2, ...), for all overlays alike: (steps, sources, ...)."""
+    return torch.cat([drawn[:, :1]] + [drawn[:, 1:]] * (sources - 1), dim=1)
+
+
+def _in_pairs(features: torch.Tensor) -> torch.Tensor:
+    """(steps, 1 + K, B, C, h, w) as pairs of the anatomy with each overlay, (steps, 2, B * K, C, h, w)."""
+    if features.shape[1] == 2:
+        return features
+    overlays = features[:, 1:]
+    pairs = torch.stack([features[:, :1].expand_as(overlays), overlays], dim=1)
+    return pairs.transpose(2, 3).flatten(2, 3)
 
 
 def pad_for_levels(x: torch.Tensor, stride: int) -> torch.Tensor:

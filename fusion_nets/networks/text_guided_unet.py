@@ -15,7 +15,7 @@ __all__ = ["TextGuidedUNet"]
 
 
 class TextGuidedUNet(nn.Module):
-    """Fuse an anatomical and an overlay slice, with more contrast where a text on either names a finding that is there.
+    """Fuse an anatomical slice and its overlays, with more contrast where a text on one names a finding that is there.
 
     :class:`TextGrounding` looks for what each text names in its own source; there, the source's contrast against its
     surroundings is raised by ``emphasis``, and :class:`FusionUNet` fuses what comes out. So a text that names nothing
@@ -50,31 +50,32 @@ class TextGuidedUNet(nn.Module):
     def forward(
         self, image: torch.Tensor, text: torch.Tensor | None = None, text_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Fuse a batch of pairs.
+        """Fuse a batch.
 
         Args:
-            image: (B, 2, H, W) in [0, 1], anatomy first; any H and W.
-            text: (B, 2, L, D), the findings that both descriptions name, in figures; None for no descriptions.
-            text_mask: (B, 2, L), true (or not 0) where there is a finding; a source with none stays as it is.
+            image: (B, S, H, W) in [0, 1], the anatomy and one or more overlays; any H and W.
+            text: (B, S, L, D), the findings that the descriptions of all sources name, in figures; None for no
+                descriptions.
+            text_mask: (B, S, L), true (or not 0) where there is a finding; a source with none stays as it is.
                 None: all are findings.
 
         Returns:
             (B, 1, H, W) in [0, 1], the fused luminance.
 
         Raises:
-            ValueError: if the image has not two channels, or text or mask another shape.
+            ValueError: if the image has fewer than two channels, or text or mask another shape.
         """
         return self.fusion(self.emphasise(image, text, text_mask))
 
     def emphasise(
         self, image: torch.Tensor, text: torch.Tensor | None = None, text_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The sources as they are fused, with more contrast where a finding is: (B, 2, H, W); as of :meth:`forward`.
+        """The sources as they are fused, with more contrast where a finding is: (B, S, H, W); as of :meth:`forward`.
 
         What is black stays black.
         """
-        if image.ndim != 4 or image.shape[1] != 2:
-            raise ValueError(f"expected (B, 2, H, W), got {list(image.shape)}")
+        if image.ndim != 4 or image.shape[1] < 2:
+            raise ValueError(f"expected (B, 2 or more, H, W), got {list(image.shape)}")
         if text is None:
             return image
         text_mask = checked_mask(image, text, text_mask, self.text_width)

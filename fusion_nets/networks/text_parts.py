@@ -116,15 +116,16 @@ class TextInjection(nn.Module):
 def checked_mask(
     image: torch.Tensor, text: torch.Tensor, text_mask: torch.Tensor | None, text_width: int
 ) -> torch.Tensor:
-    """The mask (B, 2, L), boolean, of the texts (B, 2, L, D) on the sources of a batch; all true where none is given.
+    """The mask (B, S, L), boolean, of the texts (B, S, L, D) on the sources of a batch; all true where none is given.
 
     Raises:
         ValueError: if text or mask have another shape.
     """
-    if text.ndim != 4 or text.shape[0] != image.shape[0] or text.shape[1] != 2 or text.shape[3] != text_width:
-        raise ValueError(f"expected text of ({image.shape[0]}, 2, L, {text_width}), got {list(text.shape)}")
+    batch, sources = image.shape[:2]
+    if text.ndim != 4 or text.shape[0] != batch or text.shape[1] != sources or text.shape[3] != text_width:
+        raise ValueError(f"expected text of ({batch}, {sources}, L, {text_width}), got {list(text.shape)}")
     if text_mask is None:
-        text_mask = torch.ones([text.shape[0], 2, text.shape[2]], dtype=torch.bool, device=text.device)
+        text_mask = torch.ones([batch, sources, text.shape[2]], dtype=torch.bool, device=text.device)
     if text_mask.shape != text.shape[:3]:
         raise ValueError(f"expected text_mask of {list(text.shape[:3])}, got {list(text_mask.shape)}")
     return text_mask.to(torch.bool)

@@ -102,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--deidentify", action="store_true", help="write DICOM without what tells the patient")
     command.add_argument("--describe", action="store_true", help="of smfusion: describe the sources first")
     command.add_argument("--evaluate", action="store_true", help="save the metrics of the result, too")
+    command.add_argument("--instant", action="store_true", help="by a small network that the method has taught")
     command.add_argument(
         "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, or one of several, such as cuda:1"
     )

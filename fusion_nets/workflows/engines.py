@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from fusion_nets.networks import DMFNet, TextGuidedUNet
+from fusion_nets.networks import DMFNet, FusionUNet, TextGuidedUNet
 from fusion_nets.resources import total_memory
 
 from .converted import STARTED, EnginePart, Run
@@ -186,7 +186,7 @@ class EngineNetwork(nn.Module):
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.is_named = engine != "auto"
         self.choices = engine_choices(engine, precision, device)
-        if self.is_named and engine != "torch" and not isinstance(network, (DMFNet, TextGuidedUNet)):
+        if self.is_named and engine != "torch" and not isinstance(network, (DMFNet, FusionUNet, TextGuidedUNet)):
             raise ValueError(
                 f"engine is {engine!r}, and the network is a {type(network).__name__}; engine torch is accepted"
             )
@@ -231,7 +231,7 @@ class EngineNetwork(nn.Module):
             kwargs: what else the network takes.
         """
         network = self.network
-        if network.training or not isinstance(network, (DMFNet, TextGuidedUNet)):
+        if network.training or not isinstance(network, (DMFNet, FusionUNet, TextGuidedUNet)):
             return self._torch(network)(image, *args, **kwargs)
         image = image.as_subclass(torch.Tensor)
         noise: tuple[torch.Tensor, ...] = ()
@@ -239,7 +239,7 @@ class EngineNetwork(nn.Module):
             image = self._emphasised(image, *args, **kwargs)
         elif args or kwargs:
             return network(image, *args, **kwargs)
-        else:
+        elif isinstance(network, DMFNet):
             noise = self._drawn(image)
         run, whole = self._prepare(), (slice(0, image.shape[2]), slice(0, image.shape[3]))
         parts = [(whole, whole)] if box is None else [(box, box)]
@@ -333,7 +333,9 @@ class EngineNetwork(nn.Module):
 
 def _is_measured(network: nn.Module) -> bool:
     """Whether it is of a kind of which the model cards tell what each engine keeps."""
-    return isinstance(network, TextGuidedUNet) or (isinstance(network, DMFNet) and network.detail is not None)
+    return isinstance(network, (FusionUNet, TextGuidedUNet)) or (
+        isinstance(network, DMFNet) and network.detail is not None
+    )
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ DETAILS = (
 
 _LABELS = ("participant_label", "session_label", "anatomy_suffix", "overlay_suffix")
 
-KEYWORDS = ("method", "output_format", "settings", "bundle_root", "evaluate")
+KEYWORDS = ("method", "output_format", "settings", "bundle_root", "evaluate", "instant")
 """What is an argument of its own."""
 
 
@@ -47,6 +47,7 @@ def fuse_pair(
     settings: str | os.PathLike[str] | None = None,
     bundle_root: str | os.PathLike[str] | None = None,
     evaluate: bool = False,
+    instant: bool = False,
     regions: str | os.PathLike[str] | None = None,
     save: str | Sequence[str] | None = None,
     **options: Any,
@@ -65,6 +66,7 @@ def fuse_pair(
             other sources its registration is not, and no display range of other units; both are warned of.
         bundle_root: folder of the bundle; by default what :func:`find_bundle` finds.
         evaluate: save the metrics of the result as well, and what the bundle says of it.
+        instant: by the bundle's small network (``configs/instant.json``), which was taught by the one it ships.
         regions: a label image, one whole number above 0 for each lesion: what becomes of their contrast is told in the
             record and in ``NAME_regions.csv``, and logged as a warning where it is lost; see
             :class:`fusion_nets.transforms.JudgeRegions`.
@@ -104,7 +106,7 @@ def fuse_pair(
         repeated = repeated_settings(settings, pair, chosen)
         return {**repeated, "progress": True, "resume": False, **chosen, "datalist": [pair]}
 
-    _run(root, evaluate, chosen, values, output_dir, output_format)
+    _run(root, evaluate, instant, chosen, values, output_dir, output_format)
     return sorted(path for path in Path(output_dir).glob("*") if is_result(pair["name"], path.name))
 
 
@@ -115,6 +117,7 @@ def fuse_dataset(
     output_format: Sequence[str] | None = None,
     bundle_root: str | os.PathLike[str] | None = None,
     evaluate: bool = False,
+    instant: bool = False,
     **options: Any,
 ) -> list[Path]:
     """Run the inference of a method's bundle on a BIDS dataset.
@@ -128,6 +131,7 @@ def fuse_dataset(
         output_format: any of "nifti", "png", "html"; by default NIfTI.
         bundle_root: folder of the bundle; by default what :func:`find_bundle` finds.
         evaluate: save the metrics of the results as well.
+        instant: by the bundle's small network.
         options: ``participant_label``, ``session_label``, ``anatomy_suffix`` and ``overlay_suffix``, as
             :func:`fusion_nets.bids.bids_pairs` takes them, modality and volume of all anatomies or overlays, and other
             entries of the bundle's inference configuration. None is the configuration's own choice.
@@ -148,13 +152,14 @@ def fuse_dataset(
     pairs = bids_pairs(bids_dir, *(chosen.get(key) for key in _LABELS))
     BidsDerivatives(bids_dir, output_dir, output_format)
     values = {"progress": True, **chosen, "bids_dir": str(bids_dir), "bids": pairs}
-    workflow = _run(root, evaluate, chosen, lambda: values, output_dir, output_format)
+    workflow = _run(root, evaluate, instant, chosen, lambda: values, output_dir, output_format)
     return workflow.parser.get_parsed_content("records").files()
 
 
 def _run(
     root: Path,
     evaluate: bool,
+    instant: bool,
     chosen: Mapping[str, Any],
     values: Callable[[], dict[str, Any]],
     output_dir: str | os.PathLike[str],
@@ -165,6 +170,7 @@ def _run(
     Args:
         root: of the bundle.
         evaluate: with metrics.
+        instant: by its small network.
         chosen: options of the user.
         values: these and the others, asked for when the options are known to be there.
         output_dir: folder to write into.
@@ -176,7 +182,7 @@ def _run(
     """
     from monai.bundle import ConfigWorkflow
 
-    configs = [root / "configs" / name for name in ("inference.json", "evaluate.json")[: 2 if evaluate else 1]]
+    configs = _configs(root, instant) + ([root / "configs" / "evaluate.json"] if evaluate else [])
     _check_configs(configs)
     failures: list[ImageError] = []
     # without MONAI's words that a configuration is code and that none is there for logging, both as they should be
@@ -216,6 +222,7 @@ def kept_network(
     device: str = "cpu",
     engine: str = "auto",
     precision: str = "auto",
+    instant: bool = False,
 ) -> dict[str, Any]:
     """Load a bundle's network once for many pairs.
 
@@ -225,6 +232,7 @@ def kept_network(
         device: where the network shall run.
         engine: what runs it, see :func:`fusion_nets.workflows.engines.engine_choices`.
         precision: likewise.
+        instant: the bundle's small network.
 
     Returns:
         Options of :func:`fuse_pair` with which it uses this network instead of loading one. It is not changed by that;
@@ -237,9 +245,9 @@ def kept_network(
     from monai.bundle import ConfigParser
 
     root = _root(method, bundle_root)
-    config = root / "configs" / "inference.json"
-    _check_configs([config])
-    parser = ConfigParser(ConfigParser.load_config_file(config))
+    configs = _configs(root, instant)
+    _check_configs(configs)
+    parser = ConfigParser(ConfigParser.load_config_files([str(config) for config in configs]))
     chosen = {"device": torch.device(device), "engine": engine, "precision": precision}
     engine_choices(engine, precision, device)  # its words are for the user, not what MONAI makes of them
     set_values(parser, {"bundle_root": str(root), **chosen})
@@ -268,6 +276,10 @@ def find_bundle(method: str) -> Path:
         f"monai.bundle download --name {method} --url URL` (or file:///PATH, of {method}_vVERSION.zip), or give the "
         "folder of an unpacked one as bundle_root"
     )
+
+
+def _configs(root: Path, instant: bool) -> list[Path]:
+    return [root / "configs" / name for name in ("inference.json", "instant.json")[: 1 + instant]]
 
 
 def _root(method: str, bundle_root: str | os.PathLike[str] | None) -> Path:

@@ -38,6 +38,7 @@ MAY_DIFFER = {
     "multi_gpu_inference.json": [],
     "multi_gpu_evaluate.json": [],
     "inference_trt.json": [],
+    "instant.json": [*("network_def", "network_def#width"), "made_by#method"],
     "multi_gpu_train.json": [],
     "train.json": [
         *NETWORK,

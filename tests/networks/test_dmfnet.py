@@ -183,7 +183,7 @@ def test_a_trace_that_would_draw_other_noise_is_refused():
 
 @pytest.mark.parametrize("shape", [(1, 1, 64, 64), (1, 3, 64, 64), (1, 2, 31, 64), (1, 2, 64, 16)])
 def test_other_shapes_are_refused(shape):
-    with pytest.raises(ValueError, match=r"\(B, 2, H, W\)"):
+    with pytest.raises(ValueError, match=r"\(B, 2.*, H, W\)"):
         DMFNet(**TINY)(torch.rand(shape))
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fusion_nets.networks import DMFNet, FusionUNet
+from fusion_nets.networks import DMFNet, FusionUNet, TextGuidedUNet
 
 TINY = {"width": 8, "norm_groups": 4, "steps": (10,), "detail_width": 8}
 
@@ -10,7 +10,7 @@ def stirred(network, seed=0):
     """All weights are those of the seed, and what starts at zero is random, too; no biases."""
     generator = torch.Generator().manual_seed(seed)
     for name, value in network.named_parameters():
-        if "head." in name or "guides." in name:
+        if any(part in name for part in ("head.", "guides.", "score.", "above.")):
             value.data.normal_(std=0.05, generator=generator)
         elif value.ndim > 1:
             value.data.normal_(std=(2 / value[0].numel()) ** 0.5, generator=generator)
@@ -55,8 +55,10 @@ def test_guides_say_nothing_at_first_and_something_when_trained():
 def test_what_is_refused():
     with pytest.raises(ValueError, match="levels is 1"):
         FusionUNet(8, 1, [4, 4])
-    with pytest.raises(ValueError, match=r"\[1, 3, 8, 8\]"):
-        FusionUNet(8)(torch.rand(1, 3, 8, 8))
+    with pytest.raises(ValueError, match=r"\[1, 1, 8, 8\]"):
+        FusionUNet(8)(torch.rand(1, 1, 8, 8))
+    with pytest.raises(ValueError, match="without detail_width"):
+        DMFNet(**{**TINY, "detail_width": 0})(torch.rand(1, 3, 32, 32))
 
 
 @pytest.mark.parametrize("size", [(32, 32), (47, 33)])
@@ -73,6 +75,67 @@ def test_as_the_head_of_dm_fnet_it_is_guided_by_the_features(size):
 def test_features_and_sources_both_learn():
     network = stirred(DMFNet(**TINY)).train()
     network(pairs(32, 32)).square().mean().backward()
-    assert all(p.grad.any() for name, p in network.detail.named_parameters() if name.endswith("weight"))
+    trained = {name: p for name, p in network.detail.named_parameters() if not name.startswith("attention")}
+    assert all(p.grad.any() for name, p in trained.items() if name.endswith("weight"))
     assert network.fusion.levels[-1].aggregate[0].weight.grad.any()
     assert all(p.grad is None for p in network.unet.parameters())
+
+
+NETWORKS = {
+    "FusionUNet": lambda: FusionUNet(8),
+    "DMFNet": lambda: DMFNet(**TINY),
+    "TextGuidedUNet": lambda: TextGuidedUNet(8, grounding={"widths": (8, 16), "place_width": 8}),
+}
+
+
+def several(overlays, size=(33, 40)):
+    return 0.3 + 0.4 * torch.rand(2, 1 + overlays, *size, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@torch.no_grad()
+def test_overlays_in_another_order_give_the_same(name):
+    network, image = stirred(NETWORKS[name]()).double(), several(3).double()
+    fused = network(image)
+    assert fused.shape == (2, 1, 33, 40)
+    torch.testing.assert_close(network(image[:, [0, 3, 1, 2]]), fused, atol=1e-5, rtol=0)
+    assert (network(image[:, [1, 0, 2, 3]]) - fused).abs().max() > 1e-4
+    for left_out in (1, 2, 3):
+        fewer = network(image[:, [i for i in range(4) if i != left_out]])
+        assert (fewer - fused).abs().max() > 1e-4
+    torch.testing.assert_close(network(image[1:]), fused[1:], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@torch.no_grad()
+def test_an_overlay_given_again_adds_nothing(name):
+    network, image = stirred(NETWORKS[name]()).double(), several(1).double()
+    torch.testing.assert_close(network(image[:, [0, 1, 1, 1]]), network(image), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_the_attention_has_no_part_in_a_pair():
+    network, image = stirred(FusionUNet(8)), several(1)
+    fused = network(image)
+    torch.nn.init.normal_(network.attention[0].score.weight)
+    assert torch.equal(network(image), fused)
+
+
+def test_the_attention_learns_from_several_overlays():
+    network = stirred(FusionUNet(8)).train()
+    network(several(2)).square().mean().backward()
+    assert all(p.grad.any() for p in network.attention.parameters() if p.ndim > 1)
+
+
+@torch.no_grad()
+def test_texts_of_several_overlays_change_each_its_own():
+    network, image = stirred(NETWORKS["TextGuidedUNet"]()), several(2)
+    torch.nn.init.constant_(network.grounding.head.bias, 1.0)
+    text = torch.randn(2, 3, 4, network.text_width)
+    mask = torch.zeros(2, 3, 4, dtype=torch.bool)
+    assert torch.equal(network.emphasise(image, text, mask), image)
+    mask[:, 2] = True
+    changed = (network.emphasise(image, text, mask) - image).abs().amax((0, 2, 3)) > 1e-3
+    assert changed.tolist() == [False, False, True]
+    with pytest.raises(ValueError, match=r"\(2, 3, L"):
+        network(image, text[:, :2])

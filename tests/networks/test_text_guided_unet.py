@@ -84,7 +84,7 @@ def test_emphasis_keeps_to_the_range_and_a_flat_image_as_it_is():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"image": torch.rand(1, 3, 16, 16)}, r"\[1, 3, 16, 16\]"),
+        ({"image": torch.rand(1, 1, 16, 16)}, r"\[1, 1, 16, 16\]"),
         ({"text": torch.rand(1, 2, 5, 11)}, r"\[1, 2, 5, 11\]"),
         ({"text": torch.rand(1, 2, 5, 12), "text_mask": torch.ones(1, 2, 4)}, r"\[1, 2, 4\]"),
     ],

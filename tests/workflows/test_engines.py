@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fusion_nets.clinical import write_image
-from fusion_nets.networks import DMFNet, SMFusion, TextGuidedUNet
+from fusion_nets.networks import DMFNet, FusionUNet, SMFusion, TextGuidedUNet
 from fusion_nets.workflows import CaseRecords, EngineNetwork, engines, fuse_pair
 from fusion_nets.workflows.converted import engine_cache
 from fusion_nets.workflows.digests import digest
@@ -31,12 +31,14 @@ def needs(engine):
         pytest.importorskip(package, reason='needs pip install ".[fast,export]"')
 
 
-@pytest.fixture(params=["dmfnet", "smfusion"])
+@pytest.fixture(params=["dmfnet", "smfusion", "instant"])
 def network(request):
     torch.manual_seed(0)
     if request.param == "dmfnet":
         how = {"width": 8, "multipliers": (1, 1, 2), "blocks": 1, "norm_groups": 4, "steps": (10,), "detail_width": 8}
         made = DMFNet(**how)
+    elif request.param == "instant":
+        made = FusionUNet(8)
     else:
         grounding = {"text_width": 12, "widths": (8, 16), "place_width": 8, "threshold": 0.0}
         made = TextGuidedUNet(8, 3, grounding=grounding)

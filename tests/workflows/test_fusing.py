@@ -243,9 +243,43 @@ def test_a_kept_network_gives_the_same_and_is_not_loaded_again(method, tmp_path,
     assert fuse("kept", **kept) == fuse("again", **kept) == loaded
 
 
+@pytest.mark.parametrize("method", ["dmfnet", "smfusion"])
+def test_the_instant_network_fuses_in_the_others_place(method, tmp_path):
+    import torch
+
+    rng = np.random.default_rng(0)
+    for name in ("mri", "pet"):
+        nib.save(nib.Nifti1Image(rng.random((40, 36, 1), dtype=np.float32), np.eye(4)), tmp_path / f"{name}.nii.gz")
+
+    def fuse(folder, **options):
+        options = {"method": method, "precision": "float32", "name": "x", **options}
+        fuse_pair(tmp_path / "mri.nii.gz", tmp_path / "pet.nii.gz", tmp_path / folder, **options)
+        told = json.loads((tmp_path / folder / "x_fused.json").read_text())["record"]
+        return (tmp_path / folder / "x_fused.nii.gz").read_bytes(), told
+
+    usual, _ = fuse("usual")
+    instant, told = fuse("instant", instant=True)
+    assert instant != usual
+    assert told["method"].endswith(", instant")
+    kept = kept_network(method, instant=True, precision="float32")
+    assert fuse("kept", **kept, instant=True)[0] == instant
+    network = kept["network_def"]
+    fusing = getattr(network, "fusion", network)
+    of_a_pair = [value for key, value in fusing.named_parameters() if not key.startswith("attention")]
+    assert 1e5 <= sum(value.numel() for value in of_a_pair) <= 3e5
+    with torch.no_grad():  # what it says is of its own weights
+        for value in fusing.head.parameters():
+            value.zero_()
+    assert fuse("changed", **kept, instant=True)[0] != instant
+
+
 def test_a_network_of_no_bundle_is_refused(tmp_path):
     with pytest.raises(ValueError, match="bundle_root"):
         kept_network(bundle_root=tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "inference.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"instant\.json: no such file; bundle_root"):
+        kept_network(bundle_root=tmp_path, instant=True)
 
 
 def test_texts_may_be_given_with_the_pair(tmp_path):
