@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -140,7 +140,7 @@ def listening(
     counters: Counters,
     tls: Tls | None = None,
     most_associations: int = 8,
-) -> Iterator[int]:
+) -> Iterator[tuple[int, Callable[[], int]]]:
     """Take objects into a spool, in threads of their own, while the block runs.
 
     Args:
@@ -153,7 +153,7 @@ def listening(
         most_associations: at a time.
 
     Returns:
-        The port.
+        The port, and what tells how many connections there are at present.
 
     Raises:
         ModuleNotFoundError: if pynetdicom is not installed.
@@ -198,7 +198,7 @@ def listening(
         thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="fusion-nets-node", daemon=True)
         thread.start()
         try:
-            yield server.server_address[1]
+            yield server.server_address[1], lambda: len(server.active_associations)
         finally:
             ae.shutdown()
             thread.join(10)

@@ -39,7 +39,7 @@ def there(tmp_path):
     counters = Counters()
     with Spool(tmp_path / "spool", most_object=2**20).opened() as spool:
         how = {"counters": counters, "most_associations": 3}
-        with listening(spool, "FUSION", ("127.0.0.1", 0), ["SCANNER"], **how) as port:
+        with listening(spool, "FUSION", ("127.0.0.1", 0), ["SCANNER"], **how) as (port, _):
             yield There(spool, port, counters)
 
 
@@ -190,7 +190,7 @@ def test_those_that_say_nothing_are_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "GREETING", 1.0)
     with (
         Spool(tmp_path / "spool").opened() as spool,
-        listening(spool, "FUSION", ("127.0.0.1", 0), ["SCANNER"], Counters()) as port,
+        listening(spool, "FUSION", ("127.0.0.1", 0), ["SCANNER"], Counters()) as (port, _),
     ):
         there = There(spool, port, None)
         with connect(there) as silent, connect(there) as slow:
@@ -265,7 +265,7 @@ def test_tls_takes_those_whose_certificate_is_signed(certificates, tmp_path):
     counters, study = Counters(), tiny_study(tmp_path / "study")
     with Spool(tmp_path / "spool").opened() as spool:
         how = {"counters": counters, "tls": tls(certificates, "node")}
-        with listening(spool, "FUSION", ("127.0.0.1", 0), ["SCANNER"], **how) as port:
+        with listening(spool, "FUSION", ("127.0.0.1", 0), ["SCANNER"], **how) as (port, _):
             with socket.create_connection(("127.0.0.1", port)):  # one that never begins its handshake
                 files = certificates / "scanner.key", certificates / "scanner.pem"
                 send(port, study, options=["+tls", *map(str, files), "+cf", str(certificates / "ca.pem")])
@@ -283,7 +283,7 @@ def test_sends_by_tls_to_those_whose_certificate_is_signed(certificates, tmp_pat
     with Spool(tmp_path / "spool").opened() as spool:
         for name, authority in (("node", "ca"), ("stranger", "other")):
             how = {"counters": Counters(), "tls": Tls(*(str(certificates / f"{name}.{end}") for end in ("pem", "key")))}
-            with listening(spool, "FUSION", ("127.0.0.1", 0), ["SCANNER"], **how) as port:
+            with listening(spool, "FUSION", ("127.0.0.1", 0), ["SCANNER"], **how) as (port, _):
                 address = f"dicoms://FUSION@127.0.0.1:{port}"
                 archive = destination(address, "SCANNER", tls(certificates, "scanner"))
                 if authority == "ca":
