@@ -19,6 +19,7 @@ from fusion_nets.clinical.bids_names import DESCRIPTION, BidsName, bids_name
 from fusion_nets.names import perhaps, shown
 
 __all__ = ["ANATOMY_SUFFIXES", "OVERLAY_SUFFIXES", "RESULT", "bids_pairs", "dataset_description", "place_of"]
+__all__ += ["registration_name"]
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +146,22 @@ def place_of(name: str) -> Path:
     if parts is None:
         raise ValueError(f"{name!r} is no name of a result by BIDS; sub-01_desc-fusedpet_T1w is one")
     return Path(parts["sub"], parts["ses"] or "", "anat")
+
+
+def registration_name(name: str, moving: str) -> str:
+    """What the registration of a pair is called there, by extension proposal 14.
+
+    Args:
+        name: of the pair.
+        moving: suffix of the overlay.
+
+    Examples:
+        >>> registration_name("sub-01_desc-fusedpet_T1w", "pet")
+        'sub-01_from-pet_to-T1w_mode-image_desc-fusedpet_xfm.tfm'
+    """
+    stem, _, suffix = name.rpartition("_")
+    before, _, description = stem.rpartition("_")
+    return f"{before}_from-{moving}_to-{suffix}_mode-image_{description}_xfm.tfm"
 
 
 def _pairs_of(

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from monai.utils import ensure_tuple
 
 from fusion_nets import __version__
-from fusion_nets.bids import dataset_description, place_of
+from fusion_nets.bids import dataset_description, place_of, registration_name
 from fusion_nets.clinical import ImageError
 from fusion_nets.clinical.bids_names import DESCRIPTION, bids_name, read_metadata
 from fusion_nets.files import whole_file
@@ -107,11 +107,7 @@ class BidsDerivatives:
         if ending.startswith("_fused.") and not ending.endswith((".html", ".png")):
             return folder / f"{name}{ending.removeprefix('_fused')}"
         if ending == "_registration.tfm":
-            stem, _, suffix = name.rpartition("_")
-            before, _, description = stem.rpartition("_")
-            overlay = bids_name(pair["overlay"])
-            moving = overlay.suffix if overlay else "overlay"
-            return folder / f"{before}_from-{moving}_to-{suffix}_mode-image_{description}_xfm.tfm"
+            return folder / registration_name(name, getattr(bids_name(pair["overlay"]), "suffix", "overlay"))
         return folder.parent / "figures" / f"{name}{ending.replace('_fused.', '.')}"
 
     def _write_sidecar(self, pair: Mapping[str, Any], file: str, place: Path, places: Iterable[Path]) -> None:

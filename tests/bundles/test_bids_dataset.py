@@ -143,3 +143,32 @@ def test_two_processes_leave_what_one_leaves(tiny_weights, text_encoder, tmp_pat
     assert content(both) == content(alone)
     assert "sub-01/figures/sub-01_desc-fusedct_T1w_description.json" in content(both)
     assert complaints(both) == []
+
+
+def test_pages_of_a_dataset_are_found_and_made(tiny_weights, tmp_path, capsys):
+    root, out = dataset(tmp_path / "set", *NAMES), tmp_path / "out"
+    options = {"bids_dir": str(root), "register": "none", "output_format": ["nifti", "html"]}
+    SMFUSION.fuse(tiny_weights, out, participant_label="01", **options)
+    pages = [out / f"{name.replace('/anat/', '/figures/')}.html" for name in FUSED[:2]]
+    assert cli.main(["view", str(out), "--no_browser"]) == 0
+    assert capsys.readouterr().out.split() == [str(page) for page in pages]
+    name = pages[1].stem
+    assert cli.main(["view", str(out), "--name", name, "--no_browser"]) == 0
+    assert capsys.readouterr().out.split() == [str(pages[1])]
+    for folder in pages[1].parents[:2]:  # figures, and the participant's
+        assert cli.main(["view", str(folder), "--name", name, "--no_browser"]) == 0
+        assert capsys.readouterr().out.split() == [str(pages[1])]
+    before = pages[1].read_text()
+    for page in pages:
+        page.unlink()
+    pages[1].parent.rmdir()
+    assert cli.main(["view", str(out), "--no_browser"]) == 2
+    assert "no page; `fuse --format html`" in capsys.readouterr().err
+    sources = ["--anatomy", str(root / "sub-01/anat/sub-01_T1w.nii.gz")]
+    sources += ["--overlay", str(root / "sub-01/pet/sub-01_trc-FDG_pet.nii.gz"), "--no_browser"]
+    assert cli.main(["view", str(out), *sources]) == 2
+    assert "2 fused images; a folder with one, or a name, is accepted" in capsys.readouterr().err
+    assert cli.main(["view", str(out), *sources, "--name", name]) == 0
+    assert capsys.readouterr().out.split() == [str(pages[1])]
+    assert len(pages[1].read_text()) == pytest.approx(len(before), rel=0.01)
+    assert cli.main(["view", str(out), "--no_browser"]) == 0
