@@ -319,6 +319,7 @@ def _add_receive(parsers: Any) -> None:
     command.add_argument(
         "--max_associations", type=int, default=8, metavar="N", help="at a time (default: %(default)s)"
     )
+    command.add_argument("--max_rate", type=float, metavar="N", help="objects a second of one address; default: any")
     command.add_argument(
         "--keep_days",
         type=float,

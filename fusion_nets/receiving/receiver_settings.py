@@ -25,6 +25,7 @@ class Settings:
         allowed: AE titles that may send.
         tls: certificate; None for connections in the clear.
         most_associations: at a time.
+        most_a_second: objects that are taken of one address; None for as many as come.
         poll: address of an Orthanc that is asked for what is new; None for none.
         poll_interval: seconds between two questions.
         poll_from_start: ask for all that it holds, the first time.
@@ -43,6 +44,7 @@ class Settings:
     allowed: Sequence[str] = ()
     tls: Tls | None = None
     most_associations: int = 8
+    most_a_second: float | None = None
     poll: str | None = None
     poll_interval: float = 10
     poll_from_start: bool = False
@@ -58,6 +60,8 @@ class Settings:
             value = getattr(self, name)
             if not (0 < value < float("inf") or (name == "quiet" and value == 0)):
                 raise ValueError(f"{name} is {value}; a number above 0 is accepted")
+        if self.most_a_second is not None and not 1 <= self.most_a_second < float("inf"):
+            raise ValueError(f"most_a_second is {self.most_a_second}; a number from 1 is accepted")
         for where, titles in (("the AE title of the node", [self.title]), ("an AE title to allow", self.allowed)):
             for title in titles:
                 check_title(title, where)

@@ -143,6 +143,7 @@ class Receiver:
         gauges: dict[tuple[str, str], float] = {
             ("pairs", f'state="{state}"'): count for state, count in self._states().items()
         }
+        gauges["associations", ""] = self.senders()
         gauges["spool_bytes", ""] = self.spool.used
         gauges["spool_most_bytes", ""] = self.spool.most_bytes
         gauges["studies_waiting", ""] = self.spool.waiting()
@@ -347,7 +348,7 @@ def receive(spool: Spool, settings: Settings, once: bool = False, stop: threadin
             port, receiver.senders = node.enter_context(
                 listening(
                     spool, settings.title, settings.address, settings.allowed, counters, settings.tls,
-                    settings.most_associations,
+                    settings.most_associations, settings.most_a_second,
                 )
             )  # fmt: skip
             logger.info("%s listens at %s:%d", settings.title, settings.address[0], port)
