@@ -19,6 +19,7 @@ from fusion_nets.clinical.bids_names import DESCRIPTION, BidsName, bids_name
 from fusion_nets.names import perhaps, shown
 
 __all__ = ["ANATOMY_SUFFIXES", "OVERLAY_SUFFIXES", "RESULT", "bids_pairs", "dataset_description", "place_of"]
+__all__ += ["on_grid_place", "registration_name"]
 
 logger = logging.getLogger(__name__)
 
@@ -147,6 +148,51 @@ def place_of(name: str) -> Path:
     return Path(parts["sub"], parts["ses"] or "", "anat")
 
 
+def on_grid_place(source: str | os.PathLike[str], anatomy: str | os.PathLike[str] | None = None) -> Path:
+    """Where a source on the anatomy's grid belongs in a dataset of derivatives, without the ending of its file.
+
+    An overlay keeps its own name and folder; BIDS' entity ``space`` tells the anatomy, with what tells that from
+    others. The anatomy itself, whose space it is, is told from the fused image by ``desc``.
+
+    Args:
+        source: an image of the dataset.
+        anatomy: whose grid it is; None where the source is the anatomy.
+
+    Raises:
+        ValueError: for a name that is none of BIDS.
+
+    Examples:
+        >>> on_grid_place("raw/sub-01/pet/sub-01_pet.nii.gz", "raw/sub-01/anat/sub-01_run-1_T1w.nii.gz").as_posix()
+        'sub-01/pet/sub-01_space-T1wRun1_pet'
+        >>> on_grid_place("raw/sub-01/anat/sub-01_T1w.nii.gz").name
+        'sub-01_desc-values_T1w'
+    """
+    name, on = bids_name(source), None if anatomy is None else bids_name(anatomy)
+    if name is None or (anatomy is not None and on is None):
+        raise ValueError(f"{source}, {anatomy}: not both have names by BIDS; sub-01_pet.nii.gz is one")
+    entities = {key: value for key, value in name.entities.items() if key not in ("space", "desc")}
+    entities |= {"desc": "values"} if on is None else {"space": f"{on.suffix}{_tells(on, name)}"}
+    folder = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
+    stem = "_".join([*(f"{key}-{value}" for key, value in entities.items()), name.suffix])
+    return Path(*folder, Path(source).parent.name, stem)
+
+
+def registration_name(name: str, moving: str) -> str:
+    """What the registration of a pair is called there, by extension proposal 14.
+
+    Args:
+        name: of the pair.
+        moving: suffix of the overlay.
+
+    Examples:
+        >>> registration_name("sub-01_desc-fusedpet_T1w", "pet")
+        'sub-01_from-pet_to-T1w_mode-image_desc-fusedpet_xfm.tfm'
+    """
+    stem, _, suffix = name.rpartition("_")
+    before, _, description = stem.rpartition("_")
+    return f"{before}_from-{moving}_to-{suffix}_mode-image_{description}_xfm.tfm"
+
+
 def _pairs_of(
     person: str, images: Sequence[_Image], sessions: Sequence[str], anatomies: Sequence[str], overlays: Sequence[str]
 ) -> Iterator[dict[str, str]]:
@@ -196,12 +242,8 @@ def _best(images: Sequence[_Image], session: str | None, choices: Sequence[str])
 
 
 def _pair(anatomy: _Image, overlay: _Image) -> dict[str, str]:
-    of_both = {key: value for key, value in anatomy.name.entities.items() if key in ("sub", "ses")}
-    tells = "".join(
-        f"{key.capitalize()}{value}" for key, value in overlay.name.entities.items() if of_both.get(key) != value
-    )
     entities = {key: value for key, value in anatomy.name.entities.items() if key != "desc"}
-    entities["desc"] = f"fused{overlay.name.suffix}{tells}"
+    entities["desc"] = f"fused{overlay.name.suffix}{_tells(overlay.name, anatomy.name)}"
     name = "_".join([*(f"{key}-{value}" for key, value in entities.items()), anatomy.name.suffix])
     modalities = {
         f"{key}_modality": image.name.modality
@@ -210,6 +252,12 @@ def _pair(anatomy: _Image, overlay: _Image) -> dict[str, str]:
     }
     files = {"anatomy": str(anatomy.path), "overlay": str(overlay.path)}
     return {**files, "name": name, "subject": f"sub-{entities['sub']}", **modalities}
+
+
+def _tells(name: BidsName, other: BidsName) -> str:
+    """What tells an image from others that may be paired with another one, in a label."""
+    of_both = {key: value for key, value in other.entities.items() if key in ("sub", "ses")}
+    return "".join(f"{key.capitalize()}{value}" for key, value in name.entities.items() if of_both.get(key) != value)
 
 
 def _images(root: Path, label: str) -> Iterator[_Image]:

@@ -7,7 +7,7 @@ import pytest
 from bids_sets import dataset
 
 from fusion_nets import cli
-from fusion_nets.bids import bids_pairs, place_of
+from fusion_nets.bids import bids_pairs, on_grid_place, place_of
 from fusion_nets.datalists import load_pairs
 from fusion_nets.workflows import fuse_dataset
 
@@ -158,7 +158,7 @@ def test_what_is_no_dataset(tmp_path, about, capsys):
     [
         (["--anatomy", "a"], "--anatomy is of one pair"),
         (["--transform", "a.tfm"], "--transform is of one pair"),
-        (["--save", "overlay"], "--save is of one pair"),
+        (["--settings", "a.json"], "--settings is of one pair"),
         (["--format", "nrrd"], "output_format is 'nrrd'; of a BIDS dataset, nifti, png and html are accepted"),
         (["--participant_label", "02"], "has no participant '02'"),
         (["--session_label", "1"], "has no session '1'"),
@@ -175,11 +175,29 @@ def test_options_of_the_command(tmp_path, words, said, capsys):
     assert "--session_label goes with --bids_dir" in capsys.readouterr().err
 
 
-def test_sources_on_the_grid_have_no_name(tmp_path):
+def test_a_source_that_is_none_is_not_saved(tmp_path):
     root = dataset(tmp_path / "set", "sub-01_T1w", "sub-01_pet")
-    with pytest.raises(ValueError, match="save is 'overlay'"):
-        fuse_dataset(root, tmp_path / "out", save="overlay")
-    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="save is 'overlays', perhaps 'overlay'; accepted are anatomy and overlay"):
+        fuse_dataset(root, tmp_path / "out", save="overlays")
+
+
+@pytest.mark.parametrize(
+    ("source", "anatomy", "place"),
+    [
+        ("sub-1/pet/sub-1_trc-FDG_pet.nii.gz", "sub-1_T1w.nii", "sub-1/pet/sub-1_trc-FDG_space-T1w_pet"),
+        ("sub-1/ct/sub-1_ct.nii", "sub-1_ce-gad_run-2_T1w.nii", "sub-1/ct/sub-1_space-T1wCegadRun2_ct"),
+        ("ses-b/pet/sub-1_ses-b_pet.nii", "sub-1_ses-a_FLAIR.nii", "sub-1/ses-b/pet/sub-1_ses-b_space-FLAIRSesa_pet"),
+        ("ses-b/pet/sub-1_ses-b_pet.nii", "sub-1_ses-b_T2w.nii", "sub-1/ses-b/pet/sub-1_ses-b_space-T2w_pet"),
+        ("sub-1/anat/sub-1_ce-gad_T1w.nii.gz", None, "sub-1/anat/sub-1_ce-gad_desc-values_T1w"),
+    ],
+)
+def test_places_of_sources_on_the_grid(source, anatomy, place):
+    assert on_grid_place(source, anatomy).as_posix() == place
+
+
+def test_a_place_needs_names_by_bids():
+    with pytest.raises(ValueError, match="names by BIDS"):
+        on_grid_place("pet.nii.gz", "sub-1_T1w.nii.gz")
 
 
 @pytest.mark.parametrize("out", ["set", "set/sub-01", "set/results", "other"])

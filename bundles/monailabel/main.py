@@ -150,6 +150,8 @@ class FusionApp(MONAILabelApp):
             HTTPException: for what is wrong with the request, or 503 where it has to wait too long.
         """
         job = self.prepare(request)
+        if job.values["save"] and not job.values["save_label"]:
+            raise HTTPException(422, "save: goes into the datastore beside the result; with save_label it is accepted")
         with self._turns.place(), tempfile.TemporaryDirectory(prefix="fusion-") as folder:
             result, params = self.fuse(job, Path(folder), job.values["save_label"])
             page = _page_beside(result).read_bytes() if job.values["page"] else None
@@ -264,7 +266,8 @@ class FusionApp(MONAILabelApp):
         record = self.images.labels(tag) / f"{job.anatomy.id}.json"
         record.unlink(missing_ok=True)
         self.images.page(job.anatomy.id, tag).unlink(missing_ok=True)
-        saved = self.images.save(job.anatomy, file, tag, {"model": job.task.model, "metrics": params["metrics"]})
+        info = {"model": job.task.model, "metrics": params["metrics"]}
+        saved = self.images.save(job.anatomy, file, tag, info, job.values["save"])
         noted = {"job": self._identity(job), "saved": saved, "bytes": file.stat().st_size, "params": params}
         if job.values["page"]:
             with whole_file(self.images.page(job.anatomy.id, tag)) as partial:

@@ -33,6 +33,7 @@ def receive(arguments: argparse.Namespace) -> None:
         allowed=arguments.allow,
         tls=tls,
         most_associations=arguments.max_associations,
+        most_a_second=arguments.max_rate,
         health=None if arguments.health_port is None else ("127.0.0.1", arguments.health_port),
         **{name: getattr(arguments, name) for name in ("quiet", "poll", "poll_interval", "poll_from_start")},
         **{name: getattr(arguments, name) for name in ("keep_days", "device")},

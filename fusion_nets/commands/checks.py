@@ -34,7 +34,7 @@ def check_options(arguments: argparse.Namespace) -> None:
 def check_sources(given: dict[str, Any]) -> None:
     """Of `fuse`: two images, or a dataset."""
     one = ("anatomy", "overlay", "anatomy_series_uid", "overlay_series_uid")
-    pair = (*one, "regions", "transform", "name", "save", "settings")
+    pair = (*one, "regions", "transform", "name", "settings")
     missing = [f"--{name}" for name in pair[:2] if not given[name]]
     if not given["bids_dir"] and missing:
         raise ValueError(f"the following arguments are required: {', '.join(missing)}, or --bids_dir of a dataset")

@@ -26,8 +26,17 @@ def _fused(arguments: argparse.Namespace) -> list[Path]:
 
     from fusion_nets.workflows import fuse_dataset, fuse_pair
 
-    common = ("register", "register_limits", "least_overlap", "overlay_palette", "bundle_root", "engine", "precision")
-    of_pair = ("transform", "name", "save", "regions", "settings")
+    common = (
+        "register",
+        "register_limits",
+        "least_overlap",
+        "overlay_palette",
+        "save",
+        "bundle_root",
+        "engine",
+        "precision",
+    )
+    of_pair = ("transform", "name", "regions", "settings")
     chosen = {name: getattr(arguments, name) for name in (*common, *(OF_DATASETS if arguments.bids_dir else of_pair))}
     for key in ("anatomy", "overlay"):
         for detail in ("modality", "volume") if arguments.bids_dir else ("modality", "series_uid", "volume"):

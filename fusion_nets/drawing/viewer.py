@@ -169,19 +169,26 @@ def view(case: str | os.PathLike[str], height: int = 900) -> Page:
     return Page(pages[0].read_text(encoding="utf-8"), height)
 
 
+_OF_BIDS = ("", *(f"{place}figures/" for place in ("", "ses-*/", "sub-*/", "sub-*/ses-*/")))
+"""Where the pages of a dataset are, seen from it, or from a folder in it."""
+
+
 def pages_in(folder: str | os.PathLike[str], name: str | None = None) -> list[Path]:
     """The pages of fused studies in a folder, or the one that is given.
 
     Args:
-        folder: what ``fuse --format html`` wrote into, or a page.
+        folder: what ``fuse --format html`` wrote into, also a BIDS dataset of derivatives, or a page.
         name: of the case, if only its page is meant.
 
     Raises:
         ValueError: if there is none.
     """
     path = Path(folder)
-    found = [path] if path.is_file() else sorted(path.glob("*_fused.html"))
-    pages = [page for page in found if page.suffix.lower() == ".html" and name in (None, page.stem[: -len("_fused")])]
+    patterns = ["*_fused.html", *(f"{place}*_desc-fused*.html" for place in _OF_BIDS)]
+    found = [path] if path.is_file() else sorted(page for pattern in patterns for page in path.glob(pattern))
+    pages = [
+        page for page in found if page.suffix.lower() == ".html" and name in (None, page.stem.removesuffix("_fused"))
+    ]
     if not pages:
         raise ValueError(
             f"{path}: no page{f' of {name!r}' if name else ''}; `fuse --format html` writes NAME_fused.html there, and "

@@ -320,6 +320,7 @@ def _add_receive(parsers: Any) -> None:
     command.add_argument(
         "--max_associations", type=int, default=8, metavar="N", help="at a time (default: %(default)s)"
     )
+    command.add_argument("--max_rate", type=float, metavar="N", help="objects a second of one address; default: any")
     command.add_argument(
         "--keep_days",
         type=float,
@@ -328,7 +329,9 @@ def _add_receive(parsers: Any) -> None:
     )
     command.add_argument("--health_port", type=int, metavar="PORT", help="of /metrics and /health, at 127.0.0.1")
     command.add_argument("--device", default="auto", metavar="DEVICE", help="as of fuse (default: %(default)s)")
-    command.add_argument("--once", action="store_true", help="end when all that came is sent, or failed")
+    command.add_argument(
+        "--once", action="store_true", help="end when something came, all is sent, or failed, and no sender is left"
+    )
     command.add_argument("--list", action="store_true", help="show the pairs of the spool, and receive nothing")
     command.add_argument(
         "--retry",

@@ -4,9 +4,10 @@ from .counters import Counters, telling
 from .journal import Journal, Pair
 from .node import Tls, listening
 from .polling import Orthanc
+from .receiver_settings import Settings
 from .rules import Facts, Rule, Wanted, pairs_by, read_rules
 from .sending import Destination, SendError, destination
-from .service import Receiver, Settings, receive
+from .service import Receiver, receive
 from .spool import Identity, Refusal, Refused, Spool, identify
 
 __all__ = [

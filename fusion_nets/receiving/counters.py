@@ -14,11 +14,13 @@ PREFIX = "fusion_nets_receive_"
 
 MEANINGS = {
     "objects_total": "Objects that were sent to this node, by what became of them",
+    "objects_held_total": "Objects that waited because their sender sends faster than it may",
     "associations_refused_total": "Associations that were refused, by reason",
     "fusions_total": "Fusions, by how they ended",
     "sent_total": "Objects that an archive has confirmed",
     "send_errors_total": "Times that sending did not end well",
     "poll_errors_total": "Times that the polled archive did not answer",
+    "associations": "Connections at present",
     "pairs": "Pairs in each state",
     "spool_bytes": "Bytes in the spool",
     "spool_most_bytes": "Bytes that may be in the spool",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -140,7 +141,8 @@ def listening(
     counters: Counters,
     tls: Tls | None = None,
     most_associations: int = 8,
-) -> Iterator[int]:
+    most_a_second: float | None = None,
+) -> Iterator[tuple[int, Callable[[], int]]]:
     """Take objects into a spool, in threads of their own, while the block runs.
 
     Args:
@@ -151,9 +153,10 @@ def listening(
         counters: of what is taken and refused.
         tls: certificate; None for connections in the clear.
         most_associations: at a time.
+        most_a_second: objects that are taken of one address; None for as many as come.
 
     Returns:
-        The port.
+        The port, and what tells how many connections there are at present.
 
     Raises:
         ModuleNotFoundError: if pynetdicom is not installed.
@@ -182,8 +185,14 @@ def listening(
         reason = "too many at a time" if named else "an AE title is not allowed"
         logger.warning("an association from %s is refused: %s", event.assoc.requestor.address, reason)
 
+    turns = _Turns(most_a_second, counters)
+
+    def taken(event: Event) -> Any:
+        turns.wait(event.assoc.requestor.address)
+        return _answer(event, spool, counters)
+
     handlers: list[Any] = [
-        (evt.EVT_C_STORE, lambda event: _answer(event, spool, counters)),
+        (evt.EVT_C_STORE, taken),
         (evt.EVT_REJECTED, refused),
         (evt.EVT_PDU_RECV, _Limit(spool.most_object, counters)),
     ]
@@ -198,7 +207,7 @@ def listening(
         thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="fusion-nets-node", daemon=True)
         thread.start()
         try:
-            yield server.server_address[1]
+            yield server.server_address[1], lambda: len(server.active_associations)
         finally:
             ae.shutdown()
             thread.join(10)
@@ -225,6 +234,32 @@ def _answer(event: Event, spool: Spool, counters: Counters) -> Any:
         logger.warning("an object is refused: %s", error if isinstance(error, WriteError) else type(error).__name__)
     counters.add("objects_total", f'result="{result}"')
     return status
+
+
+class _Turns:
+    """Has a sender wait that sends faster than it may: the next object comes when this one is answered.
+
+    No status says "more slowly", and one that refuses ends many a sender's job.
+    """
+
+    def __init__(self, most: float | None, counters: Counters) -> None:
+        self.most = most
+        self.counters = counters
+        self._lock = threading.Lock()
+        self._next: dict[str, float] = {}
+
+    def wait(self, address: str) -> None:
+        """Until it is the turn of an object from there."""
+        if self.most is None:
+            return
+        with self._lock:
+            now = time.monotonic()
+            self._next = {other: turn for other, turn in self._next.items() if turn > now}
+            turn = self._next.get(address, now)
+            self._next[address] = turn + 1 / self.most
+        if turn > now:
+            self.counters.add("objects_held_total")
+            time.sleep(turn - now)
 
 
 class _Limit:

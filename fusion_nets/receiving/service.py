@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from io import StringIO
@@ -21,13 +21,14 @@ from fusion_nets.stages import shown_stages
 
 from .counters import Counters, telling
 from .journal import FAILED, FUSED, FUSING, PENDING, SENT, Journal, Pair
-from .node import Tls, check_title, listening
+from .node import listening
 from .polling import Orthanc
+from .receiver_settings import Settings
 from .rules import Rule, pairs_by
-from .sending import Destination, SendError
-from .spool import Spool, size_of, sync_tree
+from .sending import SendError
+from .spool import Spool, objects_in, size_of, sync_tree
 
-__all__ = ["Receiver", "Settings", "receive"]
+__all__ = ["Receiver", "receive"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,59 +39,10 @@ MOST_KILLS = 3
 FULL_WAIT = 10.0
 """Seconds to wait for room on the disk."""
 DAY = 86400
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a receiver does.
-
-    Attributes:
-        rules: which series are fused.
-        destinations: where results go.
-        quiet: seconds without a new object after which a study is looked at.
-        title: AE title.
-        address: host and port to listen at; None for no node.
-        allowed: AE titles that may send.
-        tls: certificate; None for connections in the clear.
-        most_associations: at a time.
-        poll: address of an Orthanc that is asked for what is new; None for none.
-        poll_interval: seconds between two questions.
-        poll_from_start: ask for all that it holds, the first time.
-        health: host and port of the page of counters; None for none.
-        keep_days: after which a study without a pair that failed is removed.
-        send_tries: times that sending is tried, when the archive may take it another time.
-        send_wait: seconds until the second try; doubled from one to the next, up to ten minutes.
-        device: where the networks run.
-    """
-
-    rules: Sequence[Rule]
-    destinations: Sequence[Destination]
-    quiet: float = 60
-    title: str = "FUSION"
-    address: tuple[str, int] | None = None
-    allowed: Sequence[str] = ()
-    tls: Tls | None = None
-    most_associations: int = 8
-    poll: str | None = None
-    poll_interval: float = 10
-    poll_from_start: bool = False
-    health: tuple[str, int] | None = None
-    keep_days: float = 7
-    send_tries: int = 6
-    send_wait: float = 10
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be."""
-        for name in ("quiet", "poll_interval", "most_associations", "keep_days", "send_tries", "send_wait"):
-            value = getattr(self, name)
-            if not (0 < value < float("inf") or (name == "quiet" and value == 0)):
-                raise ValueError(f"{name} is {value}; a number above 0 is accepted")
-        for where, titles in (("the AE title of the node", [self.title]), ("an AE title to allow", self.allowed)):
-            for title in titles:
-                check_title(title, where)
-        if self.address is not None and not self.allowed:
-            raise ValueError("no AE title is allowed to send; the names of those that may are accepted")
+PAIRED, UNPAIRED, MANY = "paired", "unpaired", "many"
+"""What a look at a study found, the last for more pairs than a rule takes."""
+NARROWER = "a narrower description or a higher most"
+WIDER = "a rule that fits the series, as the log names them,"
 
 
 @dataclass
@@ -108,6 +60,9 @@ class Receiver:
         spool: that is open.
         settings: what to do.
         counters: of what was done.
+
+    Attributes:
+        senders: tells how many associations are open, each of which may bring more.
     """
 
     def __init__(self, spool: Spool, settings: Settings, counters: Counters) -> None:
@@ -120,6 +75,8 @@ class Receiver:
             Orthanc(settings.poll, spool, counters, settings.poll_from_start, settings.tls) if settings.poll else None
         )
         self.seen = time.monotonic()
+        self.senders: Callable[[], int] = lambda: 0
+        self._looked: dict[str, str] = {}
         self._polled: float | None = None
         self._has_all = self.orthanc is None
         self._cleaned = 0.0
@@ -154,15 +111,39 @@ class Receiver:
 
     def is_done(self) -> bool:
         """Whether all that came is sent or failed, and nothing is on its way that is known of."""
+        if self.senders():  # asked first: what the last one brought is in the spool when it has gone
+            return False
         waiting = [pair for pair in self.journal.next(PENDING, FUSING) if pair.rule in self.rules]
         sending = any(True for _ in self.journal.next(FUSED))
         return self._has_all and not (self.spool.waiting() or waiting or sending)
+
+    def has_more(self) -> bool:
+        """Whether something is left to do when the polled archive is asked once more."""
+        if self.orthanc is not None:
+            self._has_all = self.orthanc.ask()
+        return not self.is_done()
+
+    def has_looked(self) -> bool:
+        """Whether a study came, or was there, and was looked at."""
+        return bool(self._looked)
+
+    def unsent(self) -> str:
+        """Why not all is sent that came and that the rules want, or nothing is; "" where it is."""
+        failed, looked = list(self.journal.next(FAILED)), list(self._looked.values())
+        if failed:
+            return f"{len(failed)} pairs failed; the last: {failed[-1].reason}; --list tells all, --retry tries again"
+        if many := looked.count(MANY):
+            return f"{many} studies have more pairs by a rule than it takes, and none is fused; {NARROWER} is accepted"
+        if looked and set(looked) == {UNPAIRED}:
+            return f"none of {len(looked)} studies has a pair by the rules, and nothing is fused; {WIDER} is accepted"
+        return ""
 
     def metrics(self) -> str:
         """Counters and what is so now, as Prometheus reads it."""
         gauges: dict[tuple[str, str], float] = {
             ("pairs", f'state="{state}"'): count for state, count in self._states().items()
         }
+        gauges["associations", ""] = self.senders()
         gauges["spool_bytes", ""] = self.spool.used
         gauges["spool_most_bytes", ""] = self.spool.most_bytes
         gauges["studies_waiting", ""] = self.spool.waiting()
@@ -190,21 +171,29 @@ class Receiver:
     def _look_at(self, study: str) -> None:
         if not (self.spool.studies / study).is_dir():
             return
-        series = self.spool.series(study)
+        if not any(objects_in(folder) for folder in (self.spool.studies / study).iterdir()):
+            return
+        series, result = self.spool.series(study), UNPAIRED
         for rule in self.settings.rules:
             found = pairs_by(rule, series)
             if len(found) > rule.most:
+                result = MANY
                 logger.warning(
-                    "study %s: %d pairs by rule %r, which takes %d at most: none is fused; a narrower description "
-                    "or a higher most is accepted", study[:8], len(found), rule.name, rule.most,
+                    "study %s: %d pairs by rule %r, which takes %d at most: none is fused; %s is accepted",
+                    study[:8], len(found), rule.name, rule.most, NARROWER,
                 )  # fmt: skip
                 continue
             for anatomy, overlay in found:
+                result = PAIRED if result == UNPAIRED else result
                 pair = self.journal.add(rule, study, anatomy, overlay)
                 if pair is None:
                     continue
                 self._sendings.pop(pair.id, None)
                 logger.info("pair %s: study %s, rule %r", pair.id, study[:8], rule.name)
+        if result == UNPAIRED:
+            there = ", ".join(sorted(f"{_shown(one.modality)} ({one.images})" for one in series)) or "none of images"
+            logger.info("study %s: no pair by any rule so far; its series and their files: %s", study[:8], there)
+        self._looked[study] = result
 
     def _fuse(self, pair: Pair) -> None:
         if pair.fusings >= MOST_KILLS:
@@ -325,6 +314,7 @@ class Receiver:
                 continue
             if not self.spool.remove_study(study.name):
                 continue
+            self._looked.pop(study.name, None)
             for pair in self.journal.pairs.values():
                 if pair.study == study.name:
                     self.spool.remove(self.journal.output(pair))
@@ -337,11 +327,12 @@ def receive(spool: Spool, settings: Settings, once: bool = False, stop: threadin
     Args:
         spool: not open yet.
         settings: what to do.
-        once: end when something came, or was there, and all of it is sent or failed.
+        once: end when something came, or was there, all of it is sent or failed, and no association is open.
         stop: is set from another thread to end it.
 
     Raises:
-        ValueError: with ``once``, if pairs failed; if another process has the spool.
+        ValueError: with ``once``, if pairs failed, a study has too many, or no study has one; if another process has
+            the spool.
         OSError: if a port cannot be had.
         ModuleNotFoundError: if the extra ``pacs`` is not installed.
     """
@@ -352,11 +343,12 @@ def receive(spool: Spool, settings: Settings, once: bool = False, stop: threadin
         if settings.health is not None:
             port = stack.enter_context(telling(*settings.health, receiver.metrics, receiver.health))
             logger.info("counters and health: http://%s:%d/metrics, /health", settings.health[0], port)
+        node = stack.enter_context(ExitStack())
         if settings.address is not None:
-            port = stack.enter_context(
+            port, receiver.senders = node.enter_context(
                 listening(
                     spool, settings.title, settings.address, settings.allowed, counters, settings.tls,
-                    settings.most_associations,
+                    settings.most_associations, settings.most_a_second,
                 )
             )  # fmt: skip
             logger.info("%s listens at %s:%d", settings.title, settings.address[0], port)
@@ -368,16 +360,16 @@ def receive(spool: Spool, settings: Settings, once: bool = False, stop: threadin
                 logger.error("%s", error)
                 stop.wait(FULL_WAIT)
                 continue
-            came = settings.address is None or any(spool.studies.iterdir())
+            came = settings.address is None or receiver.has_looked()
             if once and came and is_idle and receiver.is_done():
-                break
+                node.close()  # what came in this very moment is done, too, and its sender told so
+                if not receiver.has_more():
+                    break
             if is_idle:
                 stop.wait(0.2)
-        failed = list(receiver.journal.next(FAILED))
-    if once and failed:
-        raise ValueError(
-            f"{len(failed)} pairs failed; the last: {failed[-1].reason}; --list tells all, --retry tries again"
-        )
+        unsent = receiver.unsent()
+    if once and unsent:
+        raise ValueError(unsent)
 
 
 def _reason(error: Exception) -> str:
@@ -390,3 +382,8 @@ def _reason(error: Exception) -> str:
         trace = trace.tb_next
     place = f" in {os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else ""
     return f"{type(error).__name__}{place}"
+
+
+def _shown(modality: str) -> str:
+    """A modality for a log, into which no other word of an object goes."""
+    return modality if modality in ("CT", "MR", "NM", "PT") else "another"

@@ -198,6 +198,9 @@ class Spool:
             if path.exists():
                 if path.read_bytes() != content and not _is_same(path, content):
                     raise Refused(Refusal.CHANGED, "another object of this UID was received before, and is kept")
+                with self._lock:
+                    if study in self._arrived:  # its sender begins anew, and the rest follows
+                        self._arrived[study] = time.monotonic()
                 return "again"
             self._check_room(len(content))
             with whole_file(path, durable=True) as partial:
@@ -210,8 +213,8 @@ class Spool:
     def quiet(self, seconds: float) -> list[str]:
         """Studies to which nothing was added for a while, each told once until something is."""
         with self._lock:
-            now = time.monotonic()
-            found = [study for study, arrived in self._arrived.items() if now - arrived >= seconds]
+            now, busy = time.monotonic(), self._busy()
+            found = [name for name, arrived in self._arrived.items() if now - arrived >= seconds and name not in busy]
             for study in found:
                 del self._arrived[study]
         return found
@@ -222,9 +225,9 @@ class Spool:
             self._arrived[study] = time.monotonic()
 
     def waiting(self) -> int:
-        """How many studies have not been quiet for long enough."""
+        """How many studies have not been quiet for long enough, or have an object being written."""
         with self._lock:
-            return len(self._arrived)
+            return len(self._arrived.keys() | self._busy())
 
     def is_settled(self, study: str, seconds: float) -> bool:
         """Whether nothing was added to a study for so long, and it was looked at since."""
@@ -248,7 +251,7 @@ class Spool:
         """Remove a study; False where something came for it in this moment, so that it stays."""
         folder, aside = self.studies / study, self.folder / f"removed-{study}"
         with self._lock:
-            if study in self._arrived or any(path.is_relative_to(folder) for path in self._storing):
+            if study in self._arrived or study in self._busy():
                 return False
             os.replace(folder, aside)
         self.remove(aside)
@@ -272,6 +275,10 @@ class Spool:
         except Refused:
             return True
         return False
+
+    def _busy(self) -> set[str]:
+        """Studies of which an object is being written; its folders may be there, though nothing is in them yet."""
+        return {path.parents[1].name for path in self._storing}
 
     def _check_room(self, size: int) -> None:
         if self.used + size >= self.most_bytes:

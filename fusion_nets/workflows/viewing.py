@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from monai.data import MetaTensor
 
+from fusion_nets.bids import RESULT, place_of, registration_name
 from fusion_nets.cautions import about, noted, noting
 from fusion_nets.clinical import read_image, source_sha256
 from fusion_nets.drawing import write_viewer
@@ -35,7 +36,8 @@ def write_page(
     """Write the page of a fused study beside its result, see :func:`fusion_nets.drawing.viewer_html`.
 
     Args:
-        output_dir: with ``{name}_fused.nii.gz`` or another form but DICOM, and the record ``{name}_fused.json``.
+        output_dir: with ``{name}_fused.nii.gz`` or another form but DICOM, and the record ``{name}_fused.json``; or
+            a BIDS dataset of derivatives that :func:`fuse_dataset` wrote.
         anatomy: which was fused; the record tells by its digest whether it is the one.
         overlay: likewise.
         name: of the case; by default that of the only one there.
@@ -43,7 +45,7 @@ def write_page(
             :func:`fusion_nets.datalists.load_pairs`.
 
     Returns:
-        ``{name}_fused.html``.
+        ``{name}_fused.html``; of a dataset, ``{name}.html`` in the folder ``figures`` of participant or session.
 
     Raises:
         ImageError: if an image cannot be used.
@@ -51,16 +53,20 @@ def write_page(
             several and none is named.
     """
     folder = Path(output_dir)
+    found = _fused_in(folder)
     if name is None:
-        names = {file.name[: -len(f"_fused{form}")] for form in _FORMS for file in folder.glob(f"*_fused{form}")}
-        if len(names) != 1:
-            raise ValueError(f"{folder}: {len(names)} fused images; a folder with one, or a name, is accepted")
-        (name,) = names
+        if len(found) != 1:
+            raise ValueError(f"{folder}: {len(found)} fused images; a folder with one, or a name, is accepted")
+        (name,) = found
     check_name(name, folder)
-    result = next((path for form in _FORMS if (path := folder / f"{name}_fused{form}").is_file()), None)
+    result = found.get(name)
     if result is None:
         raise ValueError(f"{folder}: no fused image of {name!r}; {name}_fused with {', '.join(_FORMS)} is accepted")
-    record = _record(folder / f"{name}_fused.json")
+    place, stem, transform = folder, f"{name}_fused", folder / f"{name}_registration.tfm"
+    if result.parent != folder:  # as BIDS has it
+        place, stem = folder / place_of(name).parent / "figures", name
+        transform = next(result.parent.glob(registration_name(name, "*")), transform)
+    record = _record(result.parent / f"{stem}.json")
     images: dict[str, MetaTensor] = {}
     warnings: list[str] = []
     for key, source in (("anatomy", anatomy), ("overlay", overlay)):
@@ -79,16 +85,29 @@ def write_page(
         registered = record.get("record", {}).get("registration", {}).get("mode", "none")
         CheckSources(registered)(images["anatomy"], images["overlay"], name)
         warnings += noted()
-    page = folder / f"{name}_fused.html"
+    place.mkdir(exist_ok=True)
+    page = place / f"{stem}.html"
     fused = cast(MetaTensor, read_fused(result).float())
     bends = "bending" in record.get("record", {}).get("registration", {})
     how = {
         "record": record,
-        "transform": read_transform(folder / f"{name}_registration.tfm") if bends else None,
+        "transform": read_transform(transform) if bends else None,
         "name": name,
         "warnings": warnings,
     }
     return write_viewer(page, images["anatomy"], images["overlay"], fused, **how)
+
+
+def _fused_in(folder: Path) -> dict[str, Path]:
+    """Fused images by the names of their cases: all in one folder, or where BIDS has them."""
+    found: dict[str, Path] = {}
+    for form in reversed(_FORMS):
+        found |= {file.name[: -len(f"_fused{form}")]: file for file in folder.glob(f"*_fused{form}")}
+    for form in (".nii", ".nii.gz"):
+        for where in ("sub-*/anat", "sub-*/ses-*/anat"):
+            of_form = {file.name[: -len(form)]: file for file in folder.glob(f"{where}/*{form}")}
+            found |= {name: file for name, file in of_form.items() if RESULT.fullmatch(name)}
+    return found
 
 
 def _record(path: Path) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 from bids_sets import SIDECAR, complaints, content, dataset
 
 from fusion_nets import cli
+from fusion_nets.clinical import read_image
 from fusion_nets.registration import read_transform
 from fusion_nets.workflows import fuse_dataset
 from fusion_nets.workflows.settings import repeated_settings
@@ -143,3 +144,71 @@ def test_two_processes_leave_what_one_leaves(tiny_weights, text_encoder, tmp_pat
     assert content(both) == content(alone)
     assert "sub-01/figures/sub-01_desc-fusedct_T1w_description.json" in content(both)
     assert complaints(both) == []
+
+
+def test_sources_on_the_grid_have_names_by_bids(tiny_weights, tmp_path, capsys):
+    root, out = dataset(tmp_path / "set", *NAMES), tmp_path / "out"
+    words = ["fuse", "--bids_dir", str(root), "--output_dir", str(out), "--register", "rigid", "--register_fallback"]
+    assert cli.main([*words, "--save", "overlay", "anatomy"]) == 0
+    said = capsys.readouterr().out.split()
+    overlays = {
+        "sub-01/ct/sub-01_space-T1w_ct": "sub-01/ct/sub-01_ct",
+        "sub-01/pet/sub-01_trc-FDG_space-T1w_pet": "sub-01/pet/sub-01_trc-FDG_pet",
+        "sub-03/ses-b/pet/sub-03_ses-b_run-1_space-FLAIRSesa_pet": "sub-03/ses-b/pet/sub-03_ses-b_run-1_pet",
+    }
+    anatomies = "sub-01/anat/sub-01_desc-values_T1w", "sub-03/ses-a/anat/sub-03_ses-a_desc-values_FLAIR"
+    for name in (*overlays, *anatomies):
+        assert {str(out / f"{name}.nii.gz"), str(out / f"{name}.json")} <= set(said)
+    assert [name for name in visible(out) if "on_grid" in name] == []
+    assert complaints(out) == []
+    for (name, raw), fused in zip(overlays.items(), FUSED, strict=True):
+        told = json.loads((out / f"{name}.json").read_text())
+        record = json.loads((out / f"{fused}.json").read_text())
+        anatomy = record["Sources"][0]
+        assert (told["Sources"][0], told["SpatialReference"]) == (f"bids:raw:{raw}.nii.gz", anatomy)
+        assert record["record"]["overlay"]["on_grid"]["files"] == [f"{name}.nii.gz"]
+        image, overlay = read_image(out / f"{name}.nii.gz"), read_image(root / f"{raw}.nii.gz")
+        assert image.meta["units"] == overlay.meta["units"]
+        source = read_image(root / anatomy.removeprefix("bids:raw:"))
+        assert image.shape == source.shape
+        np.testing.assert_allclose(image.affine, source.affine, atol=1e-5)
+        assert np.isclose(image.max(), overlay.max(), rtol=0.2)
+    assert json.loads((out / "sub-01/pet/sub-01_trc-FDG_space-T1w_pet.json").read_text())["Units"] == "g/mL"
+    for name in anatomies:
+        raw = read_image(root / f"{name.replace('_desc-values', '')}.nii.gz")
+        assert np.array_equal(read_image(out / f"{name}.nii.gz"), raw)
+    done = changed(out)
+    assert cli.main([*words, "--save", "overlay", "anatomy"]) == 0
+    assert changed(out) == done
+    (out / "sub-01/ct/sub-01_space-T1w_ct.json").unlink()
+    assert cli.main([*words, "--save", "overlay", "anatomy"]) == 0
+    assert (out / "sub-01/ct/sub-01_space-T1w_ct.json").is_file()
+
+
+def test_pages_of_a_dataset_are_found_and_made(tiny_weights, tmp_path, capsys):
+    root, out = dataset(tmp_path / "set", *NAMES), tmp_path / "out"
+    options = {"bids_dir": str(root), "register": "none", "output_format": ["nifti", "html"]}
+    SMFUSION.fuse(tiny_weights, out, participant_label="01", **options)
+    pages = [out / f"{name.replace('/anat/', '/figures/')}.html" for name in FUSED[:2]]
+    assert cli.main(["view", str(out), "--no_browser"]) == 0
+    assert capsys.readouterr().out.split() == [str(page) for page in pages]
+    name = pages[1].stem
+    assert cli.main(["view", str(out), "--name", name, "--no_browser"]) == 0
+    assert capsys.readouterr().out.split() == [str(pages[1])]
+    for folder in pages[1].parents[:2]:  # figures, and the participant's
+        assert cli.main(["view", str(folder), "--name", name, "--no_browser"]) == 0
+        assert capsys.readouterr().out.split() == [str(pages[1])]
+    before = pages[1].read_text()
+    for page in pages:
+        page.unlink()
+    pages[1].parent.rmdir()
+    assert cli.main(["view", str(out), "--no_browser"]) == 2
+    assert "no page; `fuse --format html`" in capsys.readouterr().err
+    sources = ["--anatomy", str(root / "sub-01/anat/sub-01_T1w.nii.gz")]
+    sources += ["--overlay", str(root / "sub-01/pet/sub-01_trc-FDG_pet.nii.gz"), "--no_browser"]
+    assert cli.main(["view", str(out), *sources]) == 2
+    assert "2 fused images; a folder with one, or a name, is accepted" in capsys.readouterr().err
+    assert cli.main(["view", str(out), *sources, "--name", name]) == 0
+    assert capsys.readouterr().out.split() == [str(pages[1])]
+    assert len(pages[1].read_text()) == pytest.approx(len(before), rel=0.01)
+    assert cli.main(["view", str(out), "--no_browser"]) == 0

@@ -77,6 +77,21 @@ def test_a_series_is_fused_and_sent_back(server, archive, dicom_study, uid, tmp_
     assert left_behind(server) == []
 
 
+def test_sources_on_the_grid_are_sent_back_and_are_no_sources(server, archive, uid):
+    asked = {"save_label": True, "save": ["anatomy", "overlay"]}
+    told, _, _ = fused(server, uid["mri"], asked)
+    there = {one: (modality, name) for modality, name, one in in_archive(archive)}
+    assert there[told["saved"]["series"]] == ("MR", "Fused by DM-FNet")
+    kept = {key: there[one] for key, one in told["saved"]["on_grid"].items()}
+    assert {key: modality for key, (modality, _) in kept.items()} == {"overlay": "PT", "anatomy": "MR"}
+    assert all(" on the grid of " in name for _, name in kept.values())
+    assert infer(server, told["saved"]["on_grid"]["anatomy"]).status_code == 404
+    count = archive.instances()
+    again, _, _ = fused(server, uid["mri"], asked)  # the only other image is the PET still
+    assert again["saved"] == told["saved"]
+    assert archive.instances() == count
+
+
 def test_what_is_no_pair_is_refused(server, archive, dicom_study, uid):
     fused_uid = next((one for _, name, one in in_archive(archive) if name.startswith("Fused by")), "2.25.1")
     assert infer(server, fused_uid).status_code == 404

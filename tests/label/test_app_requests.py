@@ -124,6 +124,28 @@ def test_a_result_is_saved_as_a_label_when_asked(app_server, studies):
     assert "saved" not in infer(app_server, "head_mri").json()
 
 
+def test_sources_on_the_grid_are_saved_beside_the_result(app_server, studies, tmp_path):
+    asked = {"save_label": True, "label_tag": "kept", "save": "overlay, anatomy"}
+    told = infer(app_server, "head_mri", asked).json()
+    assert {key: one["tag"] for key, one in told["saved"]["on_grid"].items()} == {
+        "overlay": "kept_overlay",
+        "anatomy": "kept_anatomy",
+    }
+    sources = [studies / f"head_{name}.nii.gz" for name in ("mri", "pet")]
+    own = {"overlay_modality": "PT", "anatomy_modality": "MR"}
+    fuse_pair(*sources, tmp_path, name="own", save=["overlay", "anatomy"], **own)
+    for key in ("overlay", "anatomy"):
+        query = {"label": "head_mri", "tag": f"kept_{key}"}
+        answer = requests.get(f"{app_server.url}/datastore/label", params=query, timeout=30)
+        assert answer.content == (tmp_path / f"own_{key}_on_grid.nii.gz").read_bytes()
+    batch = {"label_tag": "kept", "save": ["anatomy", "overlay"], "images": ["head_mri"]}
+    url = f"{app_server.url}/batch/infer/dmfnet?run_sync=true"
+    assert requests.post(url, json=batch, timeout=300).json()["head_mri"]["status"] == "was done"
+    (studies / "labels" / "kept_overlay" / "head_mri.nii.gz").unlink()
+    assert requests.post(url, json=batch, timeout=300).json()["head_mri"]["status"] == "fused"
+    assert (studies / "labels" / "kept_overlay" / "head_mri.nii.gz").is_file()
+
+
 @pytest.fixture(scope="module")
 def lesions(app_server, studies, tmp_path_factory):
     """A label of the MRI under the tag "lesions", sent as viewers do: two blocks of it; the overlay is a PET."""

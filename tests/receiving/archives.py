@@ -7,7 +7,7 @@ from urllib.request import Request, urlopen
 import orthanc as server
 import pydicom
 import pytest
-from receivers import RULE, Node, send, tiny_study
+from receivers import RULE, Node, send, tiny_study, until
 
 from fusion_nets import cli
 from fusion_nets.receiving import Counters, Orthanc, Settings, Spool, destination, read_rules, receive
@@ -121,20 +121,19 @@ def test_the_sample_study_from_end_to_end(pacs, dicom_study, tmp_path, capsys):
     path = rules(tmp_path, name="sample", method="dmfnet", options={"register": "rigid"})
     port, before = server.free_port(), pacs.instances()
 
-    def sender():
-        for _ in range(600):
-            code, _said = send(port, dicom_study["mri"], dicom_study["pet"], check=False)
-            if code == 0:
-                return
+    def is_sent():
+        return send(port, dicom_study["mri"], dicom_study["pet"], check=False)[0] == 0
 
-    sending = threading.Thread(target=sender)
+    sent = []
+    sending = threading.Thread(target=lambda: sent.append(until(is_sent, "the node")))
     sending.start()
     spool, to = str(tmp_path / "spool"), f"dicom://ORTHANC@127.0.0.1:{pacs.dicom}"
     command = ["receive", "--spool", spool, "--rules", str(path), "--to", to, "--device", "cpu"]
-    code = cli.main([*command, "--port", str(port), "--allow", "SCANNER", "--quiet", "3", "--once"])
+    code = cli.main([*command, "--port", str(port), "--allow", "SCANNER", "--quiet", "10", "--once"])
     sending.join()
     captured = capsys.readouterr()
     assert code == 0, captured.err
+    assert sent == [True]
     slices = len(list(dicom_study["mri"].iterdir()))
     assert pacs.instances() == before + slices + 2  # with the registration, and how to show the sources on each other
     assert cli.main(["receive", "--spool", spool, "--list"]) == 0

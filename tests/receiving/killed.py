@@ -10,11 +10,11 @@ import pydicom
 import pytest
 from judges import program
 from orthanc import free_port
-from receivers import MARK, Node, archive, send, tiny_series, until, write
+from receivers import MARK, PATIENCE, Node, archive, send, tiny_series, until, write
 
 from fusion_nets.receiving.journal import FUSED, FUSING, SENT
 
-pytest.importorskip("pynetdicom")
+AE = pytest.importorskip("pynetdicom").AE
 
 SLICES = 16
 
@@ -29,22 +29,40 @@ def uids(folder):
     return {pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in folder.rglob("[!.]*.dcm")}
 
 
+def sent_in_part(port, study, killed):
+    """The files that were confirmed; those of the second series follow after the kill, however fast the first were."""
+    instances = [pydicom.dcmread(path) for path in sorted(study.rglob("*.dcm"))]
+    ae = AE("SCANNER")
+    for first in (instances[0], instances[-1]):
+        ae.add_requested_context(first.SOPClassUID, first.file_meta.TransferSyntaxUID)
+    association = ae.associate("127.0.0.1", port, ae_title="FUSION")
+    for number, instance in enumerate(instances):
+        if number == SLICES:
+            killed.wait(PATIENCE)
+        try:
+            status = association.send_c_store(instance)
+        except RuntimeError:  # the association is no more
+            return
+        if status.get("Status") == 0:
+            yield instance
+
+
 def test_killed_in_every_stage(tmp_path, study):
     port = free_port()
-    node = Node(tmp_path / "node", quiet=2, to=f"dicom://ARCHIVE@127.0.0.1:{port}")
+    node = Node(tmp_path / "node", quiet=0.5, to=f"dicom://ARCHIVE@127.0.0.1:{port}")
     try:
-        sending = []
-        there = node.start().port
-        sender = threading.Thread(target=lambda: sending.append(send(there, study, check=False)))
+        confirmed, killed = [], threading.Event()
+        there = node.start("--quiet", 3600).port
+        sender = threading.Thread(target=lambda: confirmed.extend(sent_in_part(there, study, killed)))
         sender.start()
         until(lambda: node.objects() >= 3, "objects", process=node)
         node.kill()  # while it receives
+        killed.set()
         sender.join()
-        confirmed = sending[0][1].count("Received Store Response (Success)")
-        assert 2 <= confirmed <= node.objects() < 2 * SLICES
+        assert 2 <= len(confirmed) <= node.objects() < 2 * SLICES
         assert uids(node.spool / "studies") <= uids(study)
 
-        send(node.start().port, study)
+        send(node.start("--quiet", 3600).port, study)
         assert node.pairs() == []
         node.kill()  # while it waits for quiet
         assert uids(node.spool / "studies") == uids(study)

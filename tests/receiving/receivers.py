@@ -87,7 +87,7 @@ def until(holds, what, seconds=PATIENCE, process=None):
 class Node:
     """`fusion-nets receive` in a process of its own."""
 
-    def __init__(self, folder, *options, rules=(RULE,), to=None, allow=("SCANNER",), quiet=0.5, poll=None, port=0):
+    def __init__(self, folder, *options, rules=(RULE,), to=None, allow=("SCANNER",), quiet=5, poll=None, port=0):
         folder.mkdir(exist_ok=True)
         self.folder, self.spool = folder, folder / "spool"
         (folder / "rules.json").write_text(json.dumps({"pairs": list(rules)}))
@@ -98,11 +98,12 @@ class Node:
         self.log = folder / "log"
         self.process = None
 
-    def start(self):
+    def start(self, *options):
+        """Begin, or begin anew, with options beside those of all runs."""
         kept = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         self.begins = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("a") as log:
-            self.process = subprocess.Popen(self.command, env=kept, stdout=log, stderr=log)
+            self.process = subprocess.Popen([*self.command, *map(str, options)], env=kept, stdout=log, stderr=log)
         return self
 
     @property

@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import threading
 import time
 
 import pydicom
@@ -16,14 +17,14 @@ from receivers import MARK, send, tiny_series, tiny_study, until, write
 from fusion_nets.receiving import Counters, SendError, Spool, Tls, destination, listening
 from fusion_nets.receiving import node as module
 
-pytest.importorskip("pynetdicom")
+AE = pytest.importorskip("pynetdicom").AE
 
 REFUSED = "associations_refused_total"
 
 
 class There:
-    def __init__(self, spool, port, counters):
-        self.spool, self.port, self.counters = spool, port, counters
+    def __init__(self, spool, port, counters, connections=None):
+        self.spool, self.port, self.counters, self.connections = spool, port, counters, connections
 
     def objects(self):
         return len(list(self.spool.studies.rglob("*.dcm")))
@@ -39,8 +40,8 @@ def there(tmp_path):
     counters = Counters()
     with Spool(tmp_path / "spool", most_object=2**20).opened() as spool:
         how = {"counters": counters, "most_associations": 3}
-        with listening(spool, "FUSION", ("127.0.0.1", 0), ["SCANNER"], **how) as port:
-            yield There(spool, port, counters)
+        with listening(spool, "FUSION", ("127.0.0.1", 0), ["SCANNER"], **how) as (port, connections):
+            yield There(spool, port, counters, connections)
 
 
 def connect(there):
@@ -104,8 +105,6 @@ def test_other_classes_are_refused(there, tmp_path):
 
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])
 def test_an_object_whose_uids_are_paths_is_refused(there, keyword):
-    from pynetdicom import AE
-
     (instance, *_) = tiny_series("MR")
     ae = AE("SCANNER")
     ae.add_requested_context(instance.SOPClassUID, instance.file_meta.TransferSyntaxUID)
@@ -123,7 +122,7 @@ def test_an_object_whose_uids_are_paths_is_refused(there, keyword):
 @pytest.mark.parametrize("what", [b"\0" * 1000, b"\x08\x00\x16\x00UI\xff\xff1.2", None])
 def test_a_dataset_that_is_none_is_refused(there, what, monkeypatch):
     """As a program would send it that writes what it likes."""
-    from pynetdicom import AE, association
+    from pynetdicom import association
 
     (instance, *_) = tiny_series("MR")
     ae = AE("SCANNER")
@@ -190,7 +189,7 @@ def test_those_that_say_nothing_are_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "GREETING", 1.0)
     with (
         Spool(tmp_path / "spool").opened() as spool,
-        listening(spool, "FUSION", ("127.0.0.1", 0), ["SCANNER"], Counters()) as port,
+        listening(spool, "FUSION", ("127.0.0.1", 0), ["SCANNER"], Counters()) as (port, _),
     ):
         there = There(spool, port, None)
         with connect(there) as silent, connect(there) as slow:
@@ -207,6 +206,42 @@ def test_no_more_at_a_time_than_are_accepted(there):
     began = time.monotonic()
     until(there.is_well, "well again", 90)
     assert time.monotonic() - began < module.GREETING, "those that have gone still count"
+
+
+def test_one_association_too_many_is_refused_as_dicom_says_it(there, tmp_path):
+    ae = AE("SCANNER")
+    ae.add_requested_context("1.2.840.10008.1.1")
+    kept = [ae.associate("127.0.0.1", there.port, ae_title="FUSION") for _ in range(3)]
+    assert all(one.is_established for one in kept)
+    assert there.connections() == 3
+    code, said = send(there.port, tiny_study(tmp_path / "study"), check=False)
+    assert code != 0
+    assert "Rejected Transient" in said
+    assert "Local Limit Exceeded" in said
+    assert there.counters.get(REFUSED, 'reason="limit"') == 1
+    for one in kept:
+        one.release()
+    until(lambda: there.connections() == 0, "those that have gone do not count", 60)
+    send(there.port, tmp_path / "study")
+    assert there.objects() == 8
+
+
+def test_one_that_sends_fast_waits(tmp_path):
+    """As many objects a second as are accepted of one address, over all of its associations."""
+    counters, rate, studies = Counters(), 4, [tiny_study(tmp_path / f"{number}", number) for number in (1, 2)]
+    with Spool(tmp_path / "spool").opened() as spool:
+        how = {"counters": counters, "most_a_second": rate}
+        with listening(spool, "FUSION", ("127.0.0.1", 0), ["SCANNER"], **how) as (port, _):
+            began = time.monotonic()
+            threads = [threading.Thread(target=send, args=(port, study)) for study in studies]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            took = time.monotonic() - began
+        assert len(list(spool.studies.rglob("*.dcm"))) == 16
+    assert took >= 15 / rate
+    assert 0 < counters.get("objects_held_total") < 16  # the first one comes at once
 
 
 def is_ended(connection):
@@ -265,7 +300,7 @@ def test_tls_takes_those_whose_certificate_is_signed(certificates, tmp_path):
     counters, study = Counters(), tiny_study(tmp_path / "study")
     with Spool(tmp_path / "spool").opened() as spool:
         how = {"counters": counters, "tls": tls(certificates, "node")}
-        with listening(spool, "FUSION", ("127.0.0.1", 0), ["SCANNER"], **how) as port:
+        with listening(spool, "FUSION", ("127.0.0.1", 0), ["SCANNER"], **how) as (port, _):
             with socket.create_connection(("127.0.0.1", port)):  # one that never begins its handshake
                 files = certificates / "scanner.key", certificates / "scanner.pem"
                 send(port, study, options=["+tls", *map(str, files), "+cf", str(certificates / "ca.pem")])
@@ -283,7 +318,7 @@ def test_sends_by_tls_to_those_whose_certificate_is_signed(certificates, tmp_pat
     with Spool(tmp_path / "spool").opened() as spool:
         for name, authority in (("node", "ca"), ("stranger", "other")):
             how = {"counters": Counters(), "tls": Tls(*(str(certificates / f"{name}.{end}") for end in ("pem", "key")))}
-            with listening(spool, "FUSION", ("127.0.0.1", 0), ["SCANNER"], **how) as port:
+            with listening(spool, "FUSION", ("127.0.0.1", 0), ["SCANNER"], **how) as (port, _):
                 address = f"dicoms://FUSION@127.0.0.1:{port}"
                 archive = destination(address, "SCANNER", tls(certificates, "scanner"))
                 if authority == "ca":

@@ -295,7 +295,12 @@ def test_other_addresses_that_are_none():
 
 @pytest.mark.parametrize(
     ("settings", "told"),
-    [({"quiet": -1}, "quiet is -1"), ({"keep_days": 0}, "keep_days"), ({"address": ("127.0.0.1", 0)}, "no AE title")],
+    [
+        ({"quiet": -1}, "quiet is -1"),
+        ({"keep_days": 0}, "keep_days"),
+        ({"most_a_second": 0.5}, "a number from 1"),
+        ({"address": ("127.0.0.1", 0)}, "no AE title"),
+    ],
 )
 def test_settings_that_cannot_be(settings, told):
     with pytest.raises(ValueError, match=told):

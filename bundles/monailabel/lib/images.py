@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,8 @@ from monailabel.datastore.utils.dicom import dicom_web_download_series
 from pydicom import Dataset, dcmread
 
 from fusion_nets.clinical import ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES
-from fusion_nets.clinical.dicom import FUSED_BY
+from fusion_nets.clinical.dicom import FUSED_BY, is_result
+from fusion_nets.clinical.dicom.resampled import ON_GRID
 from fusion_nets.clinical.volume_files import read_note
 from fusion_nets.files import file_sha256, whole_folder
 
@@ -139,15 +140,28 @@ class FolderImages(Labels):
         """Another where the image is another."""
         return file_sha256(self.path(image))
 
-    def save(self, image: Image, result: Path, tag: str, info: dict[str, Any]) -> dict[str, str]:
-        """Save a result as a label of the image; returns what :meth:`has` knows it by."""
-        label = self.store.save_label(image.id, str(result), tag, info)
+    def save(
+        self, image: Image, result: Path, tag: str, info: dict[str, Any], sources: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Save a result as a label of the image, and sources on its grid as labels under ``{tag}_{source}``.
+
+        Returns:
+            What :meth:`has` knows them by.
+        """
+        saved = self._save(image, result, tag, info)
+        name = result.name.partition("_fused.")
+        beside = {key: result.with_name(f"{name[0]}_{key}_on_grid.{name[2]}") for key in sources}
+        on_grid = {key: self._save(image, file, f"{tag}_{key}", {}) for key, file in beside.items()}
+        return {**saved, **({"on_grid": on_grid} if on_grid else {})}
+
+    def _save(self, image: Image, file: Path, tag: str, info: dict[str, Any]) -> dict[str, str]:
+        label = self.store.save_label(image.id, str(file), tag, info)
         return {"label": label, "tag": tag, "file": self.store.get_label_info(label, tag)["name"]}
 
-    def has(self, saved: Mapping[str, str], size: int) -> bool:
+    def has(self, saved: Mapping[str, Any], size: int) -> bool:
         """Whether a result that was saved is still there, and has the bytes that it had."""
-        path = self.labels(saved["tag"]) / saved["file"]
-        return path.is_file() and 0 < size <= path.stat().st_size
+        path, *others = (self.labels(one["tag"]) / one["file"] for one in (saved, *saved.get("on_grid", {}).values()))
+        return path.is_file() and 0 < size <= path.stat().st_size and all(other.is_file() for other in others)
 
     def _path(self, id: str) -> Path | None:
         """Without what lies outside the folder, by a link or by its name."""
@@ -220,21 +234,36 @@ class ArchiveImages(Labels):
         """Another where the series has other instances."""
         return str(image.instances)
 
-    def save(self, image: Image, result: Path, tag: str, info: dict[str, Any]) -> dict[str, str]:
-        """Send the DICOM objects beside a result to the archive (STOW-RS); returns what :meth:`has` knows them by."""
-        instances = [dcmread(path) for path in sorted(result.parent.glob("*_dicom/*.dcm"))]
+    def save(
+        self, image: Image, result: Path, tag: str, info: dict[str, Any], sources: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Send the DICOM objects beside a result to the archive (STOW-RS), sources on its grid among them.
+
+        Returns:
+            What :meth:`has` knows them by.
+        """
+        name = result.name.partition("_fused.")[0]
+        folders = {"": f"{name}_dicom", **{key: f"{name}_{key}_on_grid_dicom" for key in sources}}
+        found = {key: sorted((result.parent / folder).glob("*.dcm")) for key, folder in folders.items()}
+        series = {
+            key: str(dcmread(paths[0], specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)
+            for key, paths in found.items()
+        }
+        instances = [dcmread(path) for paths in found.values() for path in paths]
         with self._asking():
             answer = self.client.store_instances(instances)
         failed = answer.get("FailedSOPSequence") or ()
         if failed:
             raise HTTPException(502, f"the archive refused {len(failed)} of {len(instances)} objects")
-        return {"series": str(instances[0].SeriesInstanceUID), "study": image.study}
+        saved = {"series": series.pop(""), "study": image.study}
+        return {**saved, **({"on_grid": series} if series else {})}
 
-    def has(self, saved: Mapping[str, str], size: int) -> bool:
-        """Whether the fused series is still there; the archive answers for its objects."""
+    def has(self, saved: Mapping[str, Any], size: int) -> bool:
+        """Whether the series that were saved are still there; the archive answers for their objects."""
+        uids = saved["series"], *saved.get("on_grid", {}).values()
         with self._asking():
-            return bool(
-                self.client.search_for_series(saved["study"], search_filters={"SeriesInstanceUID": saved["series"]})
+            return all(
+                self.client.search_for_series(saved["study"], search_filters={"SeriesInstanceUID": uid}) for uid in uids
             )
 
     def _series(self, id: str) -> Image | None:
@@ -254,9 +283,22 @@ class ArchiveImages(Labels):
                 int(series.get("NumberOfSeriesRelatedInstances") or 0),
             )
             for series in found
-            if series.get("Modality") in MODALITIES
-            and not str(series.get("SeriesDescription") or "").startswith(FUSED_BY)
+            if series.get("Modality") in MODALITIES and not self._is_result(series)
         ]
+
+    def _is_result(self, series: Dataset) -> bool:
+        """Whether it was fused, or is a source on another's grid, which its description alone does not prove."""
+        said = str(series.get("SeriesDescription") or "")
+        if said.startswith(FUSED_BY) or ON_GRID not in said:
+            return said.startswith(FUSED_BY)
+        where = str(series.StudyInstanceUID), str(series.SeriesInstanceUID)
+        with self._asking():
+            first = self.client.search_for_instances(*where, limit=1)
+            instances = [str(Dataset.from_json(one).SOPInstanceUID) for one in first]
+            return any(
+                is_result(Dataset.from_json(self.client.retrieve_instance_metadata(*where, instance)))
+                for instance in instances
+            )
 
     def _is_localizer(self, image: Image) -> bool:
         with self._asking():

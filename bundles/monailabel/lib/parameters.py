@@ -21,6 +21,9 @@ __all__ = ["FORMATS", "FROM_BATCHES", "FROM_CLIENTS", "check_tag", "parameters",
 FORMATS = {".nii.gz": "nifti", ".nrrd": "nrrd", ".mha": "mha"}
 """What a result may be, by its extension."""
 
+ON_GRID = ("overlay", "anatomy")
+"""Sources that can be saved as they lie on the common grid."""
+
 FROM_CLIENTS = ("client_id", "result_dtype", "result_compress", "restore_label_idx", "label_info", "logging")
 """What MONAI Label's viewers and clients add to requests of their own accord; made for label maps, unused here."""
 
@@ -65,6 +68,7 @@ def parameters(model: str, takes_text: bool) -> dict[str, Any]:
         "regions": "",
         **texts,
         "result_extension": list(FORMATS),
+        "save": ["", *ON_GRID],
         "save_label": False,
         "label_tag": model,
         "page": False,
@@ -108,6 +112,8 @@ def _read(name: str, value: Any, shown: Any) -> Any:
         return _window(value)
     if isinstance(shown, float):
         return _share(value)
+    if name == "save":
+        return _sources(value)
     if isinstance(shown, list):
         if value not in shown:
             raise ValueError(f"is {value!r}; accepted are {', '.join(filter(None, shown))}")
@@ -133,6 +139,15 @@ def _device(value: Any) -> str:
     if device not in accepted:
         raise ValueError(f"is {value!r}; accepted are {', '.join(dict.fromkeys((*accepted, *device_list())))}")
     return device
+
+
+def _sources(value: Any) -> list[str]:
+    """None, one or both, which may come as a text."""
+    given = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(given, list) or any(one not in ON_GRID for one in given):
+        meant = perhaps(value, ON_GRID) if isinstance(value, str) else ""
+        raise ValueError(f"is {value!r}{meant}; overlay, anatomy or both are accepted")
+    return [one for one in ON_GRID if one in given]
 
 
 def _share(value: Any) -> float:
