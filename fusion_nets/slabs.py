@@ -17,13 +17,29 @@ from monai.data import MetaTensor
 
 from .files import RoomError
 
-__all__ = ["in_file", "is_large", "kept", "release", "scratch_folder", "slabs", "slabwise", "zeros"]
+__all__ = [
+    "extremes",
+    "filtered",
+    "in_file",
+    "is_large",
+    "kept",
+    "places",
+    "release",
+    "scratch_folder",
+    "slabs",
+    "slabwise",
+    "some_places",
+    "zeros",
+]
 
 LARGE = 2**23
 """Voxels from which a volume lies in a file: a float32 takes 32 MiB of memory else, and a study has some twenty."""
 
 SLAB = 2**21
 """Voxels that are worked on at once, whole slices and at least one."""
+
+LISTED = 2**19
+"""Voxels whose indices are listed at once: each takes 24 bytes, and what is made of it as many again."""
 
 _MAPPED: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
@@ -108,6 +124,48 @@ def release() -> None:
     for pages in list(_MAPPED):
         with suppress(ValueError, OSError):  # closed meanwhile
             pages.madvise(mmap.MADV_DONTNEED)
+
+
+def places(mask: np.ndarray, every: int = 1) -> Iterator[np.ndarray]:
+    """Indices (N, ndim) of what is true in a mask, ``np.argwhere(mask)[::every]`` in parts, one after another."""
+    each, seen = max(1, LISTED // max(1, math.prod(mask.shape[1:]))), 0
+    for start in range(0, len(mask), each):
+        index = np.argwhere(mask[start : start + each])
+        index[:, 0] += start
+        yield index[-seen % every :: every]
+        seen += len(index)
+
+
+def some_places(mask: np.ndarray, most: int) -> np.ndarray:
+    """Indices (N, ndim) of what is true in a mask: all, or at most so many, evenly spread."""
+    every = max(-(-np.count_nonzero(mask) // most), 1)
+    return np.concatenate([np.empty((0, mask.ndim), dtype=np.intp), *places(mask, every)])
+
+
+def filtered(function: Callable[[np.ndarray], np.ndarray], array: np.ndarray, reach: int) -> np.ndarray:
+    """What a filter makes of a volume (H, W, D), of a large one slab by slab.
+
+    Args:
+        function: an array in, one of the same size and type out.
+        array: the volume; a small one, or an image of one slice, is given as it is.
+        reach: slices beside a slab on which its result depends.
+    """
+    made = zeros(array.shape, array.dtype)
+    for slab in slabs(array.shape):
+        first, stop = (0, None) if slab == slice(None) else (max(slab.start - reach, 0), slab.stop + reach)
+        part = function(array[..., first:stop])
+        made[..., slab] = part if stop is None else part[..., slab.start - first : slab.stop - first]
+    return made
+
+
+def extremes(image: torch.Tensor) -> tuple[float, float]:
+    """The least and the greatest value of an image; both NaN where one is.
+
+    torch copies a volume of which it looks for them, unless its last axis runs fastest.
+    """
+    plain = image.as_subclass(torch.Tensor)
+    low, high = torch.stack([torch.stack(plain[..., part].aminmax()) for part in slabs(plain.shape)]).unbind(1)
+    return low.min().item(), high.max().item()
 
 
 def slabwise(function: Callable[..., torch.Tensor], *images: torch.Tensor) -> torch.Tensor:

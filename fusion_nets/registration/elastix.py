@@ -11,6 +11,7 @@ from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
 from fusion_nets.clinical.grids import affine_of, on_cpu
+from fusion_nets.slabs import filtered
 
 from .resampling import resample_onto
 from .warp import Warp
@@ -186,8 +187,12 @@ def _itk_image(values: np.ndarray, affine: np.ndarray) -> Any:
 
 def _mask(content: np.ndarray, affine: np.ndarray) -> Any:
     """Where the fixed image counts, with a margin."""
-    near = ndimage.distance_transform_edt(~content, sampling=voxel_sizes(affine)) <= MARGIN
-    return _itk_image(near.astype(np.uint8), affine)
+    sizes = voxel_sizes(affine)
+
+    def near(part: np.ndarray) -> np.ndarray:
+        return ndimage.distance_transform_edt(~part, sampling=sizes) <= MARGIN if part.any() else part
+
+    return _itk_image(filtered(near, content, int(np.ceil(MARGIN / sizes[2]))).view(np.uint8), affine)
 
 
 def _matrix(parameters: Any) -> np.ndarray:
