@@ -111,10 +111,15 @@ def slabs(shape: Sequence[int]) -> Iterator[slice]:
     if not is_large(shape):
         yield slice(None)
         return
+    for part in _parts(shape):
+        yield part
+        release()
+
+
+def _parts(shape: Sequence[int]) -> Iterator[slice]:
     depth, each = int(shape[-1]), max(1, SLAB // max(1, math.prod(int(n) for n in shape[-3:-1])))
     for start in range(0, depth, each):
         yield slice(start, min(start + each, depth))
-        release()
 
 
 def release() -> None:
@@ -143,18 +148,22 @@ def some_places(mask: np.ndarray, most: int) -> np.ndarray:
 
 
 def filtered(function: Callable[[np.ndarray], np.ndarray], array: np.ndarray, reach: int) -> np.ndarray:
-    """What a filter makes of a volume (H, W, D), of a large one slab by slab.
+    """What a filter makes of an image (H, W[, D]), slab by slab: it may take many times the memory of its result.
 
     Args:
         function: an array in, one of the same size and type out.
-        array: the volume; a small one, or an image of one slice, is given as it is.
+        array: the image; one of a single slice is given as it is.
         reach: slices beside a slab on which its result depends.
     """
+    if array.ndim < 3:
+        return function(array)
     made = zeros(array.shape, array.dtype)
-    for slab in slabs(array.shape):
-        first, stop = (0, None) if slab == slice(None) else (max(slab.start - reach, 0), slab.stop + reach)
-        part = function(array[..., first:stop])
-        made[..., slab] = part if stop is None else part[..., slab.start - first : slab.stop - first]
+    for part in _parts(array.shape):
+        first = max(part.start - reach, 0)
+        found = function(array[..., first : part.stop + reach])
+        made[..., part] = found[..., part.start - first : part.stop - first]
+        if is_large(array.shape):
+            release()
     return made
 
 

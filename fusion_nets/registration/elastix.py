@@ -21,6 +21,9 @@ __all__ = ["align", "bend"]
 FINEST = 2.0
 """Spacing in mm to which finer images are brought: finer ones cost time and tell no more of six or twelve numbers."""
 
+MOST = 2**23
+"""Voxels: elastix holds each image a few times, and of a long one larger voxels tell as much of where it lies."""
+
 FEWEST = 8
 """Voxels that are left along every axis that has them."""
 
@@ -35,6 +38,7 @@ PARAMETERS = {
     "MovingInternalImagePixelType": "float",
     "FixedImagePyramid": "FixedSmoothingImagePyramid",
     "MovingImagePyramid": "MovingSmoothingImagePyramid",
+    "ComputePyramidImagesPerResolution": "true",
     "NumberOfResolutions": "3",
     "Metric": "AdvancedMattesMutualInformation",
     "NumberOfHistogramBins": "32",
@@ -164,7 +168,10 @@ def bend(
 def _as_itk(image: MetaTensor, world: np.ndarray | None = None) -> Any:
     """The image in ITK's world, its voxels made large enough, and moved."""
     affine, sizes = affine_of(image), np.array(image.shape[1:])
-    scale = np.clip(FINEST / voxel_sizes(affine), 1, np.maximum(sizes / FEWEST, 1))
+    for finest in FINEST * 1.05 ** np.arange(100):
+        scale = np.clip(finest / voxel_sizes(affine), 1, np.maximum(sizes / FEWEST, 1))
+        if (sizes / scale).prod() <= MOST:
+            break
     if (scale > 1.25).any():
         coarse = affine @ np.diag([*scale, 1.0])
         coarse[:3, 3] += affine[:3, :3] @ ((scale - 1) / 2)

@@ -56,8 +56,9 @@ def tall(slices, spacing, **meta):
     "A cylinder of voxels as large as those by which overlap is measured."
     made = slabs.zeros((1, 64, 64, slices))
     x, y = np.meshgrid(*[np.linspace(-1, 1, 64)] * 2, indexing="ij")
+    plane = 1000 * (x**2 + y**2 < 0.9) - 1000 if "units" in meta else x
     for part in slabs.slabs(made.shape):
-        made[..., part] = (1000 * (x**2 + y**2 < 0.9) - 1000)[None, ..., None] if "units" in meta else x[None, ..., None]
+        made[..., part] = plane[None, ..., None]
     affine = np.diag([spacing, spacing, 3.0, 1.0])
     return MetaTensor(torch.from_numpy(made), affine=torch.from_numpy(affine), meta=meta)
 
