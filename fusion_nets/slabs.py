@@ -143,8 +143,13 @@ def places(mask: np.ndarray, every: int = 1) -> Iterator[np.ndarray]:
 
 def some_places(mask: np.ndarray, most: int) -> np.ndarray:
     """Indices (N, ndim) of what is true in a mask: all, or at most so many, evenly spread."""
-    every = max(-(-np.count_nonzero(mask) // most), 1)
-    return np.concatenate([np.empty((0, mask.ndim), dtype=np.intp), *places(mask, every)])
+    count = np.count_nonzero(mask)
+    every = max(-(-count // most), 1)
+    made, done = np.empty((-(-count // every), mask.ndim), dtype=np.intp), 0
+    for part in places(mask, every):
+        made[done : done + len(part)] = part
+        done += len(part)
+    return made
 
 
 def filtered(function: Callable[[np.ndarray], np.ndarray], array: np.ndarray, reach: int) -> np.ndarray:

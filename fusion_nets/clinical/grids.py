@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import cast
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from monai.data import MetaTensor
 from nibabel.orientations import io_orientation
 
-from fusion_nets.slabs import LARGE, places
+from fusion_nets.slabs import places
 
 from .errors import ImageError, Reason
 
@@ -107,15 +106,8 @@ def check_same_grid(image: MetaTensor, reference: MetaTensor) -> None:
 
 
 def thinned(volume: MetaTensor, spacing: float) -> MetaTensor:
-    """Every so many voxels of a volume (C, H, W, D), so that they lie no further apart than `spacing` in mm.
-
-    Of a long one they lie further apart, so that they are eight million at most.
-    """
-    while True:
-        every = [max(int(spacing / edge + 1e-3), 1) for edge in volume.pixdim.tolist()]
-        if math.prod(-(-n // step) for n, step in zip(volume.shape[1:], every, strict=True)) < LARGE:
-            break
-        spacing *= 1.2
+    """Every so many voxels of a volume (C, H, W, D), so that they lie no further apart than `spacing` in mm."""
+    every = [max(int(spacing / edge + 1e-3), 1) for edge in volume.pixdim.tolist()]
     affine = volume.affine.clone()
     affine[:3, :3] *= torch.tensor(every, dtype=affine.dtype)
     part = volume.as_tensor()[:, :: every[0], :: every[1], :: every[2]]

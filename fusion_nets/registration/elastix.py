@@ -11,7 +11,7 @@ from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
 from fusion_nets.clinical.grids import affine_of, on_cpu
-from fusion_nets.slabs import filtered
+from fusion_nets.slabs import filtered, slabs, zeros
 
 from .resampling import resample_onto
 from .warp import Warp
@@ -107,7 +107,8 @@ def align(
         parameters.AddParameterMap(values | {"Transform": [kind], "CenterOfRotationPoint": about})
     method = itk.ElastixRegistrationMethod.New(fixed_image, moving_image)
     method.SetParameterObject(parameters)
-    method.SetFixedMask(_mask(content, grid))
+    mask = _mask(content, grid)
+    method.SetFixedMask(mask)
     method.SetLogToConsole(False)
     method.SetNumberOfThreads(1)  # sums over threads would depend on how many there are
     method.Update()
@@ -151,7 +152,8 @@ def bend(
     parameters.AddParameterMap(values)
     method = itk.ElastixRegistrationMethod.New(fixed_image, moving_image)
     method.SetParameterObject(parameters)
-    method.SetFixedMask(_mask(content, grid))
+    mask = _mask(content, grid)
+    method.SetFixedMask(mask)
     method.SetLogToConsole(False)
     method.SetNumberOfThreads(1)
     method.Update()
@@ -182,10 +184,14 @@ def _as_itk(image: MetaTensor, world: np.ndarray | None = None) -> Any:
 
 
 def _itk_image(values: np.ndarray, affine: np.ndarray) -> Any:
+    """An image that has to be kept as long as ITK looks at it, a large one in a file."""
     import itk
 
     spacing = voxel_sizes(affine)
-    made = itk.image_from_array(np.ascontiguousarray(values.T))
+    laid, turned = zeros((values.shape[1], values.shape[0], values.shape[2]), values.dtype), values.swapaxes(0, 1)
+    for slab in slabs(laid.shape):
+        laid[..., slab] = turned[..., slab]
+    made = itk.image_view_from_array(np.ascontiguousarray(np.moveaxis(laid, -1, 0)))  # x runs fastest
     made.SetSpacing(spacing.tolist())
     made.SetOrigin((affine[:3, 3] * TO_LPS).tolist())
     made.SetDirection(itk.matrix_from_array(np.ascontiguousarray(affine[:3, :3] * TO_LPS[:, None] / spacing)))

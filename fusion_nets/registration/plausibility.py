@@ -22,7 +22,7 @@ __all__ = ["ENOUGH", "LEAST_OVERLAP", "MOST_PLACES", "check_overlap", "shared_co
 ENOUGH = 2.0
 """Distance in mm of the voxels by which the patient is found and the similarity is measured."""
 
-MOST_PLACES = 2**20
+MOST_PLACES = 2**22
 """Of the patient's voxels that are looked at one by one; of more, so many that are evenly spread."""
 
 MOST_TURN = 45.0
