@@ -17,13 +17,29 @@ from monai.data import MetaTensor
 
 from .files import RoomError
 
-__all__ = ["in_file", "is_large", "kept", "release", "scratch_folder", "slabs", "slabwise", "zeros"]
+__all__ = [
+    "extremes",
+    "filtered",
+    "in_file",
+    "is_large",
+    "kept",
+    "places",
+    "release",
+    "scratch_folder",
+    "slabs",
+    "slabwise",
+    "some_places",
+    "zeros",
+]
 
 LARGE = 2**23
 """Voxels from which a volume lies in a file: a float32 takes 32 MiB of memory else, and a study has some twenty."""
 
 SLAB = 2**21
 """Voxels that are worked on at once, whole slices and at least one."""
+
+LISTED = 2**19
+"""Voxels whose indices are listed at once: each takes 24 bytes, and what is made of it as many again."""
 
 _MAPPED: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
@@ -95,10 +111,15 @@ def slabs(shape: Sequence[int]) -> Iterator[slice]:
     if not is_large(shape):
         yield slice(None)
         return
+    for part in _parts(shape):
+        yield part
+        release()
+
+
+def _parts(shape: Sequence[int]) -> Iterator[slice]:
     depth, each = int(shape[-1]), max(1, SLAB // max(1, math.prod(int(n) for n in shape[-3:-1])))
     for start in range(0, depth, each):
         yield slice(start, min(start + each, depth))
-        release()
 
 
 def release() -> None:
@@ -108,6 +129,57 @@ def release() -> None:
     for pages in list(_MAPPED):
         with suppress(ValueError, OSError):  # closed meanwhile
             pages.madvise(mmap.MADV_DONTNEED)
+
+
+def places(mask: np.ndarray, every: int = 1) -> Iterator[np.ndarray]:
+    """Indices (N, ndim) of what is true in a mask, ``np.argwhere(mask)[::every]`` in parts, one after another."""
+    each, seen = max(1, LISTED // max(1, math.prod(mask.shape[1:]))), 0
+    for start in range(0, len(mask), each):
+        index = np.argwhere(mask[start : start + each])
+        index[:, 0] += start
+        yield index[-seen % every :: every]
+        seen += len(index)
+
+
+def some_places(mask: np.ndarray, most: int) -> np.ndarray:
+    """Indices (N, ndim) of what is true in a mask: all, or at most so many, evenly spread."""
+    count = np.count_nonzero(mask)
+    every = max(-(-count // most), 1)
+    made, done = np.empty((-(-count // every), mask.ndim), dtype=np.intp), 0
+    for part in places(mask, every):
+        made[done : done + len(part)] = part
+        done += len(part)
+    return made
+
+
+def filtered(function: Callable[[np.ndarray], np.ndarray], array: np.ndarray, reach: int) -> np.ndarray:
+    """What a filter makes of an image (H, W[, D]), slab by slab: it may take many times the memory of its result.
+
+    Args:
+        function: an array in, one of the same size and type out.
+        array: the image; one of a single slice is given as it is.
+        reach: slices beside a slab on which its result depends.
+    """
+    if array.ndim < 3:
+        return function(array)
+    made = zeros(array.shape, array.dtype)
+    for part in _parts(array.shape):
+        first = max(part.start - reach, 0)
+        found = function(array[..., first : part.stop + reach])
+        made[..., part] = found[..., part.start - first : part.stop - first]
+        if is_large(array.shape):
+            release()
+    return made
+
+
+def extremes(image: torch.Tensor) -> tuple[float, float]:
+    """The least and the greatest value of an image; both NaN where one is.
+
+    torch copies a volume of which it looks for them, unless its last axis runs fastest.
+    """
+    plain = image.as_subclass(torch.Tensor)
+    low, high = torch.stack([torch.stack(plain[..., part].aminmax()) for part in slabs(plain.shape)]).unbind(1)
+    return low.min().item(), high.max().item()
 
 
 def slabwise(function: Callable[..., torch.Tensor], *images: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from monai.data import MetaTensor
 
 from fusion_nets.names import check_destination
+from fusion_nets.slabs import extremes, slabwise
 
 from .choosing import Wanted
 from .errors import check_window
@@ -143,10 +144,11 @@ def _whole_instances(series: Series, volume: Wanted) -> Series | None:
 def _in_window(image: MetaTensor, window: tuple[float, float] | None) -> MetaTensor:
     if window is None:
         white = image.meta.get("white")
-        all_values = float(image.min()), float(image.max())
-        window = (0.0, float(white)) if white else image.meta.get("window", all_values)
+        window = (0.0, float(white)) if white else image.meta.get("window")
+    if window is None:
+        window = extremes(image)
     low, high = check_window(window)
-    return (image - low) / (high - low)  # type: ignore[return-value]
+    return slabwise(lambda part: (part - low) / (high - low), image)  # type: ignore[return-value]
 
 
 def _copied(series: Series) -> list[Dataset]:

@@ -9,6 +9,8 @@ import torch
 from monai.data import MetaTensor
 from nibabel.orientations import io_orientation
 
+from fusion_nets.slabs import places
+
 from .errors import ImageError, Reason
 
 __all__ = [
@@ -137,10 +139,11 @@ def overlap(
         content: (H, W[, D]), true where the anatomy shows something, see :func:`fusion_nets.registration.foreground`.
         transform: world of the anatomy to world of the overlay, (4, 4), RAS in mm.
     """
-    index = np.argwhere(content.reshape((*content.shape, 1)[:3]))
-    if not len(index):
-        return 0.0
     between = voxels_between(overlay, anatomy, transform)
-    there = index @ between[:3, :3].T + between[:3, 3]
     size = np.array((*overlay.shape[1:], 1)[:3])
-    return float(((there >= -0.5) & (there <= size - 0.5)).all(axis=1).mean())
+    shown = inside = 0
+    for index in places(content.reshape((*content.shape, 1)[:3])):
+        there = index @ between[:3, :3].T + between[:3, 3]
+        shown += len(index)
+        inside += int(((there >= -0.5) & (there <= size - 0.5)).all(axis=1).sum())
+    return inside / shown if shown else 0.0

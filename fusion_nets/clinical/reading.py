@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from fusion_nets.slabs import kept, release, slabs
+from fusion_nets.slabs import extremes, kept, release, slabs
 
 from .absent import fill_absent
 from .bids_names import bids_name
@@ -101,16 +102,12 @@ def read_image(
     ):
         image = image[:1]  # type: ignore[assignment]
         image.meta["units"] = "grey" if image.meta["units"] == "colour" else image.meta["units"]
-    values = image.as_tensor()
-    low, high = torch.stack([torch.stack(values[..., part].aminmax()) for part in slabs(image.shape)]).unbind(1)
-    low, high = low.min(), high.max()
+    low, high = extremes(image)
     release()
-    if not (low.isfinite() and high.isfinite()):
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise ImageError(Reason.NOT_FINITE, f"{path}: holds NaN or infinity; only finite values are accepted")
     if low == high:
-        raise ImageError(
-            Reason.EMPTY, f"{path}: every pixel has the value {low.item():g}; an image with content is accepted"
-        )
+        raise ImageError(Reason.EMPTY, f"{path}: every pixel has the value {low:g}; an image with content is accepted")
     if modality and image.meta.setdefault("modality", modality) != modality:
         raise ImageError(
             Reason.KIND, f"{path}: says that it is {image.meta['modality']}, not {modality}; what it says is accepted"

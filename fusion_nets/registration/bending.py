@@ -11,11 +11,12 @@ from nibabel.affines import apply_affine
 
 from fusion_nets.clinical import Reason
 from fusion_nets.clinical.grids import affine_of, thinned
+from fusion_nets.slabs import some_places
 
 from .elastix import bend
 from .foreground import foreground
 from .mutual_information import similarity
-from .plausibility import ENOUGH
+from .plausibility import ENOUGH, MOST_PLACES
 from .transform_files import Registration, RegistrationError
 from .warp import Warp
 
@@ -55,7 +56,7 @@ def bent(anatomy: MetaTensor, overlay: MetaTensor, linear: Registration, limits:
     """
     thin = thinned(anatomy, ENOUGH)
     content = foreground(thin)
-    points = apply_affine(affine_of(thin), np.argwhere(content))
+    points = apply_affine(affine_of(thin), some_places(content, MOST_PLACES))
     before, why = similarity(thin, overlay, content, linear.matrix), ""
     for stiffness in STIFFNESS:
         try:

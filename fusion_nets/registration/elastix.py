@@ -11,6 +11,7 @@ from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
 from fusion_nets.clinical.grids import affine_of, on_cpu
+from fusion_nets.slabs import filtered, slabs, zeros
 
 from .resampling import resample_onto
 from .warp import Warp
@@ -19,6 +20,9 @@ __all__ = ["align", "bend"]
 
 FINEST = 2.0
 """Spacing in mm to which finer images are brought: finer ones cost time and tell no more of six or twelve numbers."""
+
+MOST = 2**23
+"""Voxels: elastix holds each image a few times, and of a long one larger voxels tell as much of where it lies."""
 
 FEWEST = 8
 """Voxels that are left along every axis that has them."""
@@ -34,6 +38,7 @@ PARAMETERS = {
     "MovingInternalImagePixelType": "float",
     "FixedImagePyramid": "FixedSmoothingImagePyramid",
     "MovingImagePyramid": "MovingSmoothingImagePyramid",
+    "ComputePyramidImagesPerResolution": "true",
     "NumberOfResolutions": "3",
     "Metric": "AdvancedMattesMutualInformation",
     "NumberOfHistogramBins": "32",
@@ -102,7 +107,8 @@ def align(
         parameters.AddParameterMap(values | {"Transform": [kind], "CenterOfRotationPoint": about})
     method = itk.ElastixRegistrationMethod.New(fixed_image, moving_image)
     method.SetParameterObject(parameters)
-    method.SetFixedMask(_mask(content, grid))
+    mask = _mask(content, grid)
+    method.SetFixedMask(mask)
     method.SetLogToConsole(False)
     method.SetNumberOfThreads(1)  # sums over threads would depend on how many there are
     method.Update()
@@ -146,7 +152,8 @@ def bend(
     parameters.AddParameterMap(values)
     method = itk.ElastixRegistrationMethod.New(fixed_image, moving_image)
     method.SetParameterObject(parameters)
-    method.SetFixedMask(_mask(content, grid))
+    mask = _mask(content, grid)
+    method.SetFixedMask(mask)
     method.SetLogToConsole(False)
     method.SetNumberOfThreads(1)
     method.Update()
@@ -163,7 +170,10 @@ def bend(
 def _as_itk(image: MetaTensor, world: np.ndarray | None = None) -> Any:
     """The image in ITK's world, its voxels made large enough, and moved."""
     affine, sizes = affine_of(image), np.array(image.shape[1:])
-    scale = np.clip(FINEST / voxel_sizes(affine), 1, np.maximum(sizes / FEWEST, 1))
+    for finest in FINEST * 1.05 ** np.arange(100):
+        scale = np.clip(finest / voxel_sizes(affine), 1, np.maximum(sizes / FEWEST, 1))
+        if (sizes / scale).prod() <= MOST:
+            break
     if (scale > 1.25).any():
         coarse = affine @ np.diag([*scale, 1.0])
         coarse[:3, 3] += affine[:3, :3] @ ((scale - 1) / 2)
@@ -174,10 +184,14 @@ def _as_itk(image: MetaTensor, world: np.ndarray | None = None) -> Any:
 
 
 def _itk_image(values: np.ndarray, affine: np.ndarray) -> Any:
+    """An image that has to be kept as long as ITK looks at it, a large one in a file."""
     import itk
 
     spacing = voxel_sizes(affine)
-    made = itk.image_from_array(np.ascontiguousarray(values.T))
+    laid, turned = zeros((values.shape[1], values.shape[0], values.shape[2]), values.dtype), values.swapaxes(0, 1)
+    for slab in slabs(laid.shape):
+        laid[..., slab] = turned[..., slab]
+    made = itk.image_view_from_array(np.ascontiguousarray(np.moveaxis(laid, -1, 0)))  # x runs fastest
     made.SetSpacing(spacing.tolist())
     made.SetOrigin((affine[:3, 3] * TO_LPS).tolist())
     made.SetDirection(itk.matrix_from_array(np.ascontiguousarray(affine[:3, :3] * TO_LPS[:, None] / spacing)))
@@ -186,8 +200,12 @@ def _itk_image(values: np.ndarray, affine: np.ndarray) -> Any:
 
 def _mask(content: np.ndarray, affine: np.ndarray) -> Any:
     """Where the fixed image counts, with a margin."""
-    near = ndimage.distance_transform_edt(~content, sampling=voxel_sizes(affine)) <= MARGIN
-    return _itk_image(near.astype(np.uint8), affine)
+    sizes = voxel_sizes(affine)
+
+    def near(part: np.ndarray) -> np.ndarray:
+        return ndimage.distance_transform_edt(~part, sampling=sizes) <= MARGIN if part.any() else part
+
+    return _itk_image(filtered(near, content, int(np.ceil(MARGIN / sizes[2]))).view(np.uint8), affine)
 
 
 def _matrix(parameters: Any) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 from monai.data import MetaTensor
 from scipy import ndimage
 
-from fusion_nets.slabs import slabs, slabwise, zeros
+from fusion_nets.slabs import filtered, slabs, slabwise, zeros
 
 from .order import percentile
 
@@ -19,6 +19,9 @@ BESIDE = 0.1
 """Of the largest part: how large another must be to belong to the patient; a table or a head rest is smaller."""
 
 BINS = 256
+
+REACH = 4
+"""Of smoothing by a voxel, in voxels."""
 
 
 def foreground(image: MetaTensor) -> np.ndarray:
@@ -41,7 +44,7 @@ def foreground(image: MetaTensor) -> np.ndarray:
     if image.meta.get("units") == "HU" or image.meta.get("modality") == "CT":
         mask = _above(values, AIR_AND_TISSUE)
     else:
-        smooth = _smooth(values)
+        smooth = filtered(lambda part: ndimage.gaussian_filter(part, 1, mode="nearest"), values, REACH)
         mask = _above(smooth, _threshold(smooth))
         del smooth
     labels, voxels = _parts(mask)
@@ -64,16 +67,6 @@ def _above(values: np.ndarray, threshold: float) -> np.ndarray:
     for slab in slabs(values.shape):
         np.greater(values[..., slab], threshold, out=mask[..., slab])
     return mask
-
-
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """Smoothed by a voxel; a slab needs four slices beside it."""
-    made = zeros(values.shape, values.dtype)
-    for slab in slabs(values.shape):
-        first, stop = (0, None) if slab == slice(None) else (max(slab.start - 4, 0), slab.stop + 4)
-        part = ndimage.gaussian_filter(values[..., first:stop], 1, mode="nearest")
-        made[..., slab] = part if stop is None else part[..., slab.start - first : slab.stop - first]
-    return made
 
 
 def _parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

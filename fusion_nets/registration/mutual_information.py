@@ -8,6 +8,7 @@ from nibabel.affines import apply_affine
 from scipy import ndimage
 
 from fusion_nets.clinical.grids import affine_of, as_volume, on_cpu, voxels_between
+from fusion_nets.slabs import some_places
 
 from .resampling import air
 from .warp import Warp, WorldTransform
@@ -37,10 +38,9 @@ def similarity(
     """
     anatomy, overlay = on_cpu(anatomy), on_cpu(overlay)
     fixed, moving = as_volume(anatomy), as_volume(overlay)
-    index = np.argwhere(content.reshape(fixed.shape[1:]))
+    index = some_places(content.reshape(fixed.shape[1:]), MOST_POINTS)
     if not len(index):
         return 1.0
-    index = index[:: -(-len(index) // MOST_POINTS)]
     if isinstance(transform, Warp):
         there = apply_affine(np.linalg.inv(affine_of(moving)), transform(apply_affine(affine_of(fixed), index))).T
     else:

@@ -12,14 +12,18 @@ from scipy import linalg
 from fusion_nets.cautions import caution
 from fusion_nets.clinical import Reason
 from fusion_nets.clinical.grids import as_volume, is_one_grid, is_picture, overlap, thinned
+from fusion_nets.slabs import extremes
 
 from .foreground import foreground
 from .transform_files import RegistrationError
 
-__all__ = ["ENOUGH", "LEAST_OVERLAP", "check_overlap", "shared_content", "why_implausible"]
+__all__ = ["ENOUGH", "LEAST_OVERLAP", "MOST_PLACES", "check_overlap", "shared_content", "why_implausible"]
 
 ENOUGH = 2.0
 """Distance in mm of the voxels by which the patient is found and the similarity is measured."""
+
+MOST_PLACES = 2**22
+"""Of the patient's voxels that are looked at one by one; of more, so many that are evenly spread."""
 
 MOST_TURN = 45.0
 """In degrees: no scanner's head rest lets a head lie further from how it lay in another."""
@@ -110,7 +114,8 @@ def check_overlap(
     share = shared_content(anatomy, overlay, transform)
     name, other = (str(image.meta.get("filename_or_obj", "image")) for image in (overlay, anatomy))
     said = f"{name}: {100 * share:.0f} % of what it or {other} shows lies in the field of view of the other"
-    is_empty = bool(moved.min() == moved.max()) and bool(overlay.min() != overlay.max())
+    (low, high), (lowest, highest) = extremes(moved), extremes(overlay)
+    is_empty = low == high and lowest != highest
     if share < least or (is_empty and least > 0):
         what = f"{said}, at least {100 * least:.0f} % are accepted" if share < least else f"{name}: shows nothing there"
         raise RegistrationError(

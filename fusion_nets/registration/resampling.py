@@ -15,7 +15,7 @@ from scipy.fft import next_fast_len
 
 from fusion_nets.clinical.grids import affine_of, as_volume, is_one_grid, on_cpu, voxels_between
 from fusion_nets.clinical.quantities import UPTAKE
-from fusion_nets.slabs import is_large, release, slabs, zeros
+from fusion_nets.slabs import extremes, is_large, release, slabs, zeros
 
 from .warp import Warp, WorldTransform, linear_part
 
@@ -45,7 +45,7 @@ def air(image: MetaTensor) -> float:
         return -1000.0
     if units in UPTAKE or modality in ("PT", "NM") or image.meta.get("white") is not None:
         return 0.0
-    return float(image.min())
+    return extremes(image)[0]
 
 
 def resample_onto(overlay: MetaTensor, anatomy: MetaTensor, transform: WorldTransform | None = None) -> MetaTensor:

@@ -13,12 +13,13 @@ from nibabel.affines import apply_affine
 from fusion_nets.cautions import caution
 from fusion_nets.clinical import Reason
 from fusion_nets.clinical.grids import affine_of, is_one_grid, is_picture, on_cpu, thinned
+from fusion_nets.slabs import some_places
 
 from .bending import bent
 from .elastix import align
 from .foreground import foreground
 from .mutual_information import similarity
-from .plausibility import ENOUGH, shared_content, why_implausible
+from .plausibility import ENOUGH, MOST_PLACES, shared_content, why_implausible
 from .starts import LONGER, along_the_body, height, shift_by
 from .transform_files import Registration, RegistrationError
 
@@ -144,9 +145,10 @@ def _registered(anatomy: MetaTensor, overlay: MetaTensor, asked: Registration, l
             raise RegistrationError(
                 Reason.EMPTY, f"{_name(image)}: shows nothing to register by; register=none is accepted for it"
             )
-    points = apply_affine(affine_of(thin), np.argwhere(content))
+    points = apply_affine(affine_of(thin), some_places(content, MOST_PLACES))
     centre = points.mean(axis=0)
-    starts = [shift_by(apply_affine(affine_of(thin_moving), np.argwhere(other).mean(axis=0)) - centre)]
+    there = some_places(other, MOST_PLACES).mean(axis=0)
+    starts = [shift_by(apply_affine(affine_of(thin_moving), there) - centre)]
     if height(moving) > height(fixed) + LONGER:
         starts += along_the_body(thin, thin_moving)
     before = similarity(thin, moving, content)

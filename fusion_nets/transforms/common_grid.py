@@ -34,6 +34,8 @@ from fusion_nets.registration import (
     similarity,
     write_transform,
 )
+from fusion_nets.registration.plausibility import MOST_PLACES
+from fusion_nets.slabs import some_places
 from fusion_nets.stages import stage
 
 from .colour import luminance
@@ -142,7 +144,7 @@ class CommonGrid(Transform):
         told = None
         if warp is not None:
             thin = thinned(as_volume(ref), COARSE)
-            told = bending_of(warp, apply_affine(affine_of(thin), np.argwhere(foreground(thin))))
+            told = bending_of(warp, apply_affine(affine_of(thin), some_places(foreground(thin), MOST_PLACES)))
             if told["folded"]:
                 logging.getLogger(__name__).warning(
                     "%s: the transform folds %.2g %% of what the anatomy shows",

@@ -16,7 +16,7 @@ from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.clinical.errors import check_window
 from fusion_nets.clinical.quantities import BODY_UPTAKE, CT_WINDOWS, UPTAKE
 from fusion_nets.registration import BodyRegion, body_region, foreground, ranked, selected
-from fusion_nets.slabs import slabs, slabwise, zeros
+from fusion_nets.slabs import extremes, filtered, slabs, slabwise, zeros
 
 __all__ = [
     "CT_WINDOWS",
@@ -144,7 +144,7 @@ class ScaleToDisplayRange(Transform):
         if is_uptake and (most := _percentile(values, _MOST_UPTAKE)) > 0:
             return "uptake", 0.0, most
         lower, upper = (_percentile(values, p) for p in self.percentiles)
-        return "percentiles", (min(lower, float(img.min())) if lower >= upper else lower), upper
+        return "percentiles", (min(lower, extremes(img)[0]) if lower >= upper else lower), upper
 
     @staticmethod
     def _inside(img: torch.Tensor, in_patient: bool) -> np.ndarray:
@@ -168,13 +168,8 @@ class ScaleToDisplayRange(Transform):
 
 
 def _inner(patient: np.ndarray) -> np.ndarray:
-    """Without the rim; a slab needs the rim's slices beside it."""
-    made = zeros(patient.shape, bool)
-    for slab in slabs(patient.shape):
-        first, stop = (0, None) if slab == slice(None) else (max(slab.start - _RIM, 0), slab.stop + _RIM)
-        part = ndimage.binary_erosion(patient[..., first:stop], iterations=_RIM, border_value=1)
-        made[..., slab] = part if stop is None else part[..., slab.start - first : slab.stop - first]
-    return made
+    """Without the rim."""
+    return filtered(lambda part: ndimage.binary_erosion(part, iterations=_RIM, border_value=1), patient, _RIM)
 
 
 def _name(img: torch.Tensor) -> str:

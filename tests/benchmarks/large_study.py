@@ -84,7 +84,7 @@ class Clock(stages._Stages):
 
 
 def make(folder: Path, size: int, slices: int, form: str) -> tuple[Path, Path]:
-    """A body's CT and a PET with a spot of one frame of reference, slice by slice."""
+    """A body's CT and a PET with a spot, and lungs to register by, of one frame of reference, slice by slice."""
     import nibabel as nib
     import numpy as np
 
@@ -92,18 +92,19 @@ def make(folder: Path, size: int, slices: int, form: str) -> tuple[Path, Path]:
 
     generator = np.random.default_rng(0)
 
-    def blob(shape: tuple[int, int, int], values: tuple[float, float], noise: float) -> np.ndarray:
+    def blob(shape: tuple[int, int, int], values: tuple[float, float, float], noise: float) -> np.ndarray:
         made = slabs.zeros((1, *shape))[0]
         x, y = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape[:2]), indexing="ij")
         for k in range(shape[2]):
             body = x**2 / 0.5 + y**2 / 0.7 < 1 - 0.2 * (k / shape[2] - 0.5) ** 2
+            lungs = (np.abs(x) - 0.35) ** 2 / 0.05 + y**2 / 0.15 + (k / shape[2] - 0.6) ** 2 / 0.06 < 1
             spot = (x - 0.2) ** 2 + y**2 + (k / shape[2] - 0.5) ** 2 < 0.01
-            made[..., k] = np.where(body, values[1] + 3 * values[1] * spot, values[0])
+            made[..., k] = np.where(body, np.where(lungs, values[2], values[1]) + 3 * values[1] * spot, values[0])
             made[..., k] += generator.normal(0, noise, shape[:2])
         return made
 
     few = (max(size // 3, 24), max(size // 3, 24), max(slices // 2, 4))
-    ct, pet = blob((size, size, slices), (-1000, 40), 8), blob(few, (0.0, 2.0), 0.05)
+    ct, pet = blob((size, size, slices), (-1000, 40, -700), 8), blob(few, (0.0, 2.0, 0.5), 0.05)
     fine, coarse = np.diag([0.9, 0.9, 1.5, 1]), np.diag([*(0.9 * size / n for n in few[:2]), 1.5 * slices / few[2], 1])
     for affine, shape in ((fine, ct.shape), (coarse, few)):
         affine[:3, 3] = -affine[:3, :3] @ (np.array(shape) - 1) / 2
