@@ -25,6 +25,9 @@ _CHUNK = 2**20
 # Of the range, below black and from it: what fusion and interpolation overshoot stays within, other ranges do not.
 _BELOW, _ABOVE = -0.25, 2.0
 
+Overlays = torch.Tensor | Sequence[torch.Tensor]
+"""One overlay, (B, 1, H, W), or several."""
+
 T = TypeVar("T")
 
 
@@ -56,7 +59,7 @@ def of_finite(values: torch.Tensor, *images: torch.Tensor) -> torch.Tensor:
 
 
 def measure(
-    metric: Measure, fused: torch.Tensor, *sources: torch.Tensor, data_range: float, smallest: int = 1
+    metric: Measure, fused: torch.Tensor, *sources: Overlays, data_range: float, smallest: int = 1
 ) -> torch.Tensor:
     """One metric of images (B, 1, H, W): check them, bring them to grey levels, measure chunk by chunk -> (B,).
 
@@ -68,9 +71,27 @@ def measure(
         ValueError: if shapes differ or are not (B, 1, H, W), if a side is shorter than `smallest`, if
             `data_range` is not a positive number, or if it is not that of the images.
     """
-    check(fused, *sources, smallest=smallest)
-    check_range(fused, *sources, data_range=data_range)
-    return of_finite(measure_each([metric], fused, *sources, data_range=data_range)[0], fused, *sources)
+    images = fused, *each(*sources)
+    check(*images, smallest=smallest)
+    check_range(*images, data_range=data_range)
+    return of_finite(measure_each([metric], *images, data_range=data_range)[0], *images)
+
+
+def each(*sources: Overlays) -> list[torch.Tensor]:
+    """One source after the other, several overlays one by one.
+
+    Raises:
+        ValueError: if the overlays are none.
+    """
+    if any(isinstance(source, Sequence) and not source for source in sources):
+        raise ValueError("there is no overlay; one or several are accepted")
+    return [one for source in sources for one in (source if isinstance(source, Sequence) else [source])]
+
+
+def of_two(images: Images, name: str) -> None:
+    """Raise where a metric that holds two sources against each other is asked about more."""
+    if (count := images.sources.shape[1]) != 2:
+        raise ValueError(f"{name} is defined for two sources, of which each is held against the other; got {count}")
 
 
 def check(*images: torch.Tensor, smallest: int = 1, name: str = "this metric") -> None:

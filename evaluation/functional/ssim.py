@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from evaluation.functional._helpers import LEVELS, Images, average, gaussian, measure, moments
+from evaluation.functional._helpers import LEVELS, Images, Overlays, average, gaussian, measure, moments
 
 # the windows' sides: of `ssim`, and what `ms_ssim` needs for its last scale to hold one whole window of 11
 SSIM_SIDE = 7
@@ -14,8 +14,8 @@ _C2 = (0.03 * (LEVELS - 1)) ** 2
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
-def ssim(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
-    """Structural similarity of the fused image to its sources, the sum over the two: 2 is perfect.
+def ssim(fused: torch.Tensor, anatomy: torch.Tensor, overlay: Overlays, data_range: float = 1.0) -> torch.Tensor:
+    """Structural similarity of the fused image to its sources, the sum over them: of two, 2 is perfect.
 
     7 x 7 uniform window, sample covariance, K1 = 0.01, K2 = 0.03, mean over the pixels whose window lies inside the
     image. Differentiable. Nothing is rounded: published numbers are those of 8-bit values, which the caller gives.
@@ -23,11 +23,11 @@ def ssim(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data
     Args:
         fused: fused images, (B, 1, H, W), values in [0, data_range], at least 7 x 7 pixels.
         anatomy: anatomical sources, same shape and range.
-        overlay: sources laid over the anatomy, same shape and range.
+        overlay: sources laid over the anatomy, same shape and range; several as a list.
         data_range: the value that stands for white.
 
     Returns:
-        One value per image, (B,), at most 2.
+        One value per image, (B,), at most the number of sources.
 
     Raises:
         TypeError: if an image is no tensor.
@@ -47,7 +47,7 @@ def ssim(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data
 
 
 def ssim_single(fused: torch.Tensor, source: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
-    """Structural similarity of the fused image to one source, (B,): one of the two terms of `ssim`, symmetric.
+    """Structural similarity of the fused image to one source, (B,): one of the terms of `ssim`, symmetric.
 
     Arguments, errors and source as for `ssim`; 1 is perfect.
 
@@ -60,10 +60,10 @@ def ssim_single(fused: torch.Tensor, source: torch.Tensor, data_range: float = 1
     return measure(structure_kept, fused, source, data_range=data_range, smallest=SSIM_SIDE)
 
 
-def ms_ssim(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
-    """Structural similarity to the sources at five scales, each half as fine as the one before: 2 is perfect.
+def ms_ssim(fused: torch.Tensor, anatomy: torch.Tensor, overlay: Overlays, data_range: float = 1.0) -> torch.Tensor:
+    """Structural similarity to the sources at five scales, each half as fine as the one before: of two, 2 is perfect.
 
-    The sum over the two sources. 11 x 11 Gaussian window (sigma 1.5), K1 = 0.01, K2 = 0.03, halved by the mean of 2 x 2
+    The sum over the sources. 11 x 11 Gaussian window (sigma 1.5), K1 = 0.01, K2 = 0.03, halved by the mean of 2 x 2
     pixels, mean over the pixels whose window lies inside the image; a scale whose structure is opposed to the source's
     counts 0. Differentiable. Nothing is rounded.
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from evaluation.functional._helpers import Images, gaussian, measure, moments, separable, total
+from evaluation.functional._helpers import Images, Overlays, gaussian, measure, moments, separable, total
 
 _SIDES = (17, 9, 5, 3)
 _NOISE = 2.0
@@ -14,16 +14,17 @@ VIF_SIDE = 41
 _BLANK = 1e-5
 
 
-def vif(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
-    """Visual information of the sources that the fused image preserves, the sum over the two.
+def vif(fused: torch.Tensor, anatomy: torch.Tensor, overlay: Overlays, data_range: float = 1.0) -> torch.Tensor:
+    """Visual information of the sources that the fused image preserves, the sum over them.
 
     Pixel domain, four scales, Gaussian windows of side 17, 9, 5, 3 (sigma = side / 5), valid part only, noise variance
-    2. Differentiable. Nothing is rounded: published numbers are those of 8-bit values, which the caller gives.
+    2. Differentiable. Nothing is rounded: published numbers are those of 8-bit values, which the caller gives. There is
+    no published form for volumes: those are measured slice by slice.
 
     Args:
         fused: fused images, (B, 1, H, W), values in [0, data_range], at least 41 x 41 pixels.
         anatomy: anatomical sources, same shape and range.
-        overlay: sources laid over the anatomy, same shape and range.
+        overlay: sources laid over the anatomy, same shape and range; several as a list.
         data_range: the value that stands for white.
 
     Returns:
@@ -47,7 +48,7 @@ def vif(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_
 
 
 def vif_single(fused: torch.Tensor, source: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
-    """Visual information of one source that the fused image preserves, (B,): one of the two terms of `vif`.
+    """Visual information of one source that the fused image preserves, (B,): one of the terms of `vif`.
 
     Shapes, ranges, errors and source as for `vif`; 1 is a perfect copy, contrast enhancement can exceed it. Not
     symmetric: elsewhere the undistorted image, here `source`, often comes first.
