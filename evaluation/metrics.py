@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import ignite.distributed as idist
 import torch
+from monai.data import MetaTensor
+from monai.data.utils import affine_to_spacing
 from monai.metrics import CumulativeIterationMetric
 from monai.metrics.utils import do_metric_reduction
 from monai.utils import MetricReduction, evenly_divisible_all_gather
@@ -134,6 +137,80 @@ class FusionSlicesMetric(_FusionMetric):
         return content.sum(1).to(slices.dtype)
 
 
+class _VolumeMetric(_FusionMetric):
+    def _compute_tensor(  # type: ignore[override]
+        self, y_pred: torch.Tensor, y: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        images, data_range = self._sources_and_result(y_pred, y), self.data_range
+        if images.ndim != 5:
+            raise ValueError(
+                f"{type(self).__name__} expects y_pred, the fused volumes, as (B, 1, H, W, D), got "
+                f"{tuple(y_pred.shape)}"
+            )
+        if self.quantise:
+            images, data_range = functional.quantise(images, data_range), 255.0
+        values = self._of_volumes(images.split(1, dim=1), data_range, y)
+        sources = images[:, 1:].flatten(2)
+        content = (sources.amax(2) - sources.amin(2) != 0).any(1)
+        return values.where(content, torch.nan)[:, None]
+
+    def _of_volumes(self, images: Sequence[torch.Tensor], data_range: float, y: torch.Tensor | None) -> torch.Tensor:
+        """Fused, anatomy and overlays, and the sources as given -> one value for each volume, (B,)."""
+        raise NotImplementedError
+
+
+class FusionFlickerMetric(_VolumeMetric):
+    """How much fused volumes change from slice to slice beyond any of their sources, in grey levels; lower is better.
+
+    `evaluation.flicker` as a MONAI metric, of volumes (B, 1, H, W, D). Calls, arguments and errors otherwise as for
+    `FusionMIMetric` and the others. A volume of one slice, or whose sources are constant, has no value.
+    """
+
+    def _of_volumes(self, images: Sequence[torch.Tensor], data_range: float, y: torch.Tensor | None) -> torch.Tensor:
+        return functional.flicker(images[0], images[1], images[2:], data_range)
+
+
+class FusionSSIM3DMetric(_VolumeMetric):
+    """Structural similarity of fused volumes to their sources in blocks, not slices, summed; higher is better.
+
+    `evaluation.ssim_3d` as a MONAI metric, of volumes (B, 1, H, W, D). Calls and errors otherwise as for
+    `FusionMIMetric` and the others. A volume whose sources are constant has no value.
+
+    Args:
+        data_range: the value that stands for white.
+        quantise: measure what a saved 8-bit image would hold; otherwise the values as given.
+        reduction: how `aggregate` reduces over volumes, as in `monai.metrics.utils.do_metric_reduction`.
+        get_not_nans: let `aggregate` also return the number of volumes that have a value.
+        spacing: edges of a voxel along H, W and D in mm; by default those of the affine of `y`, a MetaTensor, and cubes
+            where it is none.
+    """
+
+    def __init__(
+        self,
+        data_range: float = 1.0,
+        quantise: bool = True,
+        reduction: MetricReduction | str = MetricReduction.MEAN,
+        get_not_nans: bool = False,
+        spacing: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(data_range, quantise, reduction, get_not_nans)
+        self.spacing = spacing
+
+    def _of_volumes(self, images: Sequence[torch.Tensor], data_range: float, y: torch.Tensor | None) -> torch.Tensor:
+        batch = zip(*(image.split(1) for image in images), strict=True)
+        values = [
+            functional.ssim_3d(one[0], one[1], one[2:], data_range, spacing)
+            for one, spacing in zip(batch, self._spacings(y, len(images[0])), strict=True)
+        ]
+        return torch.cat([images[0].new_zeros(0), *values])
+
+    def _spacings(self, y: torch.Tensor | None, count: int) -> list[Sequence[float]]:
+        if self.spacing is not None or not isinstance(y, MetaTensor):
+            return [self.spacing or (1.0, 1.0, 1.0)] * count
+        affines = y.affine if y.affine.ndim == 3 else [y.affine] * count
+        return [affine_to_spacing(affine).tolist() for affine in affines]
+
+
 _ABOUT = """{summary}
 
 `evaluation.{function}` as a MONAI metric; {good} is better.
@@ -169,6 +246,8 @@ def _class_of(name: str, metric: FusionMetric) -> type[_FusionMetric]:
 
 _CLASSES: list[type[_FusionMetric]] = [
     FusionSlicesMetric,
+    FusionFlickerMetric,
+    FusionSSIM3DMetric,
     *(_class_of(name, metric) for name, metric in functional.FUSION_METRICS.items()),
 ]
 globals().update({made.__name__: made for made in _CLASSES})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 
@@ -80,7 +81,7 @@ def information_kept(images: Images) -> torch.Tensor:
 
 def _information(fused: torch.Tensor, sources: torch.Tensor, window: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
     """Information on the sources at one scale: in the fused image and in the sources themselves, (B, S) each."""
-    mean_f, mean_s, var_f, var_s, cov = moments(fused, sources, window)
+    mean_f, mean_s, var_f, var_s, cov = moments(fused, sources, partial(separable, column=window))
     # A variance is a difference of squares: below this it is rounding, and a gain divided by it would be too.
     eps = torch.finfo(var_s.dtype).eps
     seen_s = var_s > 1e-10 + 8 * eps * (mean_s * mean_s)
