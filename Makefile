@@ -27,7 +27,7 @@ FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --fo
 export PYTHONWARNINGS := ignore
 
 .PHONY: demo test test-gpu fuzz test-newest test-oldest label test-label lint bench bench-large scores lesions lesions-dmfnet \
-    lesions-smfusion descriptions describer export bundles wheel zoo pictures test-travel test-many test-receive ohif docs test-docs ready ready-label lock check-lock clean
+    lesions-smfusion misregistration flicker descriptions describer export bundles wheel zoo pictures test-travel test-many test-receive ohif docs test-docs ready ready-label lock check-lock clean
 
 demo: $(READY)
 	$(BIN)/fusion-nets sample --format dicom --spacing 1.5 --output_dir demo
@@ -111,6 +111,18 @@ lesions-dmfnet lesions-smfusion: lesions-%: $(READY)
 	mkdir -p runs/lesions
 	$(LESIONS) --bundle bundles/$* --output_dir runs/lesions/$* $(addprefix --pairs ,$(PAIRS)) \
 	    $(if $(CARDS),--card bundles/$*/docs/README.md) > runs/lesions/$*.md
+
+# what is lost where sources do not lie on each other, and volumes from slice to slice, of both bundles; CARDS=1 puts the
+# former into the cards, PAIRS= says of how many pairs of each kind
+BUNDLES = --bundles bundles/dmfnet bundles/smfusion
+misregistration: $(READY)
+	mkdir -p runs/misregistration
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/misregistration.py --dataset_dir $(DATASET) $(BUNDLES) $(addprefix --pairs ,$(PAIRS)) \
+	    --output_dir runs/misregistration $(if $(CARDS),--cards)
+
+flicker: $(READY)
+	mkdir -p runs/flicker
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/flicker.py $(BUNDLES) --output_dir runs/flicker
 
 # what descriptions of fused images keep of descriptions of their sources, and whether SMFusion's texts matter
 descriptions: $(READY)
