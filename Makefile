@@ -27,7 +27,7 @@ FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --fo
 export PYTHONWARNINGS := ignore
 
 .PHONY: demo test test-gpu fuzz test-newest test-oldest label test-label lint bench bench-large scores lesions lesions-dmfnet \
-    lesions-smfusion misregistration flicker descriptions describer export bundles wheel zoo pictures test-travel test-many test-receive ohif docs test-docs ready ready-label lock check-lock clean
+    lesions-smfusion descriptions describer export bundles wheel zoo pictures test-travel test-many test-receive ohif docs test-docs ready ready-label lock check-lock clean
 
 demo: $(READY)
 	$(BIN)/fusion-nets sample --format dicom --spacing 1.5 --output_dir demo
@@ -114,6 +114,7 @@ lesions-dmfnet lesions-smfusion: lesions-%: $(READY)
 
 # what is lost where sources do not lie on each other, and volumes from slice to slice, of both bundles; CARDS=1 puts the
 # former's tables into the cards and its curves into the documentation, PAIRS= says of how many pairs of each kind
+.PHONY: misregistration flicker
 BUNDLES = --bundles bundles/dmfnet bundles/smfusion
 misregistration: $(READY)
 	mkdir -p runs/misregistration
