@@ -117,6 +117,20 @@ lesions-dmfnet lesions-smfusion: lesions-%: $(READY)
 	$(LESIONS) --bundle bundles/$* --output_dir runs/lesions/$* $(addprefix --pairs ,$(PAIRS)) \
 	    $(if $(CARDS),--card bundles/$*/docs/README.md) > runs/lesions/$*.md
 
+# what is lost where sources do not lie on each other, and volumes from slice to slice, of both bundles; CARDS=1 puts the
+# former's tables into the cards and its curves into the documentation, PAIRS= says of how many pairs of each kind
+.PHONY: misregistration flicker
+BUNDLES = --bundles bundles/dmfnet bundles/smfusion
+misregistration: $(READY)
+	mkdir -p runs/misregistration
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/misregistration.py --dataset_dir $(DATASET) $(BUNDLES) $(addprefix --pairs ,$(PAIRS)) \
+	    --output_dir runs/misregistration $(if $(CARDS),--cards)
+	$(if $(CARDS),cp runs/misregistration/misregistration.png docs/)
+
+flicker: $(READY)
+	mkdir -p runs/flicker
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/flicker.py $(BUNDLES) --output_dir runs/flicker
+
 # what descriptions of fused images keep of descriptions of their sources, and whether SMFusion's texts matter
 descriptions: $(READY)
 	$(FUSE_TEST) --bundle_root bundles/dmfnet --output_dir runs/descriptions/dmfnet \

@@ -27,8 +27,9 @@ class _FusionHandler(IgniteMetricHandler):
         reduction: MetricReduction | str = MetricReduction.MEAN,
         output_transform: Callable[[Any], Any] = as_given,
         save_details: bool = True,
+        **options: Any,
     ) -> None:
-        metric = self._metric(data_range=data_range, quantise=quantise, reduction=reduction)
+        metric = self._metric(data_range=data_range, quantise=quantise, reduction=reduction, **options)
         super().__init__(metric_fn=metric, output_transform=output_transform, save_details=save_details)
 
 
@@ -42,6 +43,7 @@ Args:
     reduction: how values are reduced over images, as in `monai.metrics.utils.do_metric_reduction`.
     output_transform: takes (fused, sources) out of the engine's output: `from_engine(["pred", "image"])`.
     save_details: keep the value of every image in `engine.state.metric_details`, where MONAI's `MetricsSaver` finds it.
+    options: what else the metric takes: `spacing` of `FusionSSIM3D`.
 """
 
 

@@ -191,7 +191,7 @@ def recording(at: SimpleNamespace, method: str) -> str:
 
 def metrics(at: SimpleNamespace) -> str:
     """Every one, in both precisions."""
-    from evaluation.functional import FUSION_METRICS, fusion_metrics
+    from evaluation.functional import FUSION_METRICS, flicker, fusion_metrics, ssim_3d
 
     side = max(at.size, *(metric.smallest for metric in FUSION_METRICS.values()))
     images = torch.rand(3, 2, 1, side, side, generator=torch.Generator().manual_seed(0))
@@ -199,6 +199,11 @@ def metrics(at: SimpleNamespace) -> str:
     worst = {}
     for dtype in (torch.float32, torch.float64):
         here, there = (fusion_metrics(*images.to(where, dtype)) for where in (at.cpu, at.device))
+        volumes = images[..., :48, :48, None] * torch.rand(
+            3, 2, 1, 1, 1, 12, generator=torch.Generator().manual_seed(1)
+        )
+        for told, where in ((here, at.cpu), (there, at.device)):
+            told |= {of.__name__: of(*volumes.to(where, dtype)) for of in (ssim_3d, flicker)}
         for name, value in here.items():
             apart = ((there[name].cpu() - value).abs() / value.abs().clamp(min=1)).max().item()
             worst[name] = max(worst.get(name, 0.0), apart)

@@ -5,6 +5,7 @@ from evaluation.functional.agreement import correlation, mean_squared_error, psn
 from evaluation.functional.contrast import average_gradient, spatial_frequency, standard_deviation
 from evaluation.functional.description import finding_precision, finding_recall, rouge_l, text_similarity
 from evaluation.functional.edges import nabf, qabf
+from evaluation.functional.flicker import flicker
 from evaluation.functional.fmi import fmi
 from evaluation.functional.information import (
     entropy,
@@ -12,7 +13,7 @@ from evaluation.functional.information import (
     normalised_mutual_information,
     parzen_mutual_information,
 )
-from evaluation.functional.ssim import ms_ssim, ssim, ssim_single
+from evaluation.functional.ssim import ms_ssim, ssim, ssim_3d, ssim_single
 from evaluation.functional.table import FUSION_METRICS, FusionMetric, fusion_metrics
 from evaluation.functional.vif import vif, vif_single
 
@@ -24,6 +25,7 @@ __all__ = [
     "entropy",
     "finding_precision",
     "finding_recall",
+    "flicker",
     "fmi",
     "fusion_metrics",
     "mean_squared_error",
@@ -39,6 +41,7 @@ __all__ = [
     "scd",
     "spatial_frequency",
     "ssim",
+    "ssim_3d",
     "ssim_single",
     "standard_deviation",
     "text_similarity",

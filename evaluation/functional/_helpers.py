@@ -25,6 +25,9 @@ _CHUNK = 2**20
 # Of the range, below black and from it: what fusion and interpolation overshoot stays within, other ranges do not.
 _BELOW, _ABOVE = -0.25, 2.0
 
+Overlays = torch.Tensor | Sequence[torch.Tensor]
+"""One overlay, (B, 1, H, W), or several."""
+
 T = TypeVar("T")
 
 
@@ -56,24 +59,49 @@ def of_finite(values: torch.Tensor, *images: torch.Tensor) -> torch.Tensor:
 
 
 def measure(
-    metric: Measure, fused: torch.Tensor, *sources: torch.Tensor, data_range: float, smallest: int = 1
+    metric: Measure,
+    fused: torch.Tensor,
+    *sources: Overlays,
+    data_range: float,
+    smallest: int | Sequence[int] = 1,
+    dims: int = 2,
 ) -> torch.Tensor:
     """One metric of images (B, 1, H, W): check them, bring them to grey levels, measure chunk by chunk -> (B,).
+
+    With `dims` 3, of volumes (B, 1, H, W, D).
 
     NaN where an image holds NaN or infinity, which changes no other value of the batch. float64 stays float64, every
     other type is computed in float32.
 
     Raises:
         TypeError: if an image is no tensor.
-        ValueError: if shapes differ or are not (B, 1, H, W), if a side is shorter than `smallest`, if
-            `data_range` is not a positive number, or if it is not that of the images.
+        ValueError: if shapes differ or are not as above, if a side is shorter than `smallest`, if `data_range` is not a
+            positive number, or if it is not that of the images.
     """
-    check(fused, *sources, smallest=smallest)
-    check_range(fused, *sources, data_range=data_range)
-    return of_finite(measure_each([metric], fused, *sources, data_range=data_range)[0], fused, *sources)
+    images = fused, *each(*sources)
+    check(*images, smallest=smallest, dims=dims)
+    check_range(*images, data_range=data_range)
+    return of_finite(measure_each([metric], *images, data_range=data_range)[0], *images)
 
 
-def check(*images: torch.Tensor, smallest: int = 1, name: str = "this metric") -> None:
+def each(*sources: Overlays) -> list[torch.Tensor]:
+    """One source after the other, several overlays one by one.
+
+    Raises:
+        ValueError: if the overlays are none.
+    """
+    if any(isinstance(source, Sequence) and not source for source in sources):
+        raise ValueError("there is no overlay; one or several are accepted")
+    return [one for source in sources for one in (source if isinstance(source, Sequence) else [source])]
+
+
+def of_two(images: Images, name: str) -> None:
+    """Raise where a metric that holds two sources against each other is asked about more."""
+    if (count := images.sources.shape[1]) != 2:
+        raise ValueError(f"{name} is defined for two sources, of which each is held against the other; got {count}")
+
+
+def check(*images: torch.Tensor, smallest: int | Sequence[int] = 1, name: str = "this metric", dims: int = 2) -> None:
     """Raise where images do not belong together or are too small for a metric; errors as for `measure`."""
     for image in images:
         if not isinstance(image, torch.Tensor):
@@ -81,10 +109,13 @@ def check(*images: torch.Tensor, smallest: int = 1, name: str = "this metric") -
     shape = tuple(images[0].shape)
     if any(tuple(image.shape) != shape for image in images):
         raise ValueError(f"fused and source images differ in shape: {[tuple(image.shape) for image in images]}")
-    if len(shape) != 4 or shape[1] != 1:
-        raise ValueError(f"expected images of shape (B, 1, H, W), got {shape}")
-    if min(shape[2:]) < smallest:
-        raise ValueError(f"{name} needs images of at least {smallest} x {smallest} pixels, got {shape[2]} x {shape[3]}")
+    if len(shape) != 2 + dims or shape[1] != 1:
+        raise ValueError(f"expected images of shape (B, 1, H, W{', D' if dims == 3 else ''}), got {shape}")
+    sides = [smallest] * dims if isinstance(smallest, int) else smallest
+    if any(size < side for size, side in zip(shape[2:], sides, strict=True)):
+        needed, given = (" x ".join(map(str, of)) for of in (sides, shape[2:]))
+        what = "images of at least {} pixels" if dims == 2 else "volumes of at least {} voxels"
+        raise ValueError(f"{name} needs {what.format(needed)}, got {given}")
 
 
 def check_range(*images: torch.Tensor, data_range: float) -> None:
@@ -125,7 +156,7 @@ def measure_each(metrics: Sequence[Measure], *images: torch.Tensor, data_range: 
     scale = _scale(data_range)
     double = any(image.dtype == torch.float64 for image in images)
     on_cpu = images[0].device.type == "cpu"
-    at_once = max(1, (_CHUNK_CPU if on_cpu else _CHUNK) // (images[0].shape[2] * images[0].shape[3]))
+    at_once = max(1, (_CHUNK_CPU if on_cpu else _CHUNK) // math.prod(images[0].shape[2:]))
     chunks = list(zip(*(image.split(at_once) for image in images), strict=True))
 
     def scores(chunk: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -228,6 +259,16 @@ def separable(
     return _correlate(_correlate(maps, column, 2, stride), column if row is None else row, 3, stride)
 
 
+def separable_3d(
+    maps: torch.Tensor, column: Sequence[float], row: Sequence[float], through: Sequence[float]
+) -> torch.Tensor:
+    """The same of every channel of volumes (B, C, H, W, D), with the window `through` along D."""
+    maps = _correlate(maps.flatten(2, 3), through, 3, 1).unflatten(2, maps.shape[2:4])
+    batch, _, _, _, depth = maps.shape
+    planes = separable(maps.permute(0, 4, 1, 2, 3).flatten(0, 1), column, row)
+    return planes.unflatten(0, (batch, depth)).permute(0, 2, 3, 4, 1)
+
+
 def _correlate(maps: torch.Tensor, window: Sequence[float], dim: int, stride: int) -> torch.Tensor:
     if len(window) <= 3 or maps.dtype == torch.float64:
         # as fast, and torch would choose how it convolves these by the size of the batch
@@ -243,16 +284,16 @@ def _correlate(maps: torch.Tensor, window: Sequence[float], dim: int, stride: in
 
 
 def moments(
-    fused: torch.Tensor, sources: torch.Tensor, window: Sequence[float]
+    fused: torch.Tensor, sources: torch.Tensor, windowed: Callable[[torch.Tensor], torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Windowed means, (population) variances and covariances of (B, 1, H, W) and (B, S, H, W).
+    """Windowed means, (population) variances and covariances of (B, 1, ...) and (B, S, ...).
 
-    Returns the mean and variance of `fused` (B, 1, h, w), those of `sources` (B, S, h, w), and their covariance
-    (B, S, h, w): mean_f, mean_s, var_f, var_s, cov. Rounding may leave a variance slightly negative.
+    Returns the mean and variance of `fused` (B, 1, ...), those of `sources` (B, S, ...), and their covariance
+    (B, S, ...): mean_f, mean_s, var_f, var_s, cov. Rounding may leave a variance slightly negative.
     """
     count = sources.shape[1]
     maps = torch.cat([fused, sources, fused * fused, sources * sources, fused * sources], dim=1)
-    mean_f, mean_s, square_f, square_s, product = separable(maps, window).split([1, count, 1, count, count], dim=1)
+    mean_f, mean_s, square_f, square_s, product = windowed(maps).split([1, count, 1, count, count], dim=1)
     return mean_f, mean_s, square_f - mean_f * mean_f, square_s - mean_s * mean_s, product - mean_f * mean_s
 
 

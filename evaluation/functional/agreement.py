@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from evaluation.functional._helpers import Images, average, measure
+from evaluation.functional._helpers import Images, Overlays, average, measure, of_two
 from evaluation.functional.contrast import centred
 
 # a standard deviation of so few grey levels gives no gradient: it would grow without bound
@@ -10,9 +10,9 @@ _FAINT = 0.1
 
 
 def mean_squared_error(
-    fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_range: float = 1.0
+    fused: torch.Tensor, anatomy: torch.Tensor, overlay: Overlays, data_range: float = 1.0
 ) -> torch.Tensor:
-    """Squared difference of the fused image from its sources, mean over pixels and the two sources; low is good.
+    """Squared difference of the fused image from its sources, mean over pixels and all sources; low is good.
 
     In squared grey levels of 0..255. Differentiable. Nothing is rounded: published numbers are those of 8-bit values,
     which the caller gives.
@@ -20,7 +20,7 @@ def mean_squared_error(
     Args:
         fused: fused images, (B, 1, H, W), values in [0, data_range].
         anatomy: anatomical sources, same shape and range.
-        overlay: sources laid over the anatomy, same shape and range.
+        overlay: sources laid over the anatomy, same shape and range; several as a list.
         data_range: the value that stands for white.
 
     Returns:
@@ -41,13 +41,13 @@ def mean_squared_error(
     return measure(squared_error, fused, anatomy, overlay, data_range=data_range)
 
 
-def psnr(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
-    """Peak signal to noise ratio in dB: 10 log10(max(F)^2 / MSE), with the mean squared error to both sources.
+def psnr(fused: torch.Tensor, anatomy: torch.Tensor, overlay: Overlays, data_range: float = 1.0) -> torch.Tensor:
+    """Peak signal to noise ratio in dB: 10 log10(max(F)^2 / MSE), with the mean squared error to all sources.
 
     The peak is the fused image's own, as the field has it. Arguments, errors and source as for `mean_squared_error`.
 
     Returns:
-        One value per image, (B,); infinite where the fused image is equal to both sources, -infinite where it is black
+        One value per image, (B,); infinite where the fused image is equal to all sources, -infinite where it is black
         and they are not.
 
     Examples:
@@ -59,10 +59,8 @@ def psnr(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data
     return measure(peak_to_noise, fused, anatomy, overlay, data_range=data_range)
 
 
-def correlation(
-    fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_range: float = 1.0
-) -> torch.Tensor:
-    """Correlation coefficient of the fused image and its sources, mean of the two, -1 to 1.
+def correlation(fused: torch.Tensor, anatomy: torch.Tensor, overlay: Overlays, data_range: float = 1.0) -> torch.Tensor:
+    """Correlation coefficient of the fused image and its sources, mean over all sources, -1 to 1.
 
     With a constant image nothing correlates: 0. Differentiable; images whose standard deviation is below a tenth of a
     grey level get no gradient (it would grow without bound). Arguments, result and errors as for
@@ -80,11 +78,12 @@ def correlation(
     return measure(likeness, fused, anatomy, overlay, data_range=data_range)
 
 
-def scd(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
+def scd(fused: torch.Tensor, anatomy: torch.Tensor, overlay: Overlays, data_range: float = 1.0) -> torch.Tensor:
     """Sum of the correlations of differences: corr(A, F - B) + corr(B, F - A), -2 to 2.
 
     What the fused image has beyond one source should be the other one. A constant image or difference counts 0.
-    Differentiable as `correlation` is. Arguments, result and errors as for `mean_squared_error`.
+    Differentiable as `correlation` is. Of more than two sources nothing of the kind is published: a ValueError. Other
+    arguments, result and errors as for `mean_squared_error`.
 
     Source: V. Aslantas, E. Bendes, A new image quality metric for image fusion: the sum of the correlations of
     differences, AEU International Journal of Electronics and Communications 69(12), 2015.
@@ -118,6 +117,7 @@ def likeness(images: Images) -> torch.Tensor:
 
 def likeness_of_differences(images: Images) -> torch.Tensor:
     """`scd` of known images."""
+    of_two(images, "SCD")
     grey = images.once(centred)
     return _correlation(grey[:, 1:], grey[:, :1] - grey[:, 1:].flip(1), images.noise).sum(1)
 

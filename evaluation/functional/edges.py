@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from evaluation.functional._helpers import Images, measure, root, separable, total
+from evaluation.functional._helpers import Images, Overlays, measure, of_two, root, separable, total
 
 _SMOOTH = (1.0, 2.0, 1.0)
 _SLOPE = (-1.0, 0.0, 1.0)
@@ -15,22 +15,23 @@ _FLAT_SLOPE = (1.0, 0.0, -1.0)
 NABF_SIDE = 2
 
 
-def qabf(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
+def qabf(fused: torch.Tensor, anatomy: torch.Tensor, overlay: Overlays, data_range: float = 1.0) -> torch.Tensor:
     """How much of the sources' edges, in strength and direction, the fused image keeps: Q^AB/F, from 0 to below 1.
 
     Sobel gradients with zero padding; strengths that are rounding noise of the number type count as 0. Differentiable,
     with one exception: the direction of a fused edge weaker than one grey level, which no 8-bit image can show, gets
     no gradient (it would grow without bound). Nothing is rounded: published numbers are those of 8-bit values, which
-    the caller gives.
+    the caller gives. Of any number of sources, what is kept of each source's edges is weighted by their strength among
+    those of all: sum Q_i g_i / sum g_i, which for two is the published form.
 
     Args:
         fused: fused images, (B, 1, H, W), values in [0, data_range].
         anatomy: anatomical sources, same shape and range.
-        overlay: sources laid over the anatomy, same shape and range.
+        overlay: sources laid over the anatomy, same shape and range; several as a list.
         data_range: the value that stands for white.
 
     Returns:
-        One value per image, (B,); 0 where neither source has an edge.
+        One value per image, (B,); 0 where no source has an edge.
 
     Raises:
         TypeError: if an image is no tensor.
@@ -47,7 +48,7 @@ def qabf(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data
     return measure(edges_kept, fused, anatomy, overlay, data_range=data_range)
 
 
-def nabf(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
+def nabf(fused: torch.Tensor, anatomy: torch.Tensor, overlay: Overlays, data_range: float = 1.0) -> torch.Tensor:
     """How much of its edges the fused image invented: stronger than in either source, N^AB/F, 0 to 1; low is good.
 
     The share of edge information lost or distorted where the fused edge is stronger than both sources' edges. An edge
@@ -55,7 +56,8 @@ def nabf(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data
     invented on flat ground weighs little beside edges elsewhere. Constants, mirrored borders and the Sobel operator
     divided by 8 are those of the author's release, whose values papers report; they are not those of `qabf`.
 
-    Arguments and errors as for `qabf`; images of at least 2 x 2 pixels.
+    Of more than two sources nothing of the kind is published: a ValueError. Other arguments and errors as for `qabf`;
+    images of at least 2 x 2 pixels.
 
     Returns:
         One value per image, (B,); NaN where an image holds NaN or infinity.
@@ -94,6 +96,7 @@ def edges_kept(images: Images) -> torch.Tensor:
 
 def edges_invented(images: Images) -> torch.Tensor:
     """`nabf` of known images."""
+    of_two(images, "Nabf")
     across, down = (slope / 8 for slope in _sobel(F.pad(images.grey, (1, 1, 1, 1), mode="reflect")))
     strength = root(across * across + down * down, images.noise)
     angle = _angle(across, down, images.noise) * (strength > 0)

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from evaluation.functional._helpers import Images, average, measure
+from evaluation.functional._helpers import Images, Overlays, average, measure
 from evaluation.functional.contrast import slope
 
 FMI_SIDE = 3
@@ -15,20 +15,20 @@ _AT_ONCE = 2**13
 _NOTHING = 1e-6
 
 
-def fmi(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
+def fmi(fused: torch.Tensor, anatomy: torch.Tensor, overlay: Overlays, data_range: float = 1.0) -> torch.Tensor:
     """Information on the sources' gradients in those of the fused image (feature mutual information), 0 to about 1.
 
     In every 3 x 3 window, the gradients along rows, from their least (0) to their greatest, are taken as a
     distribution over the window's pixels (column by column). The joint distribution of fused image and source has
     their linear correlation between independence and the nearest extreme (Frechet bound). 2 I / (H_F + H_source) is
-    averaged over windows and both sources; a window that is the same in both counts 1. Not differentiable.
+    averaged over windows and all sources; a window that is the same in both counts 1. Not differentiable.
 
     Where a gradient is alike but for rounding noise of the number type, it is constant: an even distribution.
 
     Args:
         fused: fused images, (B, 1, H, W), values in [0, data_range], at least 3 x 3 pixels.
         anatomy: anatomical sources, same shape and range.
-        overlay: sources laid over the anatomy, same shape and range.
+        overlay: sources laid over the anatomy, same shape and range; several as a list.
         data_range: the value that stands for white.
 
     Returns:

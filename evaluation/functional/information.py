@@ -4,21 +4,22 @@ import math
 
 import torch
 
-from evaluation.functional._helpers import LEVELS, Images, measure, quantise
+from evaluation.functional._helpers import LEVELS, Images, Overlays, measure, quantise
 
 
 def mutual_information(
-    fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_range: float = 1.0
+    fused: torch.Tensor, anatomy: torch.Tensor, overlay: Overlays, data_range: float = 1.0
 ) -> torch.Tensor:
     """Information that the fused image shares with its sources: I(F; anatomy) + I(F; overlay), in nats.
 
-    Grey levels are rounded to the nearest of 256 (ties to even) and clipped to 0..255; probabilities are those of the
-    joint histogram. Not differentiable; `parzen_mutual_information` is.
+    Of several overlays the sum over all sources. Grey levels are rounded to the nearest of 256 (ties to even) and
+    clipped to 0..255; probabilities are those of the joint histogram. Not differentiable; `parzen_mutual_information`
+    is.
 
     Args:
         fused: fused images, (B, 1, H, W), values in [0, data_range].
         anatomy: anatomical sources, same shape and range.
-        overlay: sources laid over the anatomy, same shape and range.
+        overlay: sources laid over the anatomy, same shape and range; several as a list.
         data_range: the value that stands for white.
 
     Returns:
@@ -41,11 +42,12 @@ def mutual_information(
 
 
 def normalised_mutual_information(
-    fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_range: float = 1.0
+    fused: torch.Tensor, anatomy: torch.Tensor, overlay: Overlays, data_range: float = 1.0
 ) -> torch.Tensor:
     """Shared information by what there is to share: 2 (I(F; A) / (H(F) + H(A)) + I(F; B) / (H(F) + H(B))), 0 to 2.
 
     Levels, arguments and errors as for `mutual_information`. A source that is constant, as the fused image is, adds 0.
+    Of several overlays the sum over all sources, which is at most their number.
 
     Source: M. Hossny, S. Nahavandi, D. Creighton, Comments on "Information measure for performance of image fusion",
     Electronics Letters 44(18), 2008.
@@ -76,9 +78,9 @@ def entropy(fused: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
 
 
 def parzen_mutual_information(
-    fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_range: float = 1.0, bins: int = 32
+    fused: torch.Tensor, anatomy: torch.Tensor, overlay: Overlays, data_range: float = 1.0, bins: int = 32
 ) -> torch.Tensor:
-    """Information shared with the sources, in nats, by histograms smooth enough for a gradient.
+    """Information shared with the sources, summed over them, in nats, by histograms smooth enough for a gradient.
 
     Every pixel counts in four neighbouring bins, as a cubic B-spline weighs them. The gradient is 0 outside
     [0, data_range]. With few bins and smooth, lower than `mutual_information`; for training, not for tables.
@@ -86,7 +88,7 @@ def parzen_mutual_information(
     Args:
         fused: fused images, (B, 1, H, W), values in [0, data_range].
         anatomy: anatomical sources, same shape and range.
-        overlay: sources laid over the anatomy, same shape and range.
+        overlay: sources laid over the anatomy, same shape and range; several as a list.
         data_range: the value that stands for white.
         bins: bins of a histogram, from black (the second) to white (the last but two), 4 or more.
 

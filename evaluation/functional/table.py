@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from evaluation.functional._helpers import Measure, check, check_range, measure_each, of_finite
+from evaluation.functional._helpers import Measure, Overlays, check, check_range, each, measure_each, of_finite
 from evaluation.functional.agreement import (
     correlation,
     likeness,
@@ -48,12 +48,14 @@ class FusionMetric(NamedTuple):
         measure: how it measures images that share their work with other metrics.
         smallest: the smallest side in pixels that it can do with.
         higher_is_better: which way is good.
+        of_two: whether it has no definition for more than two sources.
     """
 
     function: Callable[..., torch.Tensor]
     measure: Measure
     smallest: int = 1
     higher_is_better: bool = True
+    of_two: bool = False
 
     @property
     def of_fused_alone(self) -> bool:
@@ -71,7 +73,7 @@ FUSION_METRICS: Mapping[str, FusionMetric] = MappingProxyType(
         "SSIM": FusionMetric(ssim, structure_kept, SSIM_SIDE),
         "MS-SSIM": FusionMetric(ms_ssim, structure_of_scales, MS_SSIM_SIDE),
         "Qabf": FusionMetric(qabf, edges_kept),
-        "Nabf": FusionMetric(nabf, edges_invented, NABF_SIDE, higher_is_better=False),
+        "Nabf": FusionMetric(nabf, edges_invented, NABF_SIDE, higher_is_better=False, of_two=True),
         "VIF": FusionMetric(vif, information_kept, VIF_SIDE),
         "EN": FusionMetric(entropy, bits),
         "SD": FusionMetric(standard_deviation, spread),
@@ -80,7 +82,7 @@ FUSION_METRICS: Mapping[str, FusionMetric] = MappingProxyType(
         "PSNR": FusionMetric(psnr, peak_to_noise),
         "MSE": FusionMetric(mean_squared_error, squared_error, higher_is_better=False),
         "CC": FusionMetric(correlation, likeness),
-        "SCD": FusionMetric(scd, likeness_of_differences),
+        "SCD": FusionMetric(scd, likeness_of_differences, of_two=True),
     }
 )
 """The metrics by the names that papers print them under."""
@@ -89,7 +91,7 @@ FUSION_METRICS: Mapping[str, FusionMetric] = MappingProxyType(
 def fusion_metrics(
     fused: torch.Tensor,
     anatomy: torch.Tensor,
-    overlay: torch.Tensor,
+    overlay: Overlays,
     names: Iterable[str] | None = None,
     data_range: float = 1.0,
 ) -> dict[str, torch.Tensor]:
@@ -101,8 +103,8 @@ def fusion_metrics(
     Args:
         fused: fused images, (B, 1, H, W), values in [0, data_range].
         anatomy: anatomical sources, same shape and range.
-        overlay: sources laid over the anatomy, same shape and range.
-        names: which, of `FUSION_METRICS`; all if None.
+        overlay: sources laid over the anatomy, same shape and range; several as a list.
+        names: which, of `FUSION_METRICS`; all that are defined for so many sources if None.
         data_range: the value that stands for white.
 
     Returns:
@@ -111,9 +113,9 @@ def fusion_metrics(
 
     Raises:
         TypeError: if an image is no tensor.
-        ValueError: for an unknown name, if shapes differ or are not (B, 1, H, W), if the images are too small for one
-            of the metrics, if `data_range` is not positive, or if it is not the images' own: whole numbers or values
-            of 0 to 255, say, where white is 1.
+        ValueError: for an unknown name or one that is not defined for so many sources, if shapes differ or are not
+            (B, 1, H, W), if the images are too small for one of the metrics, if `data_range` is not positive, or if it
+            is not the images' own: whole numbers or values of 0 to 255, say, where white is 1.
 
     Examples:
         >>> generator = torch.Generator().manual_seed(0)
@@ -121,16 +123,18 @@ def fusion_metrics(
         >>> fusion_metrics((anatomy + overlay) / 2, anatomy, overlay, names=["Qabf", "VIF"])
         {'Qabf': tensor([0.2852]), 'VIF': tensor([0.1964])}
     """
-    chosen = list(FUSION_METRICS if names is None else names)
+    images = [fused, *each(anatomy, overlay)]
+    defined = [name for name, metric in FUSION_METRICS.items() if len(images) == 3 or not metric.of_two]
+    chosen = list(defined if names is None else names)
     unknown = [name for name in chosen if name not in FUSION_METRICS]
     if unknown:
         raise ValueError(f"unknown metrics {unknown}; there are {list(FUSION_METRICS)}")
-    check(fused, anatomy, overlay)
+    check(*images)
     for name in chosen:
         check(fused, smallest=FUSION_METRICS[name].smallest, name=name)
     if chosen:
-        check_range(fused, anatomy, overlay, data_range=data_range)
-    images, chosen_metrics = (fused, anatomy, overlay), [FUSION_METRICS[name] for name in chosen]
+        check_range(*images, data_range=data_range)
+    chosen_metrics = [FUSION_METRICS[name] for name in chosen]
     values = measure_each([metric.measure for metric in chosen_metrics], *images, data_range=data_range)
     return {
         name: of_finite(value, *(images[:1] if metric.of_fused_alone else images))

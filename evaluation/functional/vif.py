@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 
-from evaluation.functional._helpers import Images, gaussian, measure, moments, separable, total
+from evaluation.functional._helpers import Images, Overlays, gaussian, measure, moments, separable, total
 
 _SIDES = (17, 9, 5, 3)
 _NOISE = 2.0
@@ -14,16 +15,17 @@ VIF_SIDE = 41
 _BLANK = 1e-5
 
 
-def vif(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
-    """Visual information of the sources that the fused image preserves, the sum over the two.
+def vif(fused: torch.Tensor, anatomy: torch.Tensor, overlay: Overlays, data_range: float = 1.0) -> torch.Tensor:
+    """Visual information of the sources that the fused image preserves, the sum over them.
 
     Pixel domain, four scales, Gaussian windows of side 17, 9, 5, 3 (sigma = side / 5), valid part only, noise variance
-    2. Differentiable. Nothing is rounded: published numbers are those of 8-bit values, which the caller gives.
+    2. Differentiable. Nothing is rounded: published numbers are those of 8-bit values, which the caller gives. There is
+    no published form for volumes: those are measured slice by slice.
 
     Args:
         fused: fused images, (B, 1, H, W), values in [0, data_range], at least 41 x 41 pixels.
         anatomy: anatomical sources, same shape and range.
-        overlay: sources laid over the anatomy, same shape and range.
+        overlay: sources laid over the anatomy, same shape and range; several as a list.
         data_range: the value that stands for white.
 
     Returns:
@@ -47,7 +49,7 @@ def vif(fused: torch.Tensor, anatomy: torch.Tensor, overlay: torch.Tensor, data_
 
 
 def vif_single(fused: torch.Tensor, source: torch.Tensor, data_range: float = 1.0) -> torch.Tensor:
-    """Visual information of one source that the fused image preserves, (B,): one of the two terms of `vif`.
+    """Visual information of one source that the fused image preserves, (B,): one of the terms of `vif`.
 
     Shapes, ranges, errors and source as for `vif`; 1 is a perfect copy, contrast enhancement can exceed it. Not
     symmetric: elsewhere the undistorted image, here `source`, often comes first.
@@ -79,7 +81,7 @@ def information_kept(images: Images) -> torch.Tensor:
 
 def _information(fused: torch.Tensor, sources: torch.Tensor, window: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
     """Information on the sources at one scale: in the fused image and in the sources themselves, (B, S) each."""
-    mean_f, mean_s, var_f, var_s, cov = moments(fused, sources, window)
+    mean_f, mean_s, var_f, var_s, cov = moments(fused, sources, partial(separable, column=window))
     # A variance is a difference of squares: below this it is rounding, and a gain divided by it would be too.
     eps = torch.finfo(var_s.dtype).eps
     seen_s = var_s > 1e-10 + 8 * eps * (mean_s * mean_s)

@@ -21,7 +21,9 @@ from evaluation.observers.insertion import (
     insert_lesions,
     lesion_cases,
     lesion_change,
+    lesion_kinds,
     lesion_places,
+    source_names,
 )
 from evaluation.observers.lesion_handlers import ContrastRecovery, LostLesions, ObserverArea, lesions_from_engine
 from evaluation.observers.lesion_metrics import ContrastRecoveryMetric, LostLesionsMetric, ObserverAreaMetric
@@ -62,6 +64,7 @@ __all__ = [
     "insert_lesions",
     "lesion_cases",
     "lesion_change",
+    "lesion_kinds",
     "lesion_places",
     "lesions_from_engine",
     "lost",
@@ -73,5 +76,6 @@ __all__ = [
     "region_recovery",
     "region_rings",
     "regions_lost",
+    "source_names",
     "subject_folds",
 ]

@@ -20,7 +20,9 @@ __all__ = [
     "insert_lesions",
     "lesion_cases",
     "lesion_change",
+    "lesion_kinds",
     "lesion_places",
+    "source_names",
 ]
 
 Form = Literal["disc", "ring", "ragged"]
@@ -35,7 +37,7 @@ LESION_KINDS: Mapping[str, tuple[int, int]] = MappingProxyType(
         "anatomy dark, overlay bright": (-1, 1),
     }
 )
-"""Signs of a lesion in the anatomy and in the overlay, by kind."""
+"""Signs of a lesion in the anatomy and in the overlay, by kind; `lesion_kinds` has those of more sources."""
 
 # of a disc, how fast it fades at its edge, in pixels
 _FADE = 0.8
@@ -95,29 +97,61 @@ class Lesion(NamedTuple):
 
 
 class LesionCase(NamedTuple):
-    """A pair with lesions of one kind.
+    """A pair with lesions of one kind, or more sources.
 
     Attributes:
-        kind: of `LESION_KINDS`, or "none".
-        signs: in the anatomy and in the overlay.
-        images: anatomy and overlay, (2, H, W).
+        kind: of `lesion_kinds`, or "none".
+        signs: in each source, anatomy first.
+        images: the sources, (S, H, W).
         lesions: what was put in, and of "none" what the other kinds have.
     """
 
     kind: str
-    signs: tuple[int, int]
+    signs: tuple[int, ...]
     images: np.ndarray
     lesions: Sequence[Lesion]
 
 
+def source_names(count: int) -> list[str]:
+    """What the sources are called: anatomy, overlay, overlay 2, and so on.
+
+    Examples:
+        >>> source_names(3)
+        ['anatomy', 'overlay', 'overlay 2']
+    """
+    return ["anatomy", "overlay", *(f"overlay {number}" for number in range(2, count))][:count]
+
+
+def lesion_kinds(sources: int = 2) -> Mapping[str, tuple[int, ...]]:
+    """Signs of a lesion in each source, by kind: in one source alone, in all, and of opposite signs.
+
+    Raises:
+        ValueError: for fewer than two sources.
+
+    Examples:
+        >>> list(lesion_kinds(3))[2:5], lesion_kinds(3)["overlay 2 dark"], lesion_kinds(3)["all bright"]
+        (['overlay 2 bright', 'overlay 2 dark', 'anatomy bright'], (0, 0, -1), (1, 1, 1))
+    """
+    if sources < 2:
+        raise ValueError(f"{sources} sources have no kinds of lesions; 2 or more are accepted")
+    if sources == 2:
+        return LESION_KINDS
+    kinds: dict[str, tuple[int, ...]] = {}
+    for place in [*range(1, sources), 0]:
+        for word, sign in (("bright", 1), ("dark", -1)):
+            alone = tuple(sign * (place == other) for other in range(sources))
+            kinds[f"{source_names(sources)[place]} {word}"] = alone
+    return {**kinds, "all bright": (1,) * sources, "anatomy dark, overlays bright": (-1, *(1,) * (sources - 1))}
+
+
 def lesion_cases(
     anatomy: np.ndarray,
-    overlay: np.ndarray,
+    overlay: np.ndarray | Sequence[np.ndarray],
     generator: np.random.Generator,
-    ct: bool = False,
+    ct: bool | Sequence[bool] = False,
     make: LesionMake = LESION_MAKES["discs"],
     most: int = 5,
-    kinds: Mapping[str, tuple[int, int]] = LESION_KINDS,
+    kinds: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Iterator[LesionCase]:
     """A pair as it is ("none") and with lesions of each kind, all at the same places, in 8-bit grey levels.
 
@@ -125,14 +159,14 @@ def lesion_cases(
 
     Args:
         anatomy: (H, W) in [0, 1], registered with the overlay.
-        overlay: (H, W) in [0, 1].
+        overlay: (H, W) in [0, 1]; several as a list.
         generator: where places, radii and forms are drawn; one seeded by the pair's name gives the same for any order
             of pairs: `np.random.default_rng([seed, *name.encode()])`.
         ct: whether the overlay is a CT: lesions then lie within the skull, and are as sharp as in the anatomy. Of
-            nuclear medicine, they are blurred.
+            nuclear medicine, they are blurred. One for all overlays, or one for each.
         make: how they are drawn.
         most: the most lesions in a pair.
-        kinds: signs by kind.
+        kinds: signs by kind; by default those of `lesion_kinds`.
 
     Yields:
         "none" and each kind; nothing for a pair that has no place for a lesion.
@@ -150,17 +184,28 @@ def lesion_cases(
     lesions = draw_lesions(anatomy, overlay, generator, ct, make, most)
     if not lesions:
         return
-    blurs = (_BLUR, _BLUR if ct else _BLUR_NUCLEAR)
+    overlays, are_ct = _each(overlay, ct)
+    blurs = [_BLUR, *(_BLUR if is_ct else _BLUR_NUCLEAR for is_ct in are_ct)]
     changes = [lesion_change(lesions, anatomy.shape, blur) for blur in blurs]
-    for kind, signs in {"none": (0, 0), **kinds}.items():
-        yield LesionCase(kind, signs, insert_lesions(np.stack([anatomy, overlay]), signs, changes), lesions)
+    images = np.stack([anatomy, *overlays])
+    for kind, signs in {"none": (0,) * len(images), **(kinds or lesion_kinds(len(images)))}.items():
+        yield LesionCase(kind, signs, insert_lesions(images, signs, changes), lesions)
+
+
+def _each(overlay: np.ndarray | Sequence[np.ndarray], ct: bool | Sequence[bool]) -> tuple[list[np.ndarray], list[bool]]:
+    """Overlays one by one, and whether each is a CT."""
+    overlays = [overlay] if isinstance(overlay, np.ndarray) else list(overlay)
+    are_ct = list(ct) if isinstance(ct, Sequence) else [ct] * len(overlays)
+    if not overlays or len(are_ct) != len(overlays):
+        raise ValueError(f"{len(overlays)} overlays, of which {len(are_ct)} are told whether they are a CT")
+    return overlays, are_ct
 
 
 def draw_lesions(
     anatomy: np.ndarray,
-    overlay: np.ndarray,
+    overlay: np.ndarray | Sequence[np.ndarray],
     generator: np.random.Generator,
-    ct: bool = False,
+    ct: bool | Sequence[bool] = False,
     make: LesionMake = LESION_MAKES["discs"],
     most: int = 5,
 ) -> list[Lesion]:
@@ -186,9 +231,13 @@ def draw_lesions(
 
 
 def lesion_places(
-    anatomy: np.ndarray, overlay: np.ndarray, generator: np.random.Generator, ct: bool = False, most: int = 5
+    anatomy: np.ndarray,
+    overlay: np.ndarray | Sequence[np.ndarray],
+    generator: np.random.Generator,
+    ct: bool | Sequence[bool] = False,
+    most: int = 5,
 ) -> list[tuple[int, int]]:
-    """Where both sources show tissue that is neither black nor white, apart from each other and from the border.
+    """Where all sources show tissue that is neither black nor white, apart from each other and from the border.
 
     Under a CT, within the skull; under nuclear medicine, where there is uptake. Arguments as for `lesion_cases`.
 
@@ -196,22 +245,26 @@ def lesion_places(
         Rows and columns, at most `most`; none for a pair without such a place.
 
     Raises:
-        ValueError: if the sources are not (H, W) of one shape.
+        ValueError: if the sources are not (H, W) of one shape, or there are not as many of `ct` as overlays.
 
     Examples:
         >>> head = np.pad(np.full((64, 64), 0.5), 32)
         >>> lesion_places(head, head, np.random.default_rng(0), most=2)
         [(57, 38), (61, 90)]
     """
-    if anatomy.ndim != 2 or anatomy.shape != overlay.shape:
-        raise ValueError(f"expected two sources (H, W) of one shape, got {anatomy.shape} and {overlay.shape}")
-    smooth, smooth_overlay = gaussian_filter(anatomy, 3), gaussian_filter(overlay, 3)
-    fit = (smooth > 0.12) & (smooth < 0.9)
-    if ct:
-        within = binary_fill_holes(overlay > 0.85) & (smooth_overlay < 0.8) & (smooth_overlay > 0.1)
-        fit &= binary_erosion(within, iterations=_FROM_BONE)
-    else:
-        fit = binary_erosion(fit & (smooth_overlay > 0.15) & (smooth_overlay < 0.85), iterations=_FROM_EDGE)
+    overlays, are_ct = _each(overlay, ct)
+    shapes = [source.shape for source in (anatomy, *overlays)]
+    if anatomy.ndim != 2 or len(set(shapes)) > 1:
+        raise ValueError(f"expected sources (H, W) of one shape, got {' and '.join(map(str, shapes))}")
+    smooth = gaussian_filter(anatomy, 3)
+    fit = tissue = (smooth > 0.12) & (smooth < 0.9)
+    for one, is_ct in zip(overlays, are_ct, strict=True):
+        smooth = gaussian_filter(one, 3)
+        if is_ct:
+            within = binary_fill_holes(one > 0.85) & (smooth < 0.8) & (smooth > 0.1)
+            fit = fit & binary_erosion(within, iterations=_FROM_BONE)
+        else:
+            fit = fit & binary_erosion(tissue & (smooth > 0.15) & (smooth < 0.85), iterations=_FROM_EDGE)
     inner = np.zeros_like(fit)
     inner[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] = True
     places: list[tuple[int, int]] = []
@@ -258,11 +311,11 @@ def _disc(distance: np.ndarray, radius: float | np.ndarray) -> np.ndarray:
     return expit((radius - distance) / _FADE)
 
 
-def insert_lesions(images: np.ndarray, signs: tuple[int, int], changes: Sequence[np.ndarray]) -> np.ndarray:
-    """Anatomy and overlay with lesions, as 8-bit grey levels show them: (2, H, W) in [0, 1].
+def insert_lesions(images: np.ndarray, signs: Sequence[int], changes: Sequence[np.ndarray]) -> np.ndarray:
+    """Sources with lesions, as 8-bit grey levels show them: (S, H, W) in [0, 1].
 
     Args:
-        images: anatomy and overlay, (2, H, W) in [0, 1].
+        images: anatomy and overlays, (S, H, W) in [0, 1].
         signs: 1, -1 or 0 for each.
         changes: of each, as `lesion_change` gives them.
 

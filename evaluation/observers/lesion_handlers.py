@@ -23,7 +23,8 @@ def lesions_from_engine(
 
     Args:
         pred: key of the fused images of the pair with lesions and without, (2 C, H, W).
-        image: key of the pair with lesions and without, (4, H, W), anatomy before overlay.
+        image: key of the pair with lesions and without, (4, H, W), anatomy before overlay; with more overlays, all
+            sources with lesions and then all without.
         middles: key of the map that holds the subject's number at the lesions' middles, (1, H, W).
 
     Returns:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 import ignite.distributed as idist
 import torch
@@ -22,25 +23,29 @@ from evaluation.observers.recovery import contrast_recovery, lost, luminance, pa
 
 __all__ = ["ContrastRecoveryMetric", "LostLesionsMetric", "ObserverAreaMetric"]
 
-Source = Literal["anatomy", "overlay"]
+_PLACES: dict[Source, int] = {"anatomy": 0, "overlay": 1}
+
+Source = Literal["anatomy", "overlay"] | int
 
 
 class _LesionMetric(GatheredMetric):
+    _ndims: ClassVar[tuple[int, ...]] = (4, 5)
+
     """Of fused images of a pair with and without lesions.
 
     Its calls have `y_pred` (B, 2 C, H, W): the fused image with the lesions, then without, C channels each; and `y`
-    (B, 5, H, W): anatomy and overlay with the lesions, both without, and a map that is 0 but at the lesions' middles,
-    where it holds the number of the subject, from 1.
+    (B, 2 S + 1, H, W): the S sources with the lesions, the same without, and a map that is 0 but at the lesions'
+    middles, where it holds the number of the subject, from 1. Of volumes both have a further axis.
     """
 
     def _checked(self, y_pred: torch.Tensor, y: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-        """Fused with and without, sources with and without, and places (N, 3)."""
+        """Fused with and without, sources with and without, the map, and places (N, 3), or (N, 4) of volumes."""
         name = type(self).__name__
-        if not isinstance(y, torch.Tensor) or y.ndim != 4 or y.shape[1] != 5:
+        if not isinstance(y, torch.Tensor) or y.ndim not in self._ndims or y.shape[1] < 5 or y.shape[1] % 2 == 0:
             got = tuple(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__
             raise ValueError(
                 f"{name} expects y as (B, 5, H, W): both sources with lesions, both without, and the map of the "
-                f"lesions' middles; got {got}"
+                f"lesions' middles, or with two channels more for each further overlay; got {got}"
             )
         expected = [(len(y), channels, *y.shape[2:]) for channels in (2, 6)]
         if tuple(y_pred.shape) not in expected:
@@ -49,7 +54,7 @@ class _LesionMetric(GatheredMetric):
                 f"{expected[0]} or {expected[1]} to match y, got {tuple(y_pred.shape)}"
             )
         images, given = (image.as_subclass(torch.Tensor) for image in (y_pred, y))
-        return *images.chunk(2, dim=1), given[:, :2], given[:, 2:4], given[:, 4].nonzero()
+        return *images.chunk(2, dim=1), *given[:, :-1].chunk(2, dim=1), given[:, -1].nonzero()
 
 
 class ContrastRecoveryMetric(_LesionMetric):
@@ -57,11 +62,14 @@ class ContrastRecoveryMetric(_LesionMetric):
 
     Call with `y_pred`, fused images of pairs with lesions and of the same pairs without, (B, 2, H, W) in grey or
     (B, 6, H, W) in colour; and `y`, (B, 5, H, W): anatomy and overlay with lesions, both without, and a map that is 0
-    but at the lesions' middles, where it holds the number of the subject, from 1. Each lesion gets one value, (N, 1).
+    but at the lesions' middles, where it holds the number of the subject, from 1. With further overlays, all sources
+    with lesions, all without, and the map. Volumes have a further axis, (B, 2, H, W, D). Each lesion gets one value,
+    (N, 1).
 
     Args:
-        source: whose lesions are followed; of lesions in both sources, the overlay.
-        half: the window reaches so many pixels from a lesion's middle.
+        source: whose lesions are followed: "anatomy", "overlay", or the number of a source, 0 being the anatomy; of
+            lesions in both sources, the overlay.
+        half: the window reaches so many pixels from a lesion's middle; or so many along each axis.
         data_range: the value that stands for white.
         reduction: "median", or as in `monai.metrics.utils.do_metric_reduction`.
         get_not_nans: let `aggregate` also return the number of lesions that have a value.
@@ -73,15 +81,17 @@ class ContrastRecoveryMetric(_LesionMetric):
     def __init__(
         self,
         source: Source = "overlay",
-        half: int = 20,
+        half: int | Sequence[int] = 20,
         data_range: float = 1.0,
         reduction: MetricReduction | str = "median",
         get_not_nans: bool = False,
     ) -> None:
-        if source not in ("anatomy", "overlay"):
-            raise ValueError(f"source {source!r} is unknown; anatomy and overlay are accepted")
+        place = _PLACES.get(source, source)
+        if not isinstance(place, int) or place < 0:
+            raise ValueError(f"source {source!r} is unknown; anatomy and overlay are accepted, or a number from 0")
         super().__init__(reduction, get_not_nans)
         self.source = source
+        self.place = place
         self.half = half
         self.data_range = data_range
 
@@ -89,8 +99,9 @@ class ContrastRecoveryMetric(_LesionMetric):
         self, y_pred: torch.Tensor, y: torch.Tensor | None = None
     ) -> torch.Tensor:
         fused, fused_without, sources, sources_without, places = self._checked(y_pred, y)
-        channel = slice(0, 1) if self.source == "anatomy" else slice(1, 2)
-        before_after = sources[:, channel], sources_without[:, channel]
+        if self.place >= sources.shape[1]:
+            raise ValueError(f"{type(self).__name__} follows source {self.place}, and y has {sources.shape[1]}, from 0")
+        before_after = sources[:, [self.place]], sources_without[:, [self.place]]
         return contrast_recovery(fused, fused_without, *before_after, places, self.half, self.data_range)[:, None]
 
     def aggregate(
@@ -122,10 +133,10 @@ class LostLesionsMetric(ContrastRecoveryMetric):
     Calls, arguments and errors as for `ContrastRecoveryMetric`; each lesion counts 1 (lost) or 0.
 
     Args:
-        source: whose lesions are followed; of lesions in both sources, the overlay.
-        opposite: whether the lesions' signs are opposite in the two sources: kept if they show either way.
+        source: whose lesions are followed, as for `ContrastRecoveryMetric`.
+        opposite: whether the lesions' signs are opposite in two sources: kept if they show either way.
         threshold: the recovery below which a lesion is lost.
-        half: the window reaches so many pixels from a lesion's middle.
+        half: the window reaches so many pixels from a lesion's middle; or so many along each axis.
         data_range: the value that stands for white.
         reduction: as in `monai.metrics.utils.do_metric_reduction`; the mean is the share.
         get_not_nans: let `aggregate` also return the number of lesions that have a value.
@@ -136,7 +147,7 @@ class LostLesionsMetric(ContrastRecoveryMetric):
         source: Source = "overlay",
         opposite: bool = False,
         threshold: float = 0.25,
-        half: int = 20,
+        half: int | Sequence[int] = 20,
         data_range: float = 1.0,
         reduction: MetricReduction | str = MetricReduction.MEAN,
         get_not_nans: bool = False,
@@ -154,11 +165,11 @@ class LostLesionsMetric(ContrastRecoveryMetric):
 class ObserverAreaMetric(_LesionMetric):
     """How well a model observer finds lesions: the area under its ROC curve, `observer_area`, over all patches so far.
 
-    Calls as for `ContrastRecoveryMetric`; the subjects' numbers in the map decide who is trained on whom. Only channel
-    responses are kept of the patches, a row for each lesion: subject, responses with and without.
+    Calls as for `ContrastRecoveryMetric`, but of volumes; the subjects' numbers in the map decide who is trained on
+    whom. Only channel responses are kept of the patches, a row for each lesion: subject, responses with and without.
 
     Args:
-        sees: "fused", the fused images, in colour as CIELAB / 100; or "sources", both sources side by side: what the
+        sees: "fused", the fused images, in colour as CIELAB / 100; or "sources", all sources side by side: what the
             fused images are held against.
         colour: whether `y_pred` is coloured.
         half: patches reach so many pixels from a lesion's middle.
@@ -166,11 +177,14 @@ class ObserverAreaMetric(_LesionMetric):
         seed: of the internal noise; lesions have their noise in the order in which they come.
         folds: subjects are dealt into so many.
         data_range: the value that stands for white.
+        sources: how many there are.
 
     Raises:
         ValueError: for an unknown thing to see; on a call whose shapes are not as above; if `aggregate` finds too few
             subjects to train on others.
     """
+
+    _ndims = (4,)
 
     def __init__(
         self,
@@ -181,6 +195,7 @@ class ObserverAreaMetric(_LesionMetric):
         seed: int = 0,
         folds: int = 5,
         data_range: float = 1.0,
+        sources: int = 2,
     ) -> None:
         if sees not in ("fused", "sources"):
             raise ValueError(f"an observer cannot see {sees!r}; fused and sources are accepted")
@@ -193,7 +208,7 @@ class ObserverAreaMetric(_LesionMetric):
         self.folds = folds
         self.data_range = data_range
         self.channels = dense_difference_of_gaussians(2 * half + 1)
-        self.planes = 2 if sees == "sources" else 3 if colour else 1
+        self.planes = sources if sees == "sources" else 3 if colour else 1
         self.width = 1 + 2 * self.planes * len(self.channels)
 
     def reset(self) -> None:
@@ -208,6 +223,8 @@ class ObserverAreaMetric(_LesionMetric):
         *fused, sources, sources_without, places = self._checked(y_pred, y)
         if self.sees == "fused" and fused[0].shape[1] != (3 if self.colour else 1):
             raise ValueError(f"{type(self).__name__} with colour={self.colour} cannot see {tuple(y_pred.shape)}")
+        if self.sees == "sources" and sources.shape[1] != self.planes:
+            raise ValueError(f"{type(self).__name__} with sources={self.planes} cannot see {sources.shape[1]} sources")
         seen = [self._planes(image) for image in (fused if self.sees == "fused" else (sources, sources_without))]
         # (N, with and without, planes, side, side)
         patches = torch.stack([patches_at(image, places, self.half) for image in seen], dim=1)
@@ -215,7 +232,7 @@ class ObserverAreaMetric(_LesionMetric):
         rows = torch.stack(noisy).flatten(0, 1) if noisy else patches.flatten(0, 1)
         responses = channel_responses(rows, self.channels.to(rows.device)).view(len(places), self.width - 1)
         assert isinstance(y, torch.Tensor)
-        subjects = y.as_subclass(torch.Tensor)[:, 4][tuple(places.T)]
+        subjects = y.as_subclass(torch.Tensor)[:, -1][tuple(places.T)]
         return torch.cat([subjects[:, None].to(responses.dtype), responses], dim=1)
 
     def _planes(self, images: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 
@@ -19,23 +21,25 @@ def contrast_recovery(
     source: torch.Tensor,
     source_without: torch.Tensor,
     places: torch.Tensor,
-    half: int = 20,
+    half: int | Sequence[int] = 20,
     data_range: float = 1.0,
 ) -> torch.Tensor:
     """How much of the contrast of lesions in a source the fused image keeps: 1 keeps it, 0 loses it.
 
     The change that a lesion makes in the fused luminance, regressed (through the origin) on the change that it makes in
     its source, over a square window around it; below 0, bright became dark. It does not depend on the background. For a
-    lesion in both sources, take the overlay as the source. Differentiable. What lies outside the image changes nothing.
+    lesion in several sources, take the first overlay that shows it as the source, or each in turn. In volumes, windows
+    are blocks, and a lesion may span slices. Differentiable. What lies outside the image changes nothing.
 
     Args:
-        fused: fused images of the sources with lesions, (B, 1 | 3, H, W), values in [0, data_range]; of colours the
-            luminance (BT.601) is taken.
+        fused: fused images of the sources with lesions, (B, 1 | 3, H, W[, D]), values in [0, data_range]; of colours
+            the luminance (BT.601) is taken.
         fused_without: the same of the sources without lesions.
-        source: one source with lesions, (B, 1 | 3, H, W), same range.
+        source: one source with lesions, (B, 1 | 3, H, W[, D]), same range.
         source_without: the same without.
-        places: where the lesions are, (N, 3) whole numbers: image of the batch, row, column.
-        half: the window reaches so many pixels from its middle: 41 x 41 by default.
+        places: where the lesions are, (N, 3) whole numbers: image of the batch, row, column; in volumes (N, 4), the
+            slice last.
+        half: the window reaches so many pixels from its middle: 41 x 41 by default; or so many along each axis.
         data_range: the value that stands for white.
 
     Returns:
@@ -61,7 +65,8 @@ def contrast_recovery(
             raise ValueError(f"fused images and sources, with and without lesions, differ in shape: {shapes}")
         changes.append(patches_at((luminance(image) - luminance(before)) / data_range, places, half))
     in_fused, in_source = changes
-    kept, shown = (in_fused * in_source).sum((1, 2, 3)), in_source.square().sum((1, 2, 3))
+    window = tuple(range(1, in_source.ndim))
+    kept, shown = (in_fused * in_source).sum(window), in_source.square().sum(window)
     visible = shown > _NOTHING
     return torch.where(visible, kept / torch.where(visible, shown, 1.0), torch.nan)
 
@@ -75,7 +80,7 @@ def lost(recovery: torch.Tensor, opposite: bool | torch.Tensor = False, threshol
 
     Args:
         recovery: of every lesion, any shape, as of `contrast_recovery`.
-        opposite: whether the lesion's signs are opposite in the two sources; one for all, or one for each.
+        opposite: whether the lesion's signs are opposite in two sources; one for all, or one for each.
         threshold: below this a lesion is lost.
 
     Returns:
@@ -115,17 +120,17 @@ def luminance(images: torch.Tensor) -> torch.Tensor:
     return (red + green + blue)[:, None]
 
 
-def patches_at(images: torch.Tensor, places: torch.Tensor, half: int) -> torch.Tensor:
-    """Square windows of images around places; beyond the border they are 0.
+def patches_at(images: torch.Tensor, places: torch.Tensor, half: int | Sequence[int]) -> torch.Tensor:
+    """Square windows of images around places, or blocks of volumes; beyond the border they are 0.
 
     Args:
-        images: (B, C, H, W).
-        places: (N, 3) whole numbers: image of the batch, row, column. Where they lie on the CPU they are checked;
-            elsewhere that would wait for the device.
-        half: windows reach so many pixels from their middle.
+        images: (B, C, H, W[, D]).
+        places: (N, 3) whole numbers: image of the batch, row, column; in volumes (N, 4), the slice last. Where they lie
+            on the CPU they are checked; elsewhere that would wait for the device.
+        half: windows reach so many pixels from their middle; one for all axes, or one for each.
 
     Returns:
-        (N, C, 2 half + 1, 2 half + 1).
+        (N, C, 2 half + 1, 2 half + 1[, 2 half + 1]).
 
     Raises:
         ValueError: if shapes are not as above, or for a place outside the images.
@@ -136,17 +141,24 @@ def patches_at(images: torch.Tensor, places: torch.Tensor, half: int) -> torch.T
                   [6., 7., 8.],
                   [0., 0., 0.]]]])
     """
-    if images.ndim != 4:
-        raise ValueError(f"expected images of shape (B, C, H, W), got {tuple(images.shape)}")
-    if places.ndim != 2 or places.shape[1] != 3 or places.is_floating_point():
-        raise ValueError(f"expected places as (N, 3) whole numbers, got {tuple(places.shape)} {places.dtype}")
+    if images.ndim not in (4, 5):
+        raise ValueError(f"expected images of shape (B, C, H, W[, D]), got {tuple(images.shape)}")
+    axes = images.ndim - 2
+    if places.ndim != 2 or places.shape[1] != 1 + axes or places.is_floating_point():
+        raise ValueError(f"expected places as (N, {1 + axes}) whole numbers, got {tuple(places.shape)} {places.dtype}")
+    halves = [half] * axes if isinstance(half, int) else list(half)
+    if len(halves) != axes:
+        raise ValueError(f"half is {tuple(halves)}; one number is accepted, or {axes}, one for each axis")
     if places.device.type == "cpu" and len(places):
         sizes = torch.tensor([images.shape[0], *images.shape[2:]])
         if (places < 0).any() or (places >= sizes).any():
             raise ValueError(f"a place lies outside the images {tuple(images.shape)}: {places.tolist()}")
-    places = places.to(images.device)
-    padded = F.pad(images, (half,) * 4)
-    window = torch.arange(2 * half + 1, device=images.device)
-    number, row, column = places.unbind(1)
-    rows, columns = row[:, None, None] + window[:, None], column[:, None, None] + window
-    return padded[number[:, None, None], :, rows, columns].movedim(3, 1)
+    padded = F.pad(images, [reach for reach in reversed(halves) for _ in range(2)]).movedim(1, -1)
+    number, *middles = places.to(images.device).unbind(1)
+    inside = [
+        middle.view(-1, *[1] * axes)
+        + torch.arange(2 * reach + 1, device=images.device).view(-1, *[1] * (axes - 1 - axis))
+        for axis, (middle, reach) in enumerate(zip(middles, halves, strict=True))
+    ]
+    index = (number.view(-1, *[1] * axes), *inside)
+    return padded[index].movedim(-1, 1)

@@ -20,6 +20,7 @@ from evaluation.observers import (
     hotelling_scores,
     lost,
     patches_at,
+    source_names,
     subject_folds,
 )
 from evaluation.report.comparison import Comparison, Score
@@ -46,8 +47,8 @@ class LesionScore(NamedTuple):
     Attributes:
         method: who fused it.
         case: name of the pair without lesions.
-        kind: of the lesion, as in `evaluation.observers.LESION_KINDS`.
-        signs: in the anatomy and in the overlay.
+        kind: of the lesion, as in `evaluation.observers.lesion_kinds`.
+        signs: in each source, anatomy first.
         make: as in `evaluation.observers.LESION_MAKES`.
         lesion: what was put in.
         recovery: of its contrast; NaN for none.
@@ -60,7 +61,7 @@ class LesionScore(NamedTuple):
     method: str
     case: str
     kind: str
-    signs: tuple[int, int]
+    signs: tuple[int, ...]
     make: str
     lesion: Lesion
     recovery: float
@@ -76,7 +77,7 @@ class LesionScore(NamedTuple):
     @property
     def lost(self) -> float:
         """1 for lost, 0 for kept, NaN without a recovery."""
-        return lost(torch.tensor(self.recovery, dtype=torch.float64), self.signs[0] * self.signs[1] < 0).item()
+        return lost(torch.tensor(self.recovery, dtype=torch.float64), _are_opposite(self.signs)).item()
 
 
 class KindSummary(NamedTuple):
@@ -87,7 +88,7 @@ class KindSummary(NamedTuple):
         group: of the pairs.
         make: of the lesions.
         kind: of the lesions.
-        signs: in the anatomy and in the overlay.
+        signs: in each source, anatomy first.
         lesions: how many.
         subjects: in how many subjects.
         lost: share.
@@ -95,14 +96,14 @@ class KindSummary(NamedTuple):
         recovery: median.
         grey: observer's area under the ROC curve, of the luminance.
         colour: the same in CIELAB; NaN of grey images.
-        sources: the same of both sources, side by side.
+        sources: the same of all sources, side by side.
     """
 
     method: str
     group: str
     make: str
     kind: str
-    signs: tuple[int, int]
+    signs: tuple[int, ...]
     lesions: int
     subjects: int
     lost: float
@@ -128,9 +129,24 @@ class CurvePoint(NamedTuple):
     interval: Interval
 
 
-def source_of(signs: tuple[int, int]) -> str:
-    """Which source shows a lesion: "anatomy", "overlay" or "both"."""
-    return "both" if all(signs) else "overlay" if signs[1] else "anatomy"
+def source_of(signs: Sequence[int]) -> str:
+    """Which source shows a lesion: "anatomy", "overlay", "overlay 2" and so on; else "both", or of more "several"."""
+    if _is_of_one(signs):
+        return source_names(len(signs))[_followed(signs)]
+    return "both" if len(signs) == 2 else "several"
+
+
+def _is_of_one(signs: Sequence[int]) -> bool:
+    return sum(map(bool, signs)) == 1
+
+
+def _are_opposite(signs: Sequence[int]) -> bool:
+    return min(signs) < 0 < max(signs)
+
+
+def _followed(signs: Sequence[int]) -> int:
+    """The source whose change a lesion is followed by: the first overlay that shows it, or the anatomy."""
+    return next((place for place, sign in enumerate(signs) if place and sign), 0)
 
 
 def lesion_recoveries(
@@ -138,20 +154,20 @@ def lesion_recoveries(
     fused_without: torch.Tensor,
     sources: torch.Tensor,
     sources_without: torch.Tensor,
-    signs: tuple[int, int],
+    signs: Sequence[int],
     lesions: Sequence[Lesion],
 ) -> list[float]:
-    """Contrast recovery of each lesion of one pair, followed in its source; in both sources, in the overlay.
+    """Contrast recovery of each lesion of one pair, followed in its source; of several, in the first overlay.
 
     Args:
         fused: with the lesions, (1 | 3, H, W) in [0, 1].
         fused_without: the same.
-        sources: anatomy and overlay with them, (2, H, W).
+        sources: anatomy and overlays with them, (S, H, W).
         sources_without: the same.
-        signs: in the anatomy and in the overlay.
+        signs: in each source, anatomy first.
         lesions: what was put in.
     """
-    channel = slice(1, 2) if signs[1] else slice(0, 1)
+    channel = slice(_followed(signs), _followed(signs) + 1)
     given = (fused, fused_without, sources[channel], sources_without[channel])
     images = [image.as_subclass(torch.Tensor).double()[None].cpu() for image in given]
     recoveries: list[float] = contrast_recovery(images[0], images[1], images[2], images[3], _places(lesions)).tolist()
@@ -220,7 +236,7 @@ class LesionComparison:
         return list(dict.fromkeys(score.make for score in self.scores))
 
     @cached_property
-    def kinds(self) -> dict[str, tuple[int, int]]:
+    def kinds(self) -> dict[str, tuple[int, ...]]:
         """Signs by kind of lesion, in their order."""
         return {score.kind: score.signs for score in self.scores}
 
@@ -273,8 +289,7 @@ class LesionComparison:
         found = [
             summary
             for summary in self.summaries
-            if (summary.method, summary.group, summary.make) == (method, group, make)
-            and source_of(summary.signs) != "both"
+            if (summary.method, summary.group, summary.make) == (method, group, make) and _is_of_one(summary.signs)
         ]
         return max(found, key=lambda summary: summary.lost, default=None)
 
@@ -287,7 +302,7 @@ class LesionComparison:
         discs = [
             score
             for score in self.scores
-            if source_of(score.signs) != "both" and score.lesion.form == "disc" and not math.isnan(score.recovery)
+            if _is_of_one(score.signs) and score.lesion.form == "disc" and not math.isnan(score.recovery)
         ]
         headline = [score.lesion for score in self.scores if score.make == self.makes[0]]
         radii, amplitudes = {lesion.radius for lesion in headline}, {lesion.amplitude for lesion in headline}
@@ -308,7 +323,8 @@ class LesionComparison:
             count, interval = len(set(owners)), bootstrap_interval(kept, owners)
             of = CurvePoint(method, group, source, sign, axis, value, len(kept), count, float(np.mean(kept)), interval)
             points.append(of)
-        order: dict[str, int] = {name: number for number, name in enumerate([*self.groups, "overlay", "anatomy"])}
+        names = source_names(max(len(signs) for signs in self.kinds.values()))
+        order: dict[str, int] = {name: number for number, name in enumerate([*self.groups, *names[1:], names[0]])}
         return sorted(
             points,
             key=lambda of: (
@@ -326,7 +342,7 @@ class LesionComparison:
             score
             for score in self.scores
             if (score.method, score.make) == (method, self.makes[0])
-            and score.signs[0] * score.signs[1] >= 0
+            and not _are_opposite(score.signs)
             and not math.isnan(score.recovery)
         ]
         return sorted(found, key=_badness)[:count]

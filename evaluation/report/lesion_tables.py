@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from evaluation.observers import source_names
 from evaluation.report.cells import NONE, NumberedTables, column_head, number_told, row_head, text_cell, value_cell
 from evaluation.report.lesion_comparison import KindSummary, LesionComparison, source_of
 from evaluation.report.subjects import Interval
@@ -26,11 +27,18 @@ def lesion_tables(comparison: LesionComparison) -> dict[str, str]:
 
 def lesions_csv(comparison: LesionComparison) -> str:
     """A row for each lesion and method: where it lies, what it is, its recovery, and whether it is lost."""
-    head = ["case", "subject", "pair", "method", "make", "kind", "source", "sign_anatomy", "sign_overlay", "row"]
+    signs = _sign_columns(comparison)
+    head = ["case", "subject", "pair", "method", "make", "kind", "source", *signs, "row"]
     rows = [
         [
             *(score.case, score.owner, score.group, score.method, score.make, score.kind, source_of(score.signs)),
-            *(*score.signs, score.lesion.row, score.lesion.column, score.lesion.radius, score.lesion.amplitude),
+            *(
+                *_padded(score.signs, signs),
+                score.lesion.row,
+                score.lesion.column,
+                score.lesion.radius,
+                score.lesion.amplitude,
+            ),
             *(score.lesion.form, score.recovery, score.lost),
         ]
         for score in comparison.scores
@@ -40,16 +48,27 @@ def lesions_csv(comparison: LesionComparison) -> str:
 
 def lesion_kinds_csv(comparison: LesionComparison) -> str:
     """A row for each group, make, kind and method: the share lost, the median recovery, and the observer's areas."""
-    head = ["pair", "make", "kind", "source", "sign_anatomy", "sign_overlay", "method", "lesions", "subjects", "lost"]
+    signs = _sign_columns(comparison)
+    head = ["pair", "make", "kind", "source", *signs, "method", "lesions", "subjects", "lost"]
     rows = [
         [
-            *(of.group, of.make, of.kind, source_of(of.signs), *of.signs, of.method, of.lesions, of.subjects),
+            *(of.group, of.make, of.kind, source_of(of.signs), *_padded(of.signs, signs)),
+            *(of.method, of.lesions, of.subjects),
             *(of.lost, *of.interval, of.recovery, of.grey, of.colour, of.sources),
         ]
         for of in comparison.summaries
     ]
     areas = ["area_grey", "area_cielab", "area_side_by_side"]
     return _csv([*head, "lost_low", "lost_high", "recovery", *areas], rows)
+
+
+def _sign_columns(comparison: LesionComparison) -> list[str]:
+    most = max(len(signs) for signs in comparison.kinds.values())
+    return [f"sign_{name.replace(' ', '_')}" for name in source_names(most)]
+
+
+def _padded(signs: Sequence[int], columns: Sequence[str]) -> list[int | str]:
+    return [*signs, *[""] * (len(columns) - len(signs))]
 
 
 def psychometric_csv(comparison: LesionComparison) -> str:
@@ -124,8 +143,8 @@ def _lost(comparison: LesionComparison, numbered: NumberedTables) -> str:
 
 
 def _named(kind: str) -> str:
-    source, _, sign = kind.partition(" ")
-    return f"{sign} in the {source}" if source in ("anatomy", "overlay") and "," not in sign else kind
+    source, _, sign = kind.rpartition(" ")
+    return f"{sign} in the {source}" if source == "anatomy" or source.startswith("overlay") else kind
 
 
 def _share(of: KindSummary | None, least: float) -> str:

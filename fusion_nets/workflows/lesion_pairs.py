@@ -52,7 +52,7 @@ class KnownCase(NamedTuple):
     clean: str
     kind: str
     make: str
-    signs: tuple[int, int]
+    signs: tuple[int, ...]
     lesions: tuple[Lesion, ...]
 
     @classmethod

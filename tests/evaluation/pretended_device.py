@@ -76,6 +76,11 @@ def everything():
     yield "quantise", lambda: functional.quantise(images()[0])
     yield "ssim_single", lambda: functional.ssim_single(*images()[:2])
     yield "vif_single", lambda: functional.vif_single(*images()[:2])
+    volumes = [image[..., None].expand(-1, -1, -1, -1, 12) for image in images(16)]
+    yield "ssim_3d", lambda: functional.ssim_3d(*volumes)
+    yield "flicker", lambda: functional.flicker(*volumes)
+    middles = torch.zeros(2, 4, dtype=torch.long, device=DEVICE)
+    yield "recovery of volumes", lambda: observers.contrast_recovery(*volumes[:2], *volumes[:2], middles, (9, 9, 2))
     yield from of_observers()
 
 

@@ -51,7 +51,7 @@ def test_metrics_and_their_gradients_stay_on_their_device(told, name):
 def test_the_others_stay_on_their_device(told):
     assert told["together"] == ["pretended", [len(FUNCTIONS), 2], "torch.float32"]
     assert told["quantise"] == ["pretended", [2, 1, 48, 48], "torch.float32"]
-    alone = ("parzen", "ssim_single", "vif_single")
+    alone = ("parzen", "ssim_single", "vif_single", "ssim_3d", "flicker", "recovery of volumes")
     seen = ("contrast_recovery", "lost", "luminance", "cielab", "add_internal_noise", "channel_responses")
     for name in (*alone, *seen, "area_under_curve"):
         assert told[name] == ["pretended", [2], "torch.float32"], name

@@ -135,6 +135,6 @@ def test_public_names():
     for module in (evaluation, evaluation.metrics, evaluation.handlers):
         assert sorted(module.__all__) == module.__all__
         assert all(hasattr(module, name) for name in module.__all__)
-    names = {f"Fusion{name.replace('-', '')}" for name in (*FUNCTIONS, "Slices")}
+    names = {f"Fusion{name.replace('-', '')}" for name in (*FUNCTIONS, "Slices", "Flicker", "SSIM3D")}
     assert names == set(evaluation.handlers.__all__)
     assert {f"{name}Metric" for name in names} == set(evaluation.metrics.__all__)

@@ -107,5 +107,5 @@ def test_what_does_not_belong_together_is_refused():
     for outside in ([2, 0, 0], [0, 48, 0], [0, 0, -1]):
         with pytest.raises(ValueError, match="outside"):
             patches_at(image, torch.tensor([outside]), 2)
-    with pytest.raises(ValueError, match=r"\(B, C, H, W\)"):
+    with pytest.raises(ValueError, match=r"\(B, C, H, W\[, D\]\)"):
         patches_at(image[0], place, 2)
