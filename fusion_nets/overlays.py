@@ -9,7 +9,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["DETAILS", "OVERLAYS", "SOURCES", "as_list", "each_of", "numbered", "overlays_in", "parted", "record_of"]
+__all__ = [
+    "DETAILS",
+    "OVERLAYS",
+    "SOURCES",
+    "alone",
+    "as_list",
+    "each_of",
+    "numbered",
+    "overlays_in",
+    "parted",
+    "record_of",
+]
 
 OVERLAYS = ("overlay", "overlay2", "overlay3")
 """What the overlays of a pair are called; most have the first alone."""
@@ -86,6 +97,18 @@ def each_of(option: str, values: Sequence[T], count: int) -> list[T]:
             f"{option} has {len(values)} values for {there}; one for all{' or one for each' * (count > 1)} is accepted"
         )
     return list(values) * (count if len(values) == 1 else 1)
+
+
+def alone(pair: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A pair as if it had one of its overlays only, which is called "overlay" then.
+
+    Examples:
+        >>> alone({"anatomy": "mri", "overlay": "ct", "overlay2": "pet", "overlay2_modality": "PT"}, "overlay2")
+        {'anatomy': 'mri', 'overlay': 'pet', 'overlay_modality': 'PT'}
+    """
+    names = {f"{key}{detail}": f"overlay{detail}" for detail in ("", *DETAILS)}
+    others = {f"{other}{detail}" for other in OVERLAYS for detail in ("", *DETAILS)} - set(names)
+    return {names.get(name, name): value for name, value in pair.items() if name not in others}
 
 
 def record_of(record: Mapping[str, Any], key: str = "overlay") -> Mapping[str, Any]:
