@@ -7,8 +7,6 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, TypeVar
 
-import numpy as np
-
 __all__ = [
     "DETAILS",
     "OVERLAYS",
@@ -75,10 +73,14 @@ def as_list(option: str, value: Any) -> list[Any]:
 
 
 def _is_table(item: Any) -> bool:
-    try:
-        return np.ndim(item) == 2
-    except ValueError:  # of rows that are not of one length
-        return False
+    """Whether it has rows, as a matrix has; said without NumPy, which commands do without until they run."""
+    if hasattr(item, "ndim"):
+        return bool(item.ndim == 2)
+    return isinstance(item, Sequence) and bool(item) and all(_is_row(row) for row in item)
+
+
+def _is_row(item: Any) -> bool:
+    return hasattr(item, "ndim") or (isinstance(item, Sequence) and not isinstance(item, (str, bytes)))
 
 
 def each_of(option: str, values: Sequence[T], count: int) -> list[T]:

@@ -23,7 +23,7 @@ from fusion_nets.quiet import silence
 from .derivatives import BidsDerivatives
 from .engines import engine_choices
 from .settings import repeated_settings
-from .user_values import check_options, check_values, set_values
+from .user_values import check_options, check_values, only_one, set_values
 
 __all__ = ["find_bundle", "fuse_dataset", "fuse_pair", "kept_network"]
 
@@ -99,6 +99,8 @@ def fuse_pair(
     where: dict[str, Any] = {} if regions is None else {"regions": str(regions)}
     where |= {"save": [save] if isinstance(save, str) else list(save)} if save else {}
     asked = {key: value for key, value in options.items() if value is not None} | where
+    if not isinstance(overlay, (str, os.PathLike)) and len(overlay) == 1:  # its values may come in lists, too
+        asked = {key: only_one(key, value) for key, value in asked.items()}
     details = {key: value for key, value in asked.items() if key in DETAILS}
     (pair,) = load_pairs(anatomy=anatomy, overlay=overlay, most_overlays=len(OVERLAYS), **details)
     if save and (key := next((key for key in OVERLAYS[1:] if key in where["save"]), None)):

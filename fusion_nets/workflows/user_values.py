@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser
 from fusion_nets.names import perhaps
 from fusion_nets.overlays import as_list, each_of
 
-__all__ = ["check_options", "check_values", "set_values"]
+__all__ = ["check_options", "check_values", "only_one", "set_values"]
 
 _VALUES = "_user_values_"
 
@@ -89,6 +89,8 @@ def check_values(values: Mapping[str, Any], overlays: int = 1) -> None:
         name: each_of(name, as_list(name, value), overlays) if name in _OF_EACH and overlays > 1 else [value]
         for name, value in values.items()
     }
+    if overlays > 1 and values.get("engine", "auto") not in ("auto", "torch"):
+        raise ValueError(f"engine is {_shown(values['engine'])}; for several overlays auto and torch are accepted")
     for name in ("register", "overlay_palette", "describe_per", "engine", "precision"):
         for text in given.get(name, ()):
             if not isinstance(text, str):
@@ -104,6 +106,12 @@ def check_values(values: Mapping[str, Any], overlays: int = 1) -> None:
             raise ValueError(
                 f"transform is {_shown(transform)}; a .tfm file or a (4, 4) matrix of finite numbers is accepted"
             )
+
+
+def only_one(name: str, value: Any) -> Any:
+    """The value of an option of overlays in a list of one."""
+    values = as_list(name, value) if name in _OF_EACH else [value]
+    return values[0] if len(values) == 1 else value
 
 
 def _shown(value: Any) -> str:
