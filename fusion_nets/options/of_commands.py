@@ -158,7 +158,7 @@ def build_parser() -> argparse.ArgumentParser:
             f"--{name}",
             required=True,
             metavar="FILE",
-            action=Once,
+            action=Once if name == "overlay" else "store",
             help="NIfTI volume or 2-D picture; of fused ones several",
             **several,
         )
