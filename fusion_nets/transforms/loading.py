@@ -198,8 +198,10 @@ class CheckSourcesd(MapTransform):
         modes = each_of("register", self.register, len(overlays))
         given = each_of("transform", self.transform, len(overlays))
         for key, register, transform in zip(overlays, modes, given, strict=True):
-            with about(key) if len(overlays) > 1 else nullcontext():
-                CheckSources(register, transform)(d[anatomy], d[key], d.get(self.name_key, "pair"))
+            name = d.get(self.name_key, "pair")
+            several = len(overlays) > 1
+            with about(key) if several else nullcontext():
+                CheckSources(register, transform)(d[anatomy], d[key], f"{name}: {key}" if several else name)
         return d
 
 

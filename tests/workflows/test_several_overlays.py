@@ -10,7 +10,7 @@ from refusals import refused
 from torch import nn
 
 from fusion_nets.clinical import Reason, read_image
-from fusion_nets.workflows import find_bundle, fuse_pair
+from fusion_nets.workflows import find_bundle, fuse_pair, write_page
 
 SHIFTS = {"ct": 1.0, "pet": -2.0}
 """In mm, of registrations that were made before."""
@@ -178,6 +178,18 @@ def test_the_pages_say_what_else_is_in_the_image(three):
     assert "CT: grey, PET: hot" in first
     assert "PET in case_fused2.html" in first
     assert "CT in case_fused.html" in second
+
+
+def test_a_page_of_one_overlay_is_not_made_of_several(three, dicom_study):
+    with pytest.raises(ValueError, match=r"'case' was fused of 2 overlays"):
+        write_page(three[0], dicom_study["mri"], dicom_study["ct"], name="case")
+
+
+def test_a_warning_names_the_overlay(fuse, tmp_path, caplog):
+    fuse(tmp_path, "ct", "pet", transform=[shift("ct"), None])
+    (warning,) = record(tmp_path)["record"]["warnings"]
+    assert warning.startswith("overlay2: FrameOfReferenceUID of anatomy and overlay differ")
+    assert "case: overlay2: FrameOfReferenceUID" in caplog.text
 
 
 def test_regions_are_told_of_each_overlay(dicom_study, fuse, tmp_path):
