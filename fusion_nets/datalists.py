@@ -355,13 +355,14 @@ def with_texts(
 def pairs_or_section(
     datalist: str | os.PathLike[str] | Sequence[dict[str, Any]] | Mapping[str, Any] | None = None,
     anatomy: str | os.PathLike[str] | None = None,
-    overlay: str | os.PathLike[str] | None = None,
+    overlay: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     *,
     dataset_dir: str | os.PathLike[str],
     section: str | Sequence[str],
     texts: str | os.PathLike[str] | Sequence[dict[str, Any]] | None = None,
     texts_required: bool = False,
     bids: Sequence[dict[str, Any]] | None = None,
+    most_overlays: int = 1,
     **details: Any,
 ) -> list[dict[str, Any]]:
     """The pairs a user asks for, or else a section of a folder of slices.
@@ -375,6 +376,7 @@ def pairs_or_section(
         texts: what :func:`with_texts` puts to that section.
         texts_required: refuse a section without texts.
         bids: as :func:`load_pairs` takes it.
+        most_overlays: likewise.
         details: likewise.
 
     Raises:
@@ -382,5 +384,5 @@ def pairs_or_section(
         ValueError: as :func:`load_pairs` and they do.
     """
     if bids is not None or datalist or anatomy or overlay or any(value is not None for value in details.values()):
-        return load_pairs(datalist, anatomy, overlay, bids, **details)
+        return load_pairs(datalist, anatomy, overlay, bids, most_overlays, **details)
     return with_texts(aanlib_pairs(dataset_dir, section), texts, texts_required)

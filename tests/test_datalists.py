@@ -473,6 +473,9 @@ def test_pairs_or_a_section(aanlib):
     assert pairs_or_section(**nothing, **folder, texts=texts) == with_texts(section, texts)
     single = {**PAIR, "overlay_modality": "PT"}
     assert pairs_or_section(**single, **folder, texts=texts) == load_pairs(**single)
+    assert pairs_or_section(**nothing, **folder, most_overlays=3) == section
+    several = {**single, "overlay": ["b.png", "c.png"]}
+    assert pairs_or_section(**several, **folder, most_overlays=2) == load_pairs(**several, most_overlays=2)
     assert pairs_or_section([PAIR], **folder) == load_pairs([PAIR])
 
 
