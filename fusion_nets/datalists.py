@@ -13,6 +13,7 @@ from typing import Any
 from fusion_nets.clinical import INPUT_SUFFIXES, ImageError, Reason, modality_code
 from fusion_nets.clinical.modalities import MODALITY_NAMES
 from fusion_nets.names import is_unicode, perhaps, shown
+from fusion_nets.overlays import DETAILS, OVERLAYS, SOURCES, parted
 
 __all__ = [
     "AANLIB_PAIRS",
@@ -155,18 +156,21 @@ def balanced_weights(
 
 
 _TEXT_KEYS = ("anatomy_text", "overlay_text")
-_PATH_KEYS = ("anatomy", "overlay", "regions")
+_PATH_KEYS = (*SOURCES, "regions")
 _PAIR_KEYS = {
-    *(*_PATH_KEYS, "name", "pair", "subject", "anatomy_modality", "overlay_modality"),
-    *("anatomy_series_uid", "overlay_series_uid", "anatomy_volume", "overlay_volume", *_TEXT_KEYS),
+    *("regions", "name", "pair", "subject"),
+    *(f"{source}{detail}" for source in SOURCES[:2] for detail in ("", *DETAILS)),
 }
+_OTHER_KEYS = {f"{overlay}{detail}" for overlay in OVERLAYS[1:] for detail in ("", *DETAILS)}
+"""Of overlays but the first, as they are called when a list was parted."""
 
 
 def load_pairs(
     datalist: str | os.PathLike[str] | Sequence[dict[str, Any]] | Mapping[str, Any] | None = None,
     anatomy: str | os.PathLike[str] | None = None,
-    overlay: str | os.PathLike[str] | None = None,
+    overlay: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     bids: Sequence[dict[str, Any]] | None = None,
+    most_overlays: int = 1,
     **details: Any,
 ) -> list[dict[str, Any]]:
     """The pairs a user asks for: a datalist, a single pair, or those of a BIDS dataset.
@@ -180,18 +184,22 @@ def load_pairs(
             volumes of an image is meant, as :func:`fusion_nets.clinical.read_image` takes it.
             Modalities are DICOM codes ("MR", "CT", "PT", "NM") or what people call them ("MRI", "PET", "SPECT"); they
             pick among several series in a folder, as a series UID or its fingerprint does. A text may be a list of
-            texts, one per slice. Relative paths in a file start from its folder.
+            texts, one per slice. Relative paths in a file start from its folder. "overlay" may be a list of up to three
+            images; what is said of it is then a list of as many, or one for all (a list of texts: one for each
+            overlay, which may be a list itself).
         anatomy: the anatomical image of a single pair, instead of a datalist.
-        overlay: its overlay.
+        overlay: its overlay, or a list of several.
         bids: instead of both, what :func:`fusion_nets.bids.bids_pairs` found; None is nothing.
         details: what else is known of the single pair, such as ``overlay_modality="PT"``; of those of a dataset only
             modality and volume, for each; None counts as unknown.
+        most_overlays: that a pair may have, up to 3.
 
     Returns:
         The pairs, each with a name of its own: by default that of the anatomy's file, or "pair1" and so on for DICOM,
         whose folders and files are often named after the patient. All strings are data: a name that no file can have
         is refused by what would write it (:func:`fusion_nets.names.check_name`), a text that is none by what loads the
-        pair (:func:`check_texts`), and costs that pair alone.
+        pair (:func:`check_texts`), and costs that pair alone. Several overlays are "overlay", "overlay2" and
+        "overlay3", with "overlay2_modality" and so on.
 
     Raises:
         ValueError: naming the datalist, the entry, and what would be accepted.
@@ -204,7 +212,8 @@ def load_pairs(
             raise ValueError("give a datalist, or both an anatomy and an overlay")
         known = {key: value for key, value in details.items() if value is not None}
         where, folder = "the command", Path()
-        entries = [{"anatomy": str(anatomy), "overlay": str(overlay), **known}]
+        paths = str(overlay) if isinstance(overlay, (str, os.PathLike)) else [str(one) for one in overlay]
+        entries = [{"anatomy": str(anatomy), "overlay": paths, **known}]
     elif anatomy or overlay or any(value is not None for value in details.values()):
         raise ValueError("give either a datalist or an anatomy and an overlay, not both")
     elif isinstance(datalist, (str, os.PathLike)):
@@ -226,7 +235,8 @@ def load_pairs(
             'or an object with this list under "pairs"'
         )
     pairs = [
-        _checked(entry, f"{where}, entry {number}", folder, number) for number, entry in enumerate(entries, start=1)
+        _checked(entry, f"{where}, entry {number}", folder, number, most_overlays)
+        for number, entry in enumerate(entries, start=1)
     ]
     for name, count in Counter(pair["name"] for pair in pairs).items():
         if count > 1:
@@ -248,10 +258,10 @@ def _with_details(
     return [{**pair, **known} for pair in bids]
 
 
-def _checked(entry: object, where: str, folder: Path, number: int) -> dict[str, Any]:
+def _checked(entry: object, where: str, folder: Path, number: int, most_overlays: int) -> dict[str, Any]:
     if not isinstance(entry, dict):
         raise ValueError(f'{where}: expected {{"anatomy", "overlay", "name"?}}, got {type(entry).__name__}')
-    unknown = sorted(str(key) for key in set(entry) - _PAIR_KEYS)
+    unknown = sorted(str(key) for key in set(entry) - _PAIR_KEYS - _OTHER_KEYS)
     if unknown:
         raise ValueError(
             f"{where}: unknown key {unknown[0]!r}{perhaps(unknown[0], _PAIR_KEYS)}; accepted are "
@@ -260,17 +270,21 @@ def _checked(entry: object, where: str, folder: Path, number: int) -> dict[str, 
     for key in ("anatomy", "overlay"):
         if entry.get(key) in (None, ""):
             raise ValueError(f"{where}: {key!r} is missing")
+    try:
+        entry = parted(entry, most_overlays)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
     for key, value in entry.items():
-        if key in _TEXT_KEYS and isinstance(value, list):
+        if key.endswith("_text") and isinstance(value, list):
             if not value or not all(isinstance(text, str) for text in value):
                 raise ValueError(f"{where}: {key!r} must be a text or a list of texts, one per slice")
         elif not isinstance(value, str) and not (key.endswith("_volume") and type(value) is int):
             raise ValueError(f"{where}: {key!r} must be a text, got {type(value).__name__}")
     name = entry.get("name") or _default_name(folder / entry["anatomy"], number)
     codes = {
-        key: modality_code(entry[key], f"{where}: {key!r}")
-        for key in ("anatomy_modality", "overlay_modality")
-        if entry.get(key)
+        key: modality_code(value, f"{where}: {key!r}")
+        for key, value in entry.items()
+        if key.endswith("_modality") and value
     }
     files = {key: str(folder / entry[key]) for key in _PATH_KEYS if entry.get(key)}
     return {**{key: value for key, value in entry.items() if key != "regions"}, **codes, **files, "name": name}
@@ -341,13 +355,14 @@ def with_texts(
 def pairs_or_section(
     datalist: str | os.PathLike[str] | Sequence[dict[str, Any]] | Mapping[str, Any] | None = None,
     anatomy: str | os.PathLike[str] | None = None,
-    overlay: str | os.PathLike[str] | None = None,
+    overlay: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     *,
     dataset_dir: str | os.PathLike[str],
     section: str | Sequence[str],
     texts: str | os.PathLike[str] | Sequence[dict[str, Any]] | None = None,
     texts_required: bool = False,
     bids: Sequence[dict[str, Any]] | None = None,
+    most_overlays: int = 1,
     **details: Any,
 ) -> list[dict[str, Any]]:
     """The pairs a user asks for, or else a section of a folder of slices.
@@ -361,6 +376,7 @@ def pairs_or_section(
         texts: what :func:`with_texts` puts to that section.
         texts_required: refuse a section without texts.
         bids: as :func:`load_pairs` takes it.
+        most_overlays: likewise.
         details: likewise.
 
     Raises:
@@ -368,5 +384,5 @@ def pairs_or_section(
         ValueError: as :func:`load_pairs` and they do.
     """
     if bids is not None or datalist or anatomy or overlay or any(value is not None for value in details.values()):
-        return load_pairs(datalist, anatomy, overlay, bids, **details)
+        return load_pairs(datalist, anatomy, overlay, bids, most_overlays, **details)
     return with_texts(aanlib_pairs(dataset_dir, section), texts, texts_required)

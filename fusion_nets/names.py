@@ -12,20 +12,22 @@ __all__ = ["RESULTS_BESIDE", "check_destination", "check_name", "entries_read", 
 __all__ += ["pair_of", "perhaps", "shown"]
 
 RESULTS_BESIDE = (
-    *("_registration.tfm", "_checkerboard.png", "_montage.png", "_mip.png"),
-    *("_regions.csv", "_description.json"),
+    *("_registration.tfm", "_registration2.tfm", "_registration3.tfm"),
+    *("_checkerboard.png", "_checkerboard2.png", "_checkerboard3.png"),
+    *("_mip.png", "_mip2.png", "_mip3.png", "_montage.png", "_regions.csv", "_description.json"),
 )
-"""What stands behind a pair's name in the names of what is written beside its fused image, where there is such."""
+"""What stands behind a pair's name in the names of what is written beside its fused image, where there is such: of a
+second and a third overlay with their number."""
 
-_ON_GRID = "_(anatomy|overlay)_on_grid"
+_ON_GRID = "_(anatomy|overlay[23]?)_on_grid"
 _RESULT = re.compile(
-    rf"(_fused|{_ON_GRID})(\.nii\.gz|\.[a-z0-9]+)|_fused_slices|({_ON_GRID})?_dicom|"
+    rf"(_fused[23]?|{_ON_GRID})(\.nii\.gz|\.[a-z0-9]+)|_fused_slices|({_ON_GRID})?_dicom|"
     + "|".join(map(re.escape, RESULTS_BESIDE)),
     re.IGNORECASE,
 )
 """What stands behind a pair's name in the names of its results."""
 
-_LONGEST = len("_registration.tfm")
+_LONGEST = len("_registration2.tfm")
 
 
 def perhaps(word: object, accepted: Iterable[str]) -> str:

@@ -264,6 +264,69 @@ def test_fuse_computes_where_it_was_told(monkeypatch, capsys):
     assert given["device"] == torch.device("cuda:1")
 
 
+SEVERAL = ["fuse", "--anatomy", "mri", "--overlay", "ct", "--overlay", "pet", "--output_dir", "out"]
+
+
+def test_fuse_takes_what_each_overlay_has(monkeypatch):
+    given = {}
+    monkeypatch.setattr(workflows, "fuse_pair", lambda *paths, **how: given.update(how, paths=paths) or [])
+    each = ["--overlay_modality", "CT", "--overlay_modality", "", "--overlay_window", "0", "80", "--overlay_window", ""]
+    each += ["--register", "rigid", "--overlay_palette", "none", "--overlay_palette", "cold"]
+    assert cli.main([*SEVERAL, *each, "--transform", "", "--transform", "a.tfm"]) == 0
+    assert given["paths"] == ("mri", ["ct", "pet"], "out")
+    assert given["overlay_modality"] == ["CT", ""]
+    assert given["overlay_window"] == [[0, 80], None]
+    assert given["overlay_palette"] == ["none", "cold"]
+    assert given["transform"] == ["", "a.tfm"]
+    assert (given["register"], given["overlay_volume"]) == ("rigid", None)
+
+
+def test_fuse_takes_one_overlay_as_it_did(monkeypatch):
+    given = {}
+    monkeypatch.setattr(workflows, "fuse_pair", lambda *paths, **how: given.update(how, paths=paths) or [])
+    assert cli.main(["fuse", *COMPUTING["fuse"], "--overlay_window", "brain", "--transform", "a.tfm"]) == 0
+    assert given["paths"] == ("a", "b", "c")
+    assert (given["overlay_window"], given["transform"], given["register"]) == ("brain", "a.tfm", None)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (
+            ["--overlay_modality", "CT"] * 3,
+            "--overlay_modality has 3 values for 2 overlays; one for all or one for each",
+        ),
+        (["--register", "rigid"] * 3, "--register has 3 values for 2 overlays"),
+        (["--overlay_window", "0", "1"] * 3, "--overlay_window has 3 values for 2 overlays"),
+        (["--overlay_window", "0", "x"], "a window is LOW HIGH"),
+        (["--overlay", "spect", "--overlay", "more"], "--overlay is given 4 times; up to 3"),
+    ],
+)
+def test_other_numbers_of_values_are_refused(capsys, more, words):
+    assert cli.main([*SEVERAL, *more]) == 2
+    assert_one_line(capsys, "fuse", words)
+
+
+def test_values_for_each_of_a_dataset_are_refused(capsys):
+    assert cli.main(["fuse", "--bids_dir", "a", "--output_dir", "b", *["--register", "rigid"] * 2]) == 2
+    assert_one_line(capsys, "fuse", "--register has 2 values for 1 overlay; one for all is accepted")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["view", "out", "--anatomy", "a", "--overlay", "b", "--overlay", "c"],
+        ["montage", "--anatomy", "a", "--overlay", "b", "--overlay", "c", "--fused", "d", "--output", "e.png"],
+        ["fuse", "--anatomy", "a", "--anatomy", "b", "--overlay", "c", "--output_dir", "d"],
+    ],
+)
+def test_what_takes_one_image_refuses_two(capsys, arguments):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+    assert "is given twice; one is accepted here" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("place", ["before", "behind", "environment"])
 def test_traceback(tmp_path, capsys, monkeypatch, place):
     """Where the error was found, above the line that is always there."""

@@ -192,6 +192,67 @@ def test_strings_are_data(tmp_path, hostile):
     assert {key: pair[key] for key in entry if key not in PAIR} == {key: entry[key] for key in entry if key not in PAIR}
 
 
+# several overlays
+
+
+def test_several_overlays_are_parted(tmp_path):
+    entry = {
+        "anatomy": "mri.nii",
+        "overlay": ["ct.nii", "/far/pet.nii"],
+        "overlay_modality": ["CT", "PET"],
+        "overlay_volume": [None, 2],
+        "overlay_text": ["bone", ["a", "b"]],
+        "overlay_series_uid": "1.2",
+    }
+    (pair,) = load_pairs(write(tmp_path / "pairs.json", [entry]), most_overlays=3)
+    expected = {
+        "anatomy": f"{tmp_path}/mri.nii",
+        "name": "mri",
+        "overlay": f"{tmp_path}/ct.nii",
+        "overlay_modality": "CT",
+        "overlay_text": "bone",
+        "overlay2": "/far/pet.nii",
+        "overlay2_modality": "PT",
+        "overlay2_volume": 2,
+        "overlay2_text": ["a", "b"],
+        "overlay_series_uid": "1.2",
+        "overlay2_series_uid": "1.2",
+    }
+    assert pair == expected
+    assert load_pairs([pair], most_overlays=2) == [pair], "what was parted may be given again"
+    given = {"overlay": (tmp_path / "ct.nii", "pet.nii"), "overlay_modality": ["CT", "PT"]}
+    (one,) = load_pairs(anatomy="mri.nii", most_overlays=3, **given)
+    assert (one["overlay"], one["overlay2"], one["overlay2_modality"]) == (f"{tmp_path}/ct.nii", "pet.nii", "PT")
+
+
+def test_a_list_of_one_overlay_is_one():
+    entry = {"anatomy": "a.png", "overlay": ["b.png"], "overlay_modality": ["CT"], "overlay_text": [["x", "y"]]}
+    assert load_pairs([entry]) == [{**PAIR, "name": "a", "overlay_modality": "CT", "overlay_text": ["x", "y"]}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "most", "words"),
+    [
+        ({"overlay": ["b", "c"]}, 1, "entry 1: has 2 overlays; one is accepted here"),
+        ({"overlay2": "c"}, 1, "entry 1: has 2 overlays"),
+        ({"overlay": ["b", "c", "d"]}, 2, "has 3 overlays; 1 to 2"),
+        ({"overlay": ["b", "c", "d", "e"]}, 3, "'overlay' is .*; 1 to 3 images"),
+        ({"overlay": []}, 3, "'overlay' is .*; 1 to 3 images"),
+        ({"overlay": ["b", ""]}, 3, "'overlay' is .*; 1 to 3 images"),
+        ({"overlay": ["b", 3]}, 3, "'overlay2' must be a text, got int"),
+        ({"overlay": ["b", "c"], "overlay_modality": ["CT", "PT", "PT"]}, 3, "'overlay_modality' has 3 values for 2"),
+        ({"overlay_modality": ["CT", "PT"]}, 3, "'overlay_modality' must be a text, got list"),
+        ({"overlay": ["b", "c"], "overlay2": "d"}, 3, "'overlay2' is given beside a list"),
+        ({"overlay3": "d"}, 3, "'overlay3' is given, and not all overlays up to it"),
+        ({"overlay2_modality": "PT"}, 3, "'overlay2_modality' is given, and not all"),
+        ({"overlay": ["b", "c"], "overlay_modality": "XX"}, 3, "'overlay_modality'"),
+    ],
+)
+def test_overlays_that_are_refused(changes, most, words):
+    with pytest.raises(ValueError, match=words):
+        load_pairs([{**PAIR, **changes}], most_overlays=most)
+
+
 @pytest.mark.parametrize("content", ["", 5000 * "[", "anatomy,overlay\nDOE,JANE\n", '[{"anatomy": "a.png",', "[1, 2]]"])
 def test_no_json(tmp_path, content):
     path = write(tmp_path / "pairs.json", content)
@@ -412,6 +473,9 @@ def test_pairs_or_a_section(aanlib):
     assert pairs_or_section(**nothing, **folder, texts=texts) == with_texts(section, texts)
     single = {**PAIR, "overlay_modality": "PT"}
     assert pairs_or_section(**single, **folder, texts=texts) == load_pairs(**single)
+    assert pairs_or_section(**nothing, **folder, most_overlays=3) == section
+    several = {**single, "overlay": ["b.png", "c.png"]}
+    assert pairs_or_section(**several, **folder, most_overlays=2) == load_pairs(**several, most_overlays=2)
     assert pairs_or_section([PAIR], **folder) == load_pairs([PAIR])
 
 

@@ -25,6 +25,7 @@ from monailabel.interfaces.app import MONAILabelApp
 
 from fusion_nets import __version__
 from fusion_nets.files import file_sha256, whole_file
+from fusion_nets.overlays import OVERLAYS
 from fusion_nets.workflows.engines import engine_choices
 
 logger = logging.getLogger(__name__)
@@ -122,19 +123,28 @@ class FusionApp(MONAILabelApp):
         if not request.get("image"):
             raise HTTPException(422, "no image is named; the id of an anatomy in the datastore is accepted")
         anatomy = self.images.find(request["image"])
-        if values["overlay"] == anatomy.id:
+        several = isinstance(values["overlay"], list)
+        ids = values["overlay"] if several else [values["overlay"]]
+        if not 1 <= len(ids) <= len(OVERLAYS):
+            raise HTTPException(422, f"overlay: {len(ids)} ids are given; 1 to {len(OVERLAYS)} are accepted")
+        if anatomy.id in ids:
             raise HTTPException(422, f"overlay: {anatomy.id!r} is the anatomy itself; another image is accepted")
-        overlay = self.images.find(values["overlay"]) if values["overlay"] else self._only_other(anatomy)
-        told = {"anatomy": anatomy.modality, "overlay": overlay.modality}
-        modalities = {key: known or values[f"{key}_modality"] for key, known in told.items()}
-        if modalities["anatomy"] not in ANATOMIES:
+        overlays = [self.images.find(id) if id or several else self._only_other(anatomy) for id in ids]
+        modality = anatomy.modality or values["anatomy_modality"]
+        if modality not in ANATOMIES:
             raise HTTPException(422, f"anatomy {anatomy}: an MR or CT is accepted")
-        accepted = ANATOMIES[modalities["anatomy"]]
-        if modalities["overlay"] not in ("", *accepted):
-            raise HTTPException(422, f"overlay {overlay}: with anatomy {anatomy}, {', '.join(accepted)} is accepted")
+        said = values["overlay_modality"] if several else [values["overlay_modality"]]
+        modalities = [overlay.modality or one for overlay, one in zip(overlays, said, strict=True)]
+        accepted = ANATOMIES[modality]
+        for overlay, one in zip(overlays, modalities, strict=True):
+            if one not in ("", *accepted):
+                raise HTTPException(
+                    422, f"overlay {overlay}: with anatomy {anatomy}, {', '.join(accepted)} is accepted"
+                )
         if values["regions"]:
             self.images.regions(anatomy, values["regions"])
-        return Job(task, anatomy, overlay, {**values, **{f"{key}_modality": modalities[key] for key in modalities}})
+        known = {"anatomy_modality": modality, "overlay_modality": modalities if several else modalities[0]}
+        return Job(task, anatomy, overlays[0], {**values, **known}, tuple(overlays[1:]))
 
     def infer(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
         """Fuse a pair.
@@ -240,7 +250,7 @@ class FusionApp(MONAILabelApp):
         raise HTTPException(422, f"overlay: is needed, for beside {anatomy.id!r} its study holds {there}")
 
     def _fuse(self, job: Job, folder: Path, dicom: bool) -> tuple[Path, dict[str, Any]]:
-        paths = {key: self.images.path(getattr(job, key)) for key in ("anatomy", "overlay")}
+        paths = {key: self.images.path(image) for key, image in job.images.items()}
         regions = self._regions(job)
         try:
             how = {"name": _name(job.anatomy), "values": job.values, "output_dir": folder, "dicom": dicom}
@@ -250,10 +260,10 @@ class FusionApp(MONAILabelApp):
             for key, path in regions.items():
                 message = message.replace(str(path), f"{key} {job.values[key]}")
             for key, path in paths.items():
-                message = message.replace(str(path), f"{key} {getattr(job, key).id}")
+                message = message.replace(str(path), f"{key} {job.images[key].id}")
             raise HTTPException(422, " ".join(message.split())) from error
         for key in paths:
-            told["sources"][key] = {"id": getattr(job, key).id, **told["sources"][key]}
+            told["sources"][key] = {"id": job.images[key].id, **told["sources"][key]}
         return Path(file), told
 
     def _regions(self, job: Job) -> dict[str, Path]:
@@ -280,14 +290,13 @@ class FusionApp(MONAILabelApp):
 
     def _identity(self, job: Job) -> dict[str, Any]:
         """What a result depends on."""
-        images = {key: getattr(job, key) for key in ("anatomy", "overlay")}
         without = ("overlay", "device", "save_label", "label_tag", "page")
         return {
             "model": job.task.model,
             "fusion_nets": __version__,
             "weights_sha256": file_sha256(job.task.get_path()),
             "engine": [str(choice) for choice in engine_choices(**self._engine)[:1]],
-            "images": {key: [image.id, self.images.version(image)] for key, image in images.items()},
+            "images": {key: [image.id, self.images.version(image)] for key, image in job.images.items()},
             "labels": {key: file_sha256(path) for key, path in self._regions(job).items()},
             "values": {name: value for name, value in job.values.items() if name not in without},
         }

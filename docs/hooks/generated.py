@@ -79,10 +79,12 @@ MEANINGS = {
     "output": "datalist to write",
     "output_dir": "folder to write into; of training: TensorBoard, and `last.pt` from which a stopped run goes on",
     "output_format": "of `dicom`, `nifti`, `nrrd`, `mha`, `png`, `html` one or a list; default: NIfTI, PNG of pictures",
-    "overlay": "the overlay of a single pair",
+    "overlay": "the overlay of a single pair, or a list of up to three, see "
+    "[Several overlays](../fuse.md#several-overlays); then each may have its own of `overlay_...`, `register` and "
+    "`transform`, as a list",
     "overlay_modality": "as of the anatomy",
-    "overlay_palette": "colours of a grey overlay: `hot`, `hot_iron`, `pet`, `hot_metal_blue`, `pet_20_step`, `none`; "
-    "`auto` is `hot` for PET and SPECT",
+    "overlay_palette": "colours of a grey overlay: `hot`, `hot_iron`, `pet`, `hot_metal_blue`, `pet_20_step`, "
+    "`cold`, `green`, `none`; `auto` is `hot` for PET and SPECT, of a second one `cold`",
     "overlay_series_uid": "as of the anatomy",
     "overlay_suffix": "likewise, which images are fused onto it, each; by default `pet`, `ct`",
     "overlay_text": "as of the anatomy",

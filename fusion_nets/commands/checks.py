@@ -6,14 +6,26 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["OF_DATASETS", "check_options", "check_receive", "check_sources", "methods", "overlap", "window"]
+from fusion_nets.overlays import OVERLAYS, each_of
+
+__all__ = [
+    "OF_DATASETS",
+    "OF_EACH",
+    "check_options",
+    "check_receive",
+    "check_sources",
+    "methods",
+    "overlap",
+    "window",
+    "windows",
+]
 
 
 def check_options(arguments: argparse.Namespace) -> None:
     """Refuse options of a command that do not go together, before torch and MONAI are imported, which takes seconds."""
     given = vars(arguments)
-    for name in ("anatomy_window", "overlay_window"):
-        window(given.get(name))
+    for words in (given.get("anatomy_window"), *windows(given.get("overlay_window"))):
+        window(words)
     if given.get("command") == "fuse" and arguments.describe and arguments.method != "smfusion":
         raise ValueError("--describe belongs to --method smfusion")
     if given.get("command") == "fuse":
@@ -32,12 +44,17 @@ def check_options(arguments: argparse.Namespace) -> None:
 
 
 def check_sources(given: dict[str, Any]) -> None:
-    """Of `fuse`: two images, or a dataset."""
+    """Of `fuse`: an anatomy and its overlays, of which each may have values of its own, or a dataset."""
     one = ("anatomy", "overlay", "anatomy_series_uid", "overlay_series_uid")
     pair = (*one, "regions", "transform", "name", "settings")
     missing = [f"--{name}" for name in pair[:2] if not given[name]]
     if not given["bids_dir"] and missing:
         raise ValueError(f"the following arguments are required: {', '.join(missing)}, or --bids_dir of a dataset")
+    overlays = len(given["overlay"] or [""])
+    if overlays > len(OVERLAYS):
+        raise ValueError(f"--overlay is given {overlays} times; up to {len(OVERLAYS)} are accepted")
+    for name in OF_EACH:
+        each_of(f"--{name}", given[name] or [None], overlays)
     others = pair if given["bids_dir"] else OF_DATASETS
     wrong = next((name for name in others if given[name] is not None), None)
     if wrong:
@@ -63,12 +80,17 @@ def check_receive(arguments: argparse.Namespace) -> None:
 def window(words: Sequence[str] | None) -> Any:
     """A named window, or two numbers; None for none."""
     if not words or len(words) == 1:
-        return words[0] if words else None
+        return (words[0] or None) if words else None
     try:
         low, high = (float(word) for word in words)
     except ValueError as error:
         raise ValueError(f"a window is LOW HIGH or a name, got {' '.join(words)}") from error
     return [low, high]
+
+
+def windows(given: Any) -> list[Sequence[str]]:
+    """Those of each overlay, where an option may be given again; else the only one."""
+    return given if given and isinstance(given[0], list) else [given]
 
 
 def overlap(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -88,5 +110,11 @@ def methods(given: Sequence[str]) -> dict[str, str]:
         methods[name] = folder
     return methods
 
+
+OF_EACH = (
+    *("overlay_modality", "overlay_series_uid", "overlay_volume", "overlay_window"),
+    *("overlay_palette", "register", "transform"),
+)
+"""Options of `fuse` that each of several overlays may have of its own."""
 
 OF_DATASETS = ("participant_label", "session_label", "anatomy_suffix", "overlay_suffix")

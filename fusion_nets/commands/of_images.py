@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .checks import OF_DATASETS, window
+from .checks import OF_DATASETS, OF_EACH, window, windows
 
 __all__ = ["convert", "fuse", "montage", "view"]
 
@@ -41,7 +41,13 @@ def _fused(arguments: argparse.Namespace) -> list[Path]:
     for key in ("anatomy", "overlay"):
         for detail in ("modality", "volume") if arguments.bids_dir else ("modality", "series_uid", "volume"):
             chosen[f"{key}_{detail}"] = getattr(arguments, f"{key}_{detail}")
-        chosen[f"{key}_window"] = window(getattr(arguments, f"{key}_window"))
+    chosen |= {
+        "anatomy_window": window(arguments.anatomy_window),
+        "overlay_window": [window(words) for words in windows(arguments.overlay_window)],
+    }
+    for name in OF_EACH:
+        if name in chosen and chosen[name] is not None:
+            chosen[name] = _each_or_one(chosen[name])
     chosen |= {
         "method": arguments.method,
         "output_format": arguments.format.split(",") if arguments.format else None,
@@ -54,7 +60,11 @@ def _fused(arguments: argparse.Namespace) -> list[Path]:
     }
     if arguments.bids_dir:
         return fuse_dataset(arguments.bids_dir, arguments.output_dir, **chosen)
-    return fuse_pair(arguments.anatomy, arguments.overlay, arguments.output_dir, **chosen)
+    return fuse_pair(arguments.anatomy, _each_or_one(arguments.overlay), arguments.output_dir, **chosen)
+
+
+def _each_or_one(given: list[Any]) -> Any:
+    return given[0] if len(given) == 1 else given
 
 
 def view(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""A picture of a fusion: anatomy, overlay and fused image one below the other, slice by slice."""
+"""A picture of a fusion: anatomy, overlays and fused image one below the other, slice by slice."""
 
 from __future__ import annotations
 
@@ -37,6 +37,9 @@ LINE_HEIGHT, CHARACTERS_PER_INCH = 0.17, 14
 DISPLAY_AXES = ("L", "A", "S")
 """Where the axes of a volume are made to point; a plane says how they lie on the picture."""
 
+LEGEND_HEIGHT = 0.4
+"""In inches, of the bars of colours below the images and the words on them."""
+
 WINDOW_HEIGHT = 0.2
 """In inches, of the words on the windows beside the images."""
 
@@ -73,6 +76,7 @@ def write_montage(
     notes: Sequence[str] = (),
     dpi: int = 150,
     window_words: Sequence[str | None] | None = None,
+    legend: Sequence[tuple[str, np.ndarray | None]] = (),
 ) -> Path:
     """Draw the images one below the other as a PNG: evenly spaced axial slices, radiological display.
 
@@ -86,7 +90,8 @@ def write_montage(
         anatomy: the structural image: MetaTensor, tensor or array (1 | 3, H, W[, D]) or (H, W), nibabel image, or a
             pair (array, affine). A volume without an affine has voxels of 1 mm along the axes RAS. 2-D: rows, then
             columns.
-        overlay: the image that was brought onto it, likewise; without an affine it lies on the anatomy's grid.
+        overlay: the image that was brought onto it, likewise; without an affine it lies on the anatomy's grid; or a
+            list of several, a row each.
         fused: the result, likewise; or a list of several, a row each.
         names: what the rows are called.
         slices: how many slices to show at most; they divide the part of the anatomy that is not background evenly.
@@ -99,6 +104,7 @@ def write_montage(
         dpi: dots per inch; one slice is 2.4 inches high.
         window_words: what is said of the window of each row; by default black and white, and the units of what is
             measured, where a window was given, or taken of the image's values.
+        legend: colours to be told below the images: words, and (N, 3) colours in [0, 1] from low to high, or None.
 
     Returns:
         The file written.
@@ -110,7 +116,8 @@ def write_montage(
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ValueError(f"{path} must end in .png")
-    given = [anatomy, overlay, *(fused if isinstance(fused, list) else [fused])]
+    overlays = overlay if isinstance(overlay, list) else [overlay]
+    given = [anatomy, *overlays, *(fused if isinstance(fused, list) else [fused])]
     windows = [None] * len(given) if windows is None else windows
     if not len(names) == len(windows) == len(given):
         raise ValueError(
@@ -150,11 +157,12 @@ def write_montage(
         [[drawn(row, k)[frame] for k in chosen] for row in range(len(rows))],
         names=names,
         captions=captions,
-        title=f"{names[0]} and {names[1]}, fused" if title is None else title,
+        title=f"{', '.join(names[: len(overlays)])} and {names[len(overlays)]}, fused" if title is None else title,
         layout=layout,
-        cmaps=["gray", overlay_cmap, *["gray"] * (len(given) - 2)],
+        cmaps=["gray", *[overlay_cmap] * len(overlays), *["gray"] * (len(given) - 1 - len(overlays))],
         windows=words,
         notes=notes,
+        legend=legend,
     )
     with whole_file(path) as partial:
         figure.savefig(partial, format="png", dpi=dpi, facecolor=figure.get_facecolor())
@@ -284,6 +292,7 @@ def _draw(
     cmaps: Sequence[str],
     windows: Sequence[str | None],
     notes: Sequence[str],
+    legend: Sequence[tuple[str, np.ndarray | None]],
 ) -> Figure:
     """Rows of slices, the first axis to the right and the second upwards."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -297,6 +306,7 @@ def _draw(
     width = max(left + len(captions) * (panel + gap) + right, 5.0)
     lines = [line for note in notes for line in textwrap.wrap(note, int(width * CHARACTERS_PER_INCH))]
     bottom += (len(lines) + 1) * LINE_HEIGHT if lines else 0
+    bottom += LEGEND_HEIGHT if legend else 0
     height = top + len(rows) * (PANEL_HEIGHT + gap) + bottom
 
     figure = Figure(figsize=(width, height), facecolor="black")
@@ -325,6 +335,17 @@ def _draw(
     for number, line in enumerate(reversed(lines)):
         place = left / width, (number + 0.7) * LINE_HEIGHT / height
         figure.text(*place, _drawable(line), fontsize=9, va="center", **words)
+    below = (len(lines) + 1) * LINE_HEIGHT if lines else 0.1
+    for number, (name, colours) in enumerate(legend):
+        start, each = (
+            (left + number * (width - left - right) / len(legend)) / width,
+            (width - left) / len(legend) / width,
+        )
+        if colours is not None:
+            bar = figure.add_axes((start, (below + 0.2) / height, 0.9 * each, 0.1 / height))
+            bar.imshow(colours[None], aspect="auto")
+            bar.set_axis_off()
+        figure.text(start, (below + 0.08) / height, _drawable(name), fontsize=9, va="center", **words)
     middle = 0.5, 1 - 0.5 * top / height
     figure.text(*middle, _drawable(title), fontsize=15, ha="center", va="center", **words)
     return figure

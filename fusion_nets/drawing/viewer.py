@@ -103,7 +103,7 @@ def viewer_html(
         "whole": turned,
         "voxels": "pixel" if flat else "voxel",
         "images": images,
-        "palettes": palettes(),
+        "palettes": palettes(record.get("overlay_palette")),
         "projection": min(kept) > 1 and images["overlay"]["channels"] == 1 and is_uptake(overlay),
         "stored": _stored_told(turned, kept, images),
         "chosen": _chosen(record),

@@ -111,12 +111,16 @@ def _shown_first(
         "windows": ranges,
         "low": ranges[0]["low"],
         "high": ranges[0]["high"],
-        "palette": palette if palette in palettes() else "grey",
+        "palette": palette if palette in palettes(palette) else "grey",
     }
 
 
-def palettes() -> dict[str, str]:
-    """256 colours of each, red, green and blue of the first before the second, in base64."""
+def palettes(also: str | None = None) -> dict[str, str]:
+    """256 colours of each, red, green and blue of the first before the second, in base64.
+
+    Args:
+        also: a palette of a second or third tracer, which others do without.
+    """
     from matplotlib import colormaps
 
     grey = np.linspace(0, 1, 256)
@@ -128,6 +132,9 @@ def palettes() -> dict[str, str]:
         **{name: palette_entries(name) / 255 for name in PALETTES},
         **{name: colormaps[name](grey)[:, :3] for name in ("viridis", "cividis")},
     }
+    # as fusion_nets.transforms.PaletteChroma has them
+    of_others = {"cold": tables["hot"][:, ::-1], "green": np.stack([0 * grey, grey, 0 * grey], axis=-1)}
+    tables |= {name: table for name, table in of_others.items() if name == also}
     return {
         name: base64.b64encode(np.rint(table * 255).astype(np.uint8).tobytes()).decode()
         for name, table in tables.items()

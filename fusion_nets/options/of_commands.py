@@ -7,7 +7,7 @@ from typing import Any
 
 from fusion_nets import __version__, commands
 
-from .parsers import CommandParser, Parser
+from .parsers import CommandParser, Once, Parser
 
 __all__ = ["build_parser"]
 
@@ -56,13 +56,17 @@ def build_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=commands.simulate)
 
     command = parsers.add_parser(
-        "fuse", help="fuse two series: DICOM, NIfTI, NRRD, MHA or pictures in and out; or a BIDS dataset"
+        "fuse",
+        help="fuse two series, or up to four: DICOM, NIfTI, NRRD, MHA or pictures in and out; or a BIDS dataset",
+        epilog="--overlay may be given up to three times; what is said of overlays (--overlay_..., --register and "
+        "--transform) is then given once for all, or as often, in the same order; '' is the default.",
     )
-    for name in ("anatomy", "overlay"):
-        _add_source(command, name, required=False)
+    for name, action in (("anatomy", Once), ("overlay", "append")):
+        _add_source(command, name, required=False, action=action)
         command.add_argument(
             f"--{name}_window",
             nargs="+",
+            action=action,
             metavar="VALUE",
             help="LOW HIGH in HU, SUV or as stored; or brain, subdural, bone, soft_tissue, header, percentiles",
         )
@@ -82,14 +86,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--output_dir", required=True, metavar="FOLDER", help="folder to write into")
     command.add_argument("--method", choices=("dmfnet", "smfusion"), default="dmfnet", help="default: %(default)s")
-    command.add_argument("--register", choices=REGISTRATIONS, help="default: auto")
+    command.add_argument("--register", choices=REGISTRATIONS, action="append", help="default: auto")
     command.add_argument("--register_fallback", action="store_true", help="go on where registration fails")
     command.add_argument(
         "--register_limits", type=float, metavar="TIMES", help="how far registration may go; default: 1, 45 degrees"
     )
     _add_least_overlap(command)
-    command.add_argument("--transform", metavar="TFM", help="a registration that was made before")
-    command.add_argument("--overlay_palette", metavar="NAME", help="colours of a grey overlay, or none; default: auto")
+    command.add_argument("--transform", metavar="TFM", action="append", help="a registration that was made before")
+    command.add_argument(
+        "--overlay_palette", metavar="NAME", action="append", help="colours of a grey overlay, or none; default: auto"
+    )
     command.add_argument("--format", help="one or more of dicom, nifti, nrrd, mha, png, html, with commas")
     command.add_argument(
         "--save",
@@ -153,6 +159,7 @@ def build_parser() -> argparse.ArgumentParser:
             f"--{name}",
             required=True,
             metavar="FILE",
+            action=Once if name == "overlay" else "store",
             help="NIfTI volume or 2-D picture; of fused ones several",
             **several,
         )
@@ -197,7 +204,11 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--output_dir", required=True, metavar="FOLDER", help="folder to write the report into")
     for name in ("anatomy", "overlay"):
         command.add_argument(
-            f"--{name}_window", nargs="+", metavar="VALUE", help="display range under which they were fused, as of fuse"
+            f"--{name}_window",
+            nargs="+",
+            action=Once,
+            metavar="VALUE",
+            help="display range under which they were fused, as of fuse",
         )
     command.add_argument("--register", choices=REGISTRATIONS, default="auto", help="overlays")
     _add_least_overlap(command)
@@ -342,11 +353,15 @@ def _add_receive(parsers: Any) -> None:
     command.set_defaults(run=commands.receive)
 
 
-def _add_source(command: argparse.ArgumentParser, name: str, required: bool = True) -> None:
-    command.add_argument(f"--{name}", required=required, metavar="PATH", help="folder of a DICOM series, or a file")
-    command.add_argument(f"--{name}_modality", metavar="CODE", help="MR, CT, PT or NM; picks among several series")
-    command.add_argument(f"--{name}_series_uid", metavar="UID", help="of the series, or its fingerprint")
-    command.add_argument(f"--{name}_volume", metavar="WHICH", help="of several: 2, echo=30, b=1000, mean ...")
+def _add_source(command: argparse.ArgumentParser, name: str, required: bool = True, action: Any = Once) -> None:
+    for detail, metavar, about in (
+        ("", "PATH", "folder of a DICOM series, or a file"),
+        ("_modality", "CODE", "MR, CT, PT or NM; picks among several series"),
+        ("_series_uid", "UID", "of the series, or its fingerprint"),
+        ("_volume", "WHICH", "of several: 2, echo=30, b=1000, mean ..."),
+    ):
+        is_needed = required and not detail
+        command.add_argument(f"--{name}{detail}", required=is_needed, action=action, metavar=metavar, help=about)
 
 
 def _add_pairs(command: argparse.ArgumentParser, about: str, section: str) -> None:
@@ -361,7 +376,9 @@ def _add_preparation(command: argparse.ArgumentParser) -> None:
     command.add_argument("--register", choices=REGISTRATIONS, default="auto", help="overlays")
     _add_least_overlap(command)
     for name in ("anatomy", "overlay"):
-        command.add_argument(f"--{name}_window", nargs="+", metavar="VALUE", help="display range, as of fuse")
+        command.add_argument(
+            f"--{name}_window", nargs="+", action=Once, metavar="VALUE", help="display range, as of fuse"
+        )
 
 
 def _add_least_overlap(command: argparse.ArgumentParser) -> None:

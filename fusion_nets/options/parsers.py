@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-__all__ = ["CommandParser", "Parser"]
+__all__ = ["CommandParser", "Once", "Parser"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,6 +25,18 @@ class Parser(argparse.ArgumentParser):
 
             message += perhaps(wrong[1], re.findall(r"[\w-]+", wrong[2]))
         super().error(message)
+
+
+class Once(argparse.Action):
+    """Store, and refuse an option that is given again: one that may be elsewhere must not be taken in part."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        """Store."""
+        if getattr(namespace, self.dest, None) != self.default:
+            parser.error(f"argument {option_string}: is given twice; one is accepted here")
+        setattr(namespace, self.dest, values)
 
 
 class CommandParser(Parser):

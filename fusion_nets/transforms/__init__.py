@@ -19,6 +19,7 @@ from .colour import (
     SplitLuminanced,
     SplitLuminanceDict,
     luminance,
+    mixed_chroma,
     palette_colours,
 )
 from .common_grid import CommonGrid, CommonGridD, CommonGridd, CommonGridDict
@@ -187,6 +188,7 @@ __all__ = [
     "WhereGivenDict",
     "WhereGivend",
     "luminance",
+    "mixed_chroma",
     "palette_colours",
     "swap_sides",
 ]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Hashable, Mapping
+import logging
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
-from monai.utils import TransformBackends, convert_to_tensor
+from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple
 
+from fusion_nets.cautions import caution
 from fusion_nets.clinical.dicom import PALETTES, palette_entries
 from fusion_nets.clinical.quantities import UPTAKE
+from fusion_nets.overlays import as_list, each_of
 from fusion_nets.slabs import slabwise
 
 __all__ = [
@@ -29,10 +33,15 @@ __all__ = [
     "SplitLuminanceDict",
     "SplitLuminanced",
     "luminance",
+    "mixed_chroma",
     "palette_colours",
 ]
 
 _WEIGHTS = (0.299, 0.587, 0.114)
+
+OF_TRACERS = ("hot", "cold", "green")
+"""Palettes that PET and SPECT get of themselves, the first that no other overlay has. Hot and cold lie apart along the
+axis from yellow to blue, which those see, too, who cannot tell red from green; red and green make the yellow of hot."""
 
 
 def luminance(image: torch.Tensor) -> torch.Tensor:
@@ -62,7 +71,8 @@ class PaletteChroma(Transform):
     Args:
         palette: "hot_iron", "pet", "hot_metal_blue" or "pet_20_step", DICOM's well-known palettes (PS3.6 B.1);
             "hot", from black over red and yellow to white, red rising over the first three eighths of the range, green
-            over the next three, blue over the last quarter; "auto", hot for PET and SPECT, for its hue tells most
+            over the next three, blue over the last quarter; "cold", the same from black over blue and cyan, for a
+            second tracer; "green", of one hue, for a third; "auto", hot for PET and SPECT, for its hue tells most
             levels apart and rises from red to yellow, and none for others;
             None or "none" has no chroma. Colours between two entries are interpolated, but for the 20 steps.
 
@@ -80,7 +90,7 @@ class PaletteChroma(Transform):
     backend = [TransformBackends.TORCH]
 
     def __init__(self, palette: str | None = "auto") -> None:
-        accepted = (*PALETTES, "hot", "auto", "none")
+        accepted = (*PALETTES, *OF_TRACERS, "auto", "none")
         if palette is not None and palette not in accepted:
             raise ValueError(f"palette is {palette!r}; accepted are {', '.join(accepted)}")
         self.palette = palette
@@ -103,14 +113,17 @@ class PaletteChroma(Transform):
         if self.palette == "auto":
             meta = getattr(img, "meta", {})
             is_uptake = meta.get("modality") in ("PT", "NM") or meta.get("units") in UPTAKE
-            return "hot" if is_uptake else None
+            return OF_TRACERS[0] if is_uptake else None
         return None if self.palette == "none" else self.palette
 
 
 def palette_colours(grey: torch.Tensor, palette: str) -> torch.Tensor:
     """A palette's own colours (3, ...) of a grey image (1, ...), both in [0, 1]; see :class:`PaletteChroma`."""
-    if palette == "hot":
-        return torch.cat([grey * 8 / 3, grey * 8 / 3 - 1, grey * 4 - 3]).clamp(0, 1)
+    if palette in ("hot", "cold"):
+        ramps = [grey * 8 / 3, grey * 8 / 3 - 1, grey * 4 - 3]
+        return torch.cat(ramps if palette == "hot" else ramps[::-1]).clamp(0, 1)
+    if palette == "green":
+        return torch.cat([torch.zeros_like(grey), grey.clamp(0, 1), torch.zeros_like(grey)])
     table = _table(palette).to(grey)
     last = len(table) - 1
     if palette == "pet_20_step":
@@ -223,7 +236,15 @@ class SplitLuminanced(MapTransform):
 class PaletteChromad(MapTransform):
     """Dictionary twin of :class:`PaletteChroma`: ``{key}_chroma`` gets the chroma of a key that has none.
 
-    It comes after :class:`SplitLuminanced`; ``meta["palette"]`` of the key says what was taken.
+    It comes after :class:`SplitLuminanced`; ``meta["palette"]`` of the key says what was taken. Of several keys that
+    are "auto", each gets one of :data:`OF_TRACERS` that no other has; a palette that was asked for twice is warned of.
+
+    Args:
+        keys: the overlays.
+        palette: as :class:`PaletteChroma` takes it; or a list, one for each key that is there.
+        chroma_postfix: of where the chroma goes.
+        allow_missing_keys: pass over keys that are not there.
+        name_key: whose value a warning names.
     """
 
     backend = PaletteChroma.backend
@@ -231,30 +252,118 @@ class PaletteChromad(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        palette: str | None = "auto",
+        palette: str | Sequence[str | None] | None = "auto",
         chroma_postfix: str = "chroma",
         allow_missing_keys: bool = False,
+        name_key: str = "name",
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.chroma_postfix = chroma_postfix
-        self.chroma = PaletteChroma(palette)
+        self.option = f"{self.keys[0]}_palette"  # as configurations and commands call it
+        self.chromas = [PaletteChroma(one) for one in as_list("palette", palette)]
+        self.name_key = name_key
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         """Give every grey key its chroma."""
         d = dict(data)
-        for key in self.key_iterator(d):
+        keys = list(self.key_iterator(d))
+        for key, chroma in zip(keys, self._apart(d, keys), strict=True):
             chroma_key = f"{key}_{self.chroma_postfix}"
-            chroma = None if chroma_key in d else self.chroma(d[key])
-            if chroma is not None:
-                d[chroma_key] = chroma
-                d[key] = MetaTensor(d[key], meta={**getattr(d[key], "meta", {}), "palette": self.chroma.named(d[key])})
+            if chroma_key in d:
+                if len(keys) > 1:
+                    d[key] = MetaTensor(d[key], meta={**getattr(d[key], "meta", {}), "colour": "its own"})
+                continue
+            made = chroma(d[key])
+            if made is not None:
+                d[chroma_key] = made
+                d[key] = MetaTensor(d[key], meta={**getattr(d[key], "meta", {}), "palette": chroma.named(d[key])})
         return d
+
+    def _apart(self, d: Mapping[Hashable, Any], keys: Sequence[Hashable]) -> list[PaletteChroma]:
+        """The palette of each key, another one where several would choose the same."""
+        chromas = each_of(self.option, self.chromas, len(keys))
+        if len(keys) < 2:
+            return chromas
+        grey = [f"{key}_{self.chroma_postfix}" not in d for key in keys]
+        names = [one.named(d[key]) if is_grey else None for key, one, is_grey in zip(keys, chromas, grey, strict=True)]
+        taken = {name for name, one in zip(names, chromas, strict=True) if one.palette != "auto"}
+        for i, one in enumerate(chromas):
+            if one.palette == "auto" and names[i] is not None:
+                names[i] = next(name for name in OF_TRACERS if name not in taken)
+                taken.add(names[i])
+        for name in sorted({name for name in names if name is not None and names.count(name) > 1}):
+            alike = " and ".join(str(key) for key, own in zip(keys, names, strict=True) if own == name)
+            words = "%s both have the palette %s, so that their colours cannot be told apart; one for each is accepted"
+            caution(logging.getLogger(__name__), d.get(self.name_key, "pair"), words, alike, name)
+        return [PaletteChroma(name) for name in names]
+
+
+def mixed_chroma(data: Mapping[Hashable, Any], keys: Sequence[str], postfix: str = "chroma") -> torch.Tensor | None:
+    """The chroma of overlays laid on each other: of the only coloured one its own, of several their light mixed.
+
+    Each has its luminance under its key and its chroma, (3, ...), as :class:`SplitLuminance` gives it, under
+    ``{key}_chroma``; one without that is grey and colours nothing. A chroma stands for the purest colour that has it,
+    the one without white in it. These colours are mixed as lights are (Grassmann's laws: additive mixture, in linear
+    light, IEC 61966-2-1), each by its luminance. So where one overlay alone is not black, its own colour is seen; which
+    overlay comes first makes no difference; and complementary colours of equal strength become grey.
+
+    Args:
+        data: with these keys.
+        keys: the overlays.
+        postfix: of where the chroma lies.
+
+    Returns:
+        (3, ...), or None where no overlay is coloured.
+
+    Examples:
+        >>> pair = {"overlay": torch.full((1, 1, 2), 0.5), "overlay2": torch.tensor([[[0.0, 0.5]]])}
+        >>> for key, palette in (("overlay", "hot"), ("overlay2", "cold")):
+        ...     pair[f"{key}_chroma"] = PaletteChroma(palette)(torch.full((1, 1, 2), 0.25))
+        >>> mixed = mixed_chroma(pair, ["overlay", "overlay2"])
+        >>> torch.allclose(mixed[:, 0, 0], pair["overlay_chroma"][:, 0, 0], atol=1e-6)
+        True
+        >>> (mixed[0, 0, 1] == mixed[2, 0, 1]).item()  # as much blue as red
+        True
+    """
+    coloured = [key for key in keys if data.get(f"{key}_{postfix}") is not None]
+    if len(coloured) < 2:
+        return data[f"{coloured[0]}_{postfix}"] if coloured else None
+    chromas = [convert_to_tensor(data[f"{key}_{postfix}"], track_meta=False) for key in coloured]
+    weights = [convert_to_tensor(data[key], track_meta=False).to(chromas[0]) for key in coloured]
+    return slabwise(_mixed, *chromas, *weights)
+
+
+def _mixed(*chromas_and_weights: torch.Tensor) -> torch.Tensor:
+    half = len(chromas_and_weights) // 2
+    chromas, weights = chromas_and_weights[:half], chromas_and_weights[half:]
+    total = torch.stack(weights).sum(0)
+    pure = (_linear((chroma - chroma.amin(0, keepdim=True)).clamp(0, 1)) for chroma in chromas)
+    light = torch.stack([weight * colour for weight, colour in zip(weights, pure, strict=True)]).sum(0)
+    # where all are black, there is no light to mix
+    colours = _encoded(light / torch.where(total > 0, total, 1))
+    return colours - luminance(colours)
+
+
+def _linear(encoded: torch.Tensor) -> torch.Tensor:
+    """Light of values of sRGB, both in [0, 1]."""
+    return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+
+
+def _encoded(light: torch.Tensor) -> torch.Tensor:
+    return torch.where(light <= 0.0031308, 12.92 * light, 1.055 * light.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
 
 
 class MergeChromad(MapTransform):
-    """Dictionary twin of :class:`MergeChroma`: ``output_key`` gets the key's luminance in the chroma of ``chroma_key``.
+    """Dictionary twin of :class:`MergeChroma`: ``output_key`` gets the key's luminance in the chroma of the overlays.
 
-    Without that chroma the overlay was grey, and so is the output.
+    Without any, the overlays were grey, and so is the output. Of several that are coloured, see :func:`mixed_chroma`.
+
+    Args:
+        keys: the fused luminance.
+        chroma_key: where the overlay's chroma lies; or a list, of several overlays, each of which has its luminance
+            under the same name without "_chroma".
+        output_key: of the result.
+        allow_missing_keys: merge those that are there.
     """
 
     backend = MergeChroma.backend
@@ -262,20 +371,24 @@ class MergeChromad(MapTransform):
     def __init__(
         self,
         keys: KeysCollection = "pred",
-        chroma_key: str = "overlay_chroma",
+        chroma_key: str | Sequence[str] = "overlay_chroma",
         output_key: str = "fused",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.chroma_key = chroma_key
+        self.chroma_keys = ensure_tuple(chroma_key)
         self.output_key = output_key
         self.merge = MergeChroma()
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         """Merge."""
         d = dict(data)
+        if len(self.chroma_keys) == 1:
+            chroma = d.get(self.chroma_keys[0])
+        else:
+            chroma = mixed_chroma(d, [key.removesuffix("_chroma") for key in self.chroma_keys])
         for key in self.key_iterator(d):
-            d[self.output_key] = self.merge(d[key], d.get(self.chroma_key))
+            d[self.output_key] = self.merge(d[key], chroma)
         return d
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -15,9 +16,11 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
 from nibabel.affines import apply_affine
 
+from fusion_nets.cautions import about
 from fusion_nets.clinical import check_same_grid, is_picture
 from fusion_nets.clinical.grids import affine_of, as_volume, thinned
 from fusion_nets.drawing import write_checkerboard
+from fusion_nets.overlays import OVERLAYS, as_list, each_of, numbered
 from fusion_nets.registration import (
     LEAST_OVERLAP,
     Registration,
@@ -39,6 +42,8 @@ from fusion_nets.slabs import some_places
 from fusion_nets.stages import stage
 
 from .colour import luminance
+
+Transforms = str | os.PathLike[str] | Sequence[Sequence[float]] | None
 
 COARSE = 2.0
 """Distance in mm of the places at which a given transform is looked at."""
@@ -81,7 +86,7 @@ class CommonGrid(Transform):
         self,
         register: RegistrationMode = "none",
         register_fallback: bool = False,
-        transform: str | os.PathLike[str] | Sequence[Sequence[float]] | None = None,
+        transform: Transforms = None,
         register_limits: float = 1.0,
         least_overlap: float = LEAST_OVERLAP,
     ) -> None:
@@ -154,19 +159,20 @@ class CommonGrid(Transform):
 
 
 class CommonGridd(MapTransform):
-    """Dictionary twin of :class:`CommonGrid`: every key comes onto the grid of ``ref_key``.
+    """Dictionary twin of :class:`CommonGrid`: every key comes onto the grid of ``ref_key``, each on its own.
 
     What was registered leaves the transform, ``{name}_registration.tfm``, and a picture to judge it by,
     ``{name}_checkerboard.png``, in a folder; see :func:`fusion_nets.registration.write_transform` and
-    :func:`fusion_nets.drawing.write_checkerboard`.
+    :func:`fusion_nets.drawing.write_checkerboard`. Of a second overlay they are ``{name}_registration2.tfm`` and
+    ``{name}_checkerboard2.png``.
 
     Args:
         keys: what to bring onto the grid.
         ref_key: whose grid it is.
-        register: "none", "rigid", "affine", "deformable" or "auto".
+        register: "none", "rigid", "affine", "deformable" or "auto"; or a list, one for each key that is there.
         register_fallback: where registration fails, warn and go on without it.
         transform: a registration made before, to use instead: an ITK transform file, or the (4, 4) matrix from the
-            reference's world to the image's, RAS in mm, that ``meta["registration"]`` has.
+            reference's world to the image's, RAS in mm, that ``meta["registration"]`` has; or a list likewise.
         output_dir: the folder; by default nothing is written.
         name_key: whose value names the files.
         allow_missing_keys: pass over keys that are not there.
@@ -182,9 +188,9 @@ class CommonGridd(MapTransform):
         self,
         keys: KeysCollection = "overlay",
         ref_key: Hashable = "anatomy",
-        register: RegistrationMode = "none",
+        register: RegistrationMode | Sequence[RegistrationMode] = "none",
         register_fallback: bool = False,
-        transform: str | os.PathLike[str] | Sequence[Sequence[float]] | None = None,
+        transform: Transforms | Sequence[Transforms] = None,
         output_dir: str | os.PathLike[str] | None = None,
         name_key: str = "name",
         allow_missing_keys: bool = False,
@@ -193,32 +199,41 @@ class CommonGridd(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.ref_key = ref_key
-        self.common_grid = CommonGrid(register, register_fallback, transform, register_limits, least_overlap)
-        self.read = [os.path.realpath(transform)] if isinstance(transform, (str, os.PathLike)) and transform else []
+        modes, transforms = as_list("register", register), as_list("transform", transform)
+        count = max(len(modes), len(transforms))
+        self.several = "register" if len(modes) == count else "transform"
+        each = zip(each_of("register", modes, count), each_of("transform", transforms, count), strict=True)
+        self.grids = [CommonGrid(mode, register_fallback, one, register_limits, least_overlap) for mode, one in each]
+        self.read = [os.path.realpath(one) for one in transforms if isinstance(one, (str, os.PathLike)) and one]
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.name_key = name_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Bring every key onto the grid."""
         d = dict(data)
-        for key in self.key_iterator(d):
-            d[key], registration = self.common_grid.registered(d[key], d[self.ref_key])
+        keys = list(self.key_iterator(d))
+        for key, common_grid in zip(keys, each_of(self.several, self.grids, len(keys)), strict=True):
+            with about(key) if len(keys) > 1 else nullcontext():
+                d[key], registration = common_grid.registered(d[key], d[self.ref_key])
             if registration.mode != "none":
                 name = d.get(self.name_key, key)
                 logging.getLogger(__name__).info(
                     "%s: %s registered (%s), normalised mutual information %.4f before, %.4f after",
                     name, key, registration.mode, registration.before, registration.after,
                 )  # fmt: skip
-                self._write(f"{name}_{key}" if len(self.keys) > 1 else str(name), d[key], d[self.ref_key], registration)
+                stem = str(name) if key in OVERLAYS or len(keys) == 1 else f"{name}_{key}"
+                self._write(stem, numbered(str(key)), d[key], d[self.ref_key], registration)
         return d
 
-    def _write(self, name: str, image: MetaTensor, reference: MetaTensor, registration: Registration) -> None:
+    def _write(
+        self, name: str, number: str, image: MetaTensor, reference: MetaTensor, registration: Registration
+    ) -> None:
         if self.output_dir is None:
             return
-        path = self.output_dir / f"{name}_registration.tfm"
+        path = self.output_dir / f"{name}_registration{number}.tfm"
         if os.path.realpath(path) not in self.read:  # it is there already, and may be somebody's work
             write_transform(path, registration)
-        write_checkerboard(self.output_dir / f"{name}_checkerboard.png", _grey(reference), _grey(image))
+        write_checkerboard(self.output_dir / f"{name}_checkerboard{number}.png", _grey(reference), _grey(image))
 
 
 def _matrix(transform: str | os.PathLike[str] | Sequence[Sequence[float]]) -> WorldTransform:

@@ -15,6 +15,7 @@ from scipy import ndimage
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.clinical.errors import check_window
 from fusion_nets.clinical.quantities import BODY_UPTAKE, CT_WINDOWS, UPTAKE
+from fusion_nets.overlays import as_list, each_of
 from fusion_nets.registration import BodyRegion, body_region, foreground, ranked, selected
 from fusion_nets.slabs import extremes, filtered, slabs, slabwise, zeros
 
@@ -181,25 +182,27 @@ def _percentile(values: np.ndarray, percent: float) -> float:
 
 
 class ScaleToDisplayRanged(MapTransform):
-    """Dictionary twin of :class:`ScaleToDisplayRange`."""
+    """Dictionary twin of :class:`ScaleToDisplayRange`; ``window`` may be a list, one for each key that is there."""
 
     backend = ScaleToDisplayRange.backend
 
     def __init__(
         self,
         keys: KeysCollection,
-        window: Window | None = None,
+        window: Window | Sequence[Window | None] | None = None,
         percentiles: tuple[float, float] = (0.5, 99.5),
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.scale = ScaleToDisplayRange(window, percentiles)
+        self.option = f"{self.keys[0]}_window"  # as configurations and commands call it
+        self.scales = [ScaleToDisplayRange(one, percentiles) for one in as_list("window", window)]
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         """Scale every key."""
         d = dict(data)
-        for key in self.key_iterator(d):
-            d[key] = self.scale(d[key])
+        keys = list(self.key_iterator(d))
+        for key, scale in zip(keys, each_of(self.option, self.scales, len(keys)), strict=True):
+            d[key] = scale(d[key])
         return d
 
 

@@ -85,7 +85,8 @@ class EncodeTextd(MapTransform):
         keys: the texts, one a source, in the order of the sources; one that is not there is empty.
         encoder: as for :class:`EncodeText`.
         name: what the result is called.
-        slices_of: key of an image; where it is a volume, the result has a row for every slice of it.
+        slices_of: key of an image; where it is a volume, the result has a row for every slice of it. Its channels are
+            the sources: keys beyond their number are passed over.
     """
 
     backend = EncodeText.backend
@@ -110,14 +111,15 @@ class EncodeTextd(MapTransform):
                 source has.
         """
         d = dict(data)
-        texts: list[str | list[str]] = [d.get(key) or "" for key in self.keys]
+        keys = self.keys if self.slices_of is None else self.keys[: len(d[self.slices_of])]
+        texts: list[str | list[str]] = [d.get(key) or "" for key in keys]
         if not any(one.strip() for text in texts for one in ([text] if isinstance(text, str) else text)):
             return d
         if self.slices_of is None:
             slices = next((len(text) for text in texts if not isinstance(text, str)), None)
         else:
             slices = d[self.slices_of].shape[-1] if d[self.slices_of].ndim == 4 else None
-        for key, text in zip(self.keys, texts, strict=True):
+        for key, text in zip(keys, texts, strict=True):
             if not isinstance(text, str) and len(text) != slices:
                 raise ImageError(
                     Reason.TEXT,

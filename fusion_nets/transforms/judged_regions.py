@@ -17,8 +17,9 @@ from monai.transforms import MapTransform, Transform
 from evaluation.observers import region_contrast, region_recovery, regions_lost
 from evaluation.report.tables import csv_text
 from fusion_nets.files import whole_file
+from fusion_nets.overlays import SOURCES
 
-from .lesion_regions import SOURCES, LoadRegions, contrast_of_regions, plain_figure
+from .lesion_regions import LoadRegions, contrast_of_regions, plain_figure
 
 __all__ = ["JudgeRegions", "JudgeRegionsD", "JudgeRegionsDict", "JudgeRegionsd"]
 
@@ -28,9 +29,9 @@ class JudgeRegions(Transform):
 
     The recovery is estimated, see :func:`evaluation.observers.region_recovery`. It counts from the display range on;
     "shown" is the share of a source's contrast that this lets through. A region is warned of where a source shows it
-    and the fused image keeps less than a quarter of its contrast, or the display range does, and it is not kept as the
-    other source shows it, bright or dark like here, see :func:`evaluation.observers.regions_lost`; and where it cannot
-    be judged, because less than 8 voxels surround it.
+    and the fused image keeps less than a quarter of its contrast, or the display range does, and it is not kept as
+    another source shows it, bright or dark like here, see :func:`evaluation.observers.regions_lost`; and where it
+    cannot be judged, because less than 8 voxels surround it.
 
     Args:
         visible: contrast-to-noise ratio from which on a source shows a region.
@@ -67,9 +68,9 @@ class JudgeRegions(Transform):
 
         Args:
             img: the fused luminance, (1, H, W[, D]) in [0, 1].
-            image: what was fused, (2, H, W[, D]), anatomy first.
+            image: what was fused, (S, H, W[, D]), anatomy first.
             regions: as :class:`LoadRegions` gives them.
-            table: as :class:`MeasureRegions` gives it, of "anatomy" and "overlay".
+            table: as :class:`MeasureRegions` gives it, of "anatomy" and "overlay", and of further overlays.
             ranges: values of each source that became black and white; by default 0 and 1.
 
         Returns:
@@ -79,21 +80,22 @@ class JudgeRegions(Transform):
         fused, sources = (one.as_subclass(torch.Tensor).detach().cpu() for one in (img, image))
         labels, rings = regions.as_subclass(torch.Tensor).cpu()
         rows: list[dict[str, Any]] = json.loads(table)
+        keys = [key for key in SOURCES if key in rows[0]]
         recovery = region_recovery(fused, sources, labels, rings)
         displayed = region_contrast(sources, labels, rings).contrast
         own, cnr = (
-            torch.tensor([[_number(row[key][name]) for key in SOURCES] for row in rows], dtype=torch.float64)
+            torch.tensor([[_number(row[key][name]) for key in keys] for row in rows], dtype=torch.float64)
             for name in ("contrast", "cnr")
         )
         cnr = torch.where(cnr.isnan() & (own.abs() > 0), torch.inf, cnr)  # which JSON does not know
-        width = torch.tensor([high - low for low, high in ((ranges or {}).get(key, (0, 1)) for key in SOURCES)])
+        width = torch.tensor([high - low for low, high in ((ranges or {}).get(key, (0, 1)) for key in keys)])
         shown = torch.where(own == 0, torch.nan, displayed * width / own)
         lost = regions_lost(own, cnr, torch.minimum(recovery, shown), self.visible, self.threshold)
         warnings = []
         for i, (row, told) in enumerate(zip(rows, contrast_of_regions(fused, labels, rings), strict=True)):
             row["fused"] = told
             row["warnings"] = []
-            for j, key in enumerate(SOURCES):
+            for j, key in enumerate(keys):
                 row[key] |= {"shown": plain_figure(shown[i, j]), "recovery": plain_figure(recovery[i, j])}
                 if lost[i, j]:
                     row["warnings"].append(self._warning(key, row[key]))

@@ -1,4 +1,4 @@
-"""What two sources and their fused image show of regions that a segmentation marks, such as lesions."""
+"""What sources and their fused image show of regions that a segmentation marks, such as lesions."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from evaluation.observers import (
     region_rings,
 )
 from fusion_nets.clinical import ImageError, Reason, check_same_grid, is_picture, read_image
+from fusion_nets.overlays import SOURCES
 from fusion_nets.registration import foreground, resample_labels
 
 from .colour import luminance
@@ -35,7 +36,6 @@ __all__ = [
     "MeasureRegionsd",
 ]
 
-SOURCES = ("anatomy", "overlay")
 _LARGEST = 2**24
 """Whole numbers up to it are exact in float32, as which images are read."""
 
@@ -191,7 +191,7 @@ class MeasureRegionsd(MapTransform):
 
     def __init__(
         self,
-        keys: KeysCollection = SOURCES,
+        keys: KeysCollection = SOURCES[:2],
         regions_key: Hashable = "regions",
         output_key: str = "region_table",
         allow_missing_keys: bool = False,

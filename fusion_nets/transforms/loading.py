@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from monai.config import KeysCollection, PathLike
@@ -14,6 +15,7 @@ from monai.utils import TransformBackends, ensure_tuple
 from fusion_nets.cautions import about, caution
 from fusion_nets.clinical import RASTER_SUFFIXES, ImageError, Reason, read_image, source_sha256
 from fusion_nets.datalists import check_texts
+from fusion_nets.overlays import as_list, each_of
 from fusion_nets.stages import stage
 
 __all__ = [
@@ -165,13 +167,14 @@ class CheckSources(Transform):
 
 
 class CheckSourcesd(MapTransform):
-    """Dictionary twin of :class:`CheckSources`.
+    """Dictionary twin of :class:`CheckSources`: of several overlays, each is held against the anatomy.
 
     Args:
-        keys: the two images, as :class:`LoadStudyImaged` left them.
-        register: the mode of registration; but for "none", their coordinates may differ.
+        keys: the images, the anatomy first, as :class:`LoadStudyImaged` left them.
+        register: the mode of registration; but for "none", their coordinates may differ. A list: one for each overlay.
         name_key: whose value the warning names.
-        transform: a registration made before, with which they may differ, too.
+        transform: a registration made before, with which they may differ, too; or a list likewise.
+        allow_missing_keys: check the overlays that are there.
     """
 
     backend = CheckSources.backend
@@ -179,19 +182,26 @@ class CheckSourcesd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection = ("anatomy", "overlay"),
-        register: str = "none",
+        register: str | Sequence[str] = "none",
         name_key: str = "name",
         transform: Any = None,
+        allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys)
-        self.check = CheckSources(register, transform)
+        super().__init__(keys, allow_missing_keys)
+        self.register, self.transform = as_list("register", register), as_list("transform", transform)
         self.name_key = name_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Log a warning for each doubt; the data stay as they are."""
         d = dict(data)
-        anatomy, overlay = (d[key] for key in self.key_iterator(d))
-        self.check(anatomy, overlay, d.get(self.name_key, "pair"))
+        anatomy, *overlays = self.key_iterator(d)
+        modes = each_of("register", self.register, len(overlays))
+        given = each_of("transform", self.transform, len(overlays))
+        for key, register, transform in zip(overlays, modes, given, strict=True):
+            name = d.get(self.name_key, "pair")
+            several = len(overlays) > 1
+            with about(key) if several else nullcontext():
+                CheckSources(register, transform)(d[anatomy], d[key], f"{name}: {key}" if several else name)
         return d
 
 

@@ -15,6 +15,7 @@ from monai.utils import TransformBackends, ensure_tuple
 
 from fusion_nets.clinical import RASTER_SUFFIXES, ImageError, Reason, write_values
 from fusion_nets.names import check_name, perhaps
+from fusion_nets.overlays import numbered, overlays_in
 
 from .loading import source_series
 from .saving import SECRET, output_form
@@ -23,7 +24,7 @@ __all__ = ["SaveOnGrid", "SaveOnGridD", "SaveOnGridDict", "SaveOnGridd"]
 
 SOURCES = ("anatomy", "overlay")
 
-_LONGEST = len("_overlay_on_grid.nii.gz")
+_LONGEST = len("_overlay2_on_grid.nii.gz")
 
 
 class SaveOnGrid(Transform):
@@ -98,7 +99,7 @@ class SaveOnGrid(Transform):
                 told["outside"] = img.meta["outside"]
             for form in sorted(self.formats or [".nii.gz"], key="dicom".__eq__):
                 if form == "dicom":
-                    told["dicom"] = self._write_dicom(f"{name}_{key}_on_grid_dicom", img, ref, secret)
+                    told["dicom"] = self._write_dicom(name, key, img, ref, secret)
                     told["files"].append(f"{name}_{key}_on_grid_dicom")
                 else:
                     told["files"].append(write_values(self.output_dir / f"{name}_{key}_on_grid{form}", img).name)
@@ -106,20 +107,25 @@ class SaveOnGrid(Transform):
             if isinstance(error, ImageError):
                 raise
             raise ImageError(
-                Reason.OUTPUT, f"{name}: the {key} is not written: {error}; without save={key} the pair is accepted"
+                Reason.OUTPUT,
+                f"{name}: the {key} is not written: {error}; without save={key.rstrip('23')} the pair is accepted",
             ) from error
         return told
 
-    def _write_dicom(self, folder: str, img: MetaTensor, ref: MetaTensor | None, secret: str | None) -> dict[str, Any]:
+    def _write_dicom(
+        self, name: str, key: str, img: MetaTensor, ref: MetaTensor | None, secret: str | None
+    ) -> dict[str, Any]:
         from fusion_nets.clinical.dicom import deidentified, source_on_grid, write_instances
 
         anatomy = None if ref is None else source_series(ref)
         if anatomy is None:
             raise ValueError("the anatomy is no DICOM series, whose study a DICOM result would join")
         source = anatomy if img is ref else source_series(img)
-        series = source_on_grid(img, anatomy, source, img.meta.get("registration"), self.deidentify)
+        beside = int(numbered(key) or 1) - 1
+        series = source_on_grid(img, anatomy, source, img.meta.get("registration"), self.deidentify, beside)
         instances = series.instances()
-        write_instances(self.output_dir / folder, deidentified(instances, secret) if self.deidentify else instances)
+        folder = self.output_dir / f"{name}_{key}_on_grid_dicom"
+        write_instances(folder, deidentified(instances, secret) if self.deidentify else instances)
         return series.told
 
 
@@ -129,7 +135,7 @@ class SaveOnGridd(MapTransform):
     From there :class:`RecordChoicesd` takes it, and from the record :class:`SaveFusedd`, among what was written.
 
     Args:
-        keys: what to write, of "anatomy" and "overlay".
+        keys: what to write, of "anatomy" and "overlay", which is all overlays that there are.
         output_dir: folder to write to.
         output_format: one or more, as :class:`SaveFused` takes them; by default NIfTI.
         deidentify: write DICOM without what tells the patient, by new UIDs whose secret is left in the data for
@@ -170,7 +176,8 @@ class SaveOnGridd(MapTransform):
         d = dict(data)
         if self.save.deidentify:
             d.setdefault(SECRET, secrets.token_hex(32))
-        for key in self.key_iterator(d):
+        keys = [one for key in self.key_iterator(d) for one in (overlays_in(d) if key == "overlay" else [key])]
+        for key in keys:
             told = self.save(d[key], d[self.name_key], d.get(self.ref_key), str(key), d.get(SECRET))
             d[key].meta["on_grid"] = told
         return d

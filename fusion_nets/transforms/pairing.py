@@ -1,4 +1,4 @@
-"""Lay two sources on each other as one image."""
+"""Lay sources on each other as one image."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from monai.transforms import Compose, MapTransform, Transform
 from monai.utils import TransformBackends, ensure_tuple
 
 from fusion_nets.clinical import ImageError, Reason
+from fusion_nets.overlays import SOURCES
 
 __all__ = [
     "CheckLuminances",
@@ -68,7 +69,7 @@ class WhereGivend(Transform):
 
 
 class CheckLuminances(Transform):
-    """Refuse an image that is not what the network was trained on: two luminances, (2, H, W[, D]) in [0, 1].
+    """Refuse an image that is not what the network was trained on: luminances, (2 to 4, H, W[, D]) in [0, 1].
 
     Args:
         smallest: number of pixels that a slice must have along both axes.
@@ -90,9 +91,11 @@ class CheckLuminances(Transform):
             ImageError: for an image that cannot be used.
         """
         where = getattr(img, "meta", {}).get("filename_or_obj", name)
-        if img.ndim not in (3, 4) or img.shape[0] != 2:
+        if img.ndim not in (3, 4) or not 2 <= img.shape[0] <= len(SOURCES):
             raise ImageError(
-                Reason.SHAPE, f"{where}: shape {tuple(img.shape)}; two channels are accepted, anatomy and overlay"
+                Reason.SHAPE,
+                f"{where}: shape {tuple(img.shape)}; two channels are accepted, anatomy and overlay, or up to "
+                f"{len(SOURCES)} of several overlays",
             )
         if min(img.shape[1:3]) < self.smallest:
             size = f"{self.smallest} x {self.smallest}"

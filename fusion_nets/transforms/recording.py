@@ -14,8 +14,11 @@ from monai.utils import TransformBackends
 
 from fusion_nets import __version__
 from fusion_nets.cautions import noted
+from fusion_nets.overlays import overlays_in
 
 __all__ = ["RecordChoices", "RecordChoicesD", "RecordChoicesDict", "RecordChoicesd"]
+
+_OF_OVERLAYS = ("overlay_window", "overlay_palette", "register", "transform")
 
 _SAID = ("modality", "units", "series", "volume", "sha256", "display", "palette", "on_grid")
 
@@ -27,11 +30,13 @@ class RecordChoices(Transform):
     (``anatomy_window``, ``overlay_window``, ``overlay_palette``, ``register`` and ``transform``, as they were found; of
     a deformable registration ``register`` alone, as it is found again), and ``record`` tells the rest. It names no file
     and no patient; series are named by their fingerprint, and all sources by their digest
-    (:func:`fusion_nets.clinical.source_sha256`). ``record["warnings"]`` is what was warned of until then, if there was
-    anything (:func:`fusion_nets.cautions.noted`).
+    (:func:`fusion_nets.clinical.source_sha256`). Of several overlays, these settings are lists, one value for each, and
+    "overlay", "overlay2" and so on tell of each its own registration and colour. ``record["warnings"]`` is what was
+    warned of until then, if there was anything (:func:`fusion_nets.cautions.noted`).
 
     Args:
-        details: what else to tell, such as {"method": "DM-FNet"}; a function is asked when it is told.
+        details: what else to tell, such as {"method": "DM-FNet"}; a function is asked when it is told, of more than two
+            sources by their number.
 
     Examples:
         >>> display = {"window": "brain", "range": [0, 80], "units": "HU"}
@@ -47,21 +52,32 @@ class RecordChoices(Transform):
         self.details = dict(details or {})
 
     def __call__(self, images: Mapping[Hashable, MetaTensor]) -> str:
-        """Record the sources, "anatomy" and "overlay", as dictionaries in their ``meta`` describe them."""
+        """Record the sources, "anatomy", "overlay" and so on, as dictionaries in their ``meta`` describe them."""
         settings: dict[str, Any] = {}
         told: dict[str, Any] = {"fusion_nets": __version__}
-        told |= {name: value() if callable(value) else value for name, value in self.details.items()}
+        several = overlays_in(images)[1:] and overlays_in(images)
+        asked = [len(images)] if several else []
+        told |= {name: value(*asked) if callable(value) else value for name, value in self.details.items()}
         for key, image in images.items():
             said = told[str(key)] = {"size": list(image.shape[1:]), "spacing_mm": _spacing(image)}
             said |= {name: image.meta[name] for name in _SAID if image.meta.get(name) is not None}
-            if "display" in said:
-                settings[f"{key}_window"] = said["display"]["range"]
-            if "palette" in said:
-                settings[f"{key}_palette"] = said["palette"]
+            own = {f"{key}_window": said["display"]["range"]} if "display" in said else {}
+            own |= {f"{key}_palette": said["palette"]} if "palette" in said else {}
             registration = image.meta.get("registration")
             if registration is not None:
-                told["registration"] = registration
-                settings |= _repeating(registration)
+                (said if key in several else told)["registration"] = registration
+                own |= _repeating(registration)
+            if key in several:
+                said["colour"] = said.get("palette") or image.meta.get("colour", "grey")
+                own = {name.replace(str(key), "overlay"): value for name, value in own.items()}
+                own["overlay_palette"] = said.get("palette", "none")
+                for name in _OF_OVERLAYS:
+                    settings.setdefault(name, []).append(own.get(name))
+            else:
+                settings |= own
+        for name in _OF_OVERLAYS if several else ():
+            if not any(settings[name]):
+                del settings[name]
         if warnings := noted():
             told["warnings"] = warnings
         return json.dumps({**settings, "record": told}, indent=2, default=_plain)

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
@@ -30,12 +32,13 @@ from fusion_nets.datalists import MODALITY_NAMES
 from fusion_nets.drawing import window_words, write_montage, write_projections, write_viewer
 from fusion_nets.files import remove_partials, whole_file
 from fusion_nets.names import check_name
+from fusion_nets.overlays import SOURCES, numbered, overlays_in, record_of
 from fusion_nets.quiet import silence
 from fusion_nets.registration import Warp, body_region, read_transform
 from fusion_nets.shortage import missing_memory
 from fusion_nets.stages import stage
 
-from .colour import MergeChroma
+from .colour import MergeChroma, PaletteChroma
 from .loading import CheckSources, source_series
 
 __all__ = ["OUTPUT_FORMATS", "SECRET", "SaveFused", "SaveFusedD", "SaveFusedDict", "SaveFusedd", "output_form"]
@@ -60,12 +63,13 @@ class SaveFused(Transform):
     - An ending such as ``.nii.gz``, or "nifti", "nrrd", "mha": one file, see
       :func:`fusion_nets.clinical.write_image`.
     - "png": a picture of a slice; of a volume the folder ``{name}_{key}_slices``. These hold the pixels alone. To look
-      at, of what has a place in a patient, ``{name}_montage.png`` of sources and result, with sides, scale and windows;
-      and where the overlay is a PET or SPECT of a body, ``{name}_mip.png`` of its maximum intensity projections.
+      at, of what has a place in a patient, ``{name}_montage.png`` of sources and result, with sides, scale and windows,
+      and with a legend of the colours of several overlays; and where the overlay is a PET or SPECT of a body,
+      ``{name}_mip.png`` of its maximum intensity projections.
     - "dicom": the folder ``{name}_dicom``, see :func:`fusion_nets.clinical.dicom.fused_study`; the anatomy must be a
       DICOM series.
     - "html": a page to look at sources and result in linked planes, see :func:`fusion_nets.drawing.viewer_html`; the
-      sources are read again, because it shows their own values.
+      sources are read again, because it shows their own values. Of a second overlay the page is ``{name}_fused2.html``.
     - Where there is a record (:class:`RecordChoices`) of measured images, ``{name}_{key}.json``.
 
     DICOM is written last, because most may be wrong with it; a form that cannot be written does not lose the others.
@@ -113,8 +117,9 @@ class SaveFused(Transform):
         Args:
             img: (1 | 3, H, W[, D]) in [0, 1].
             name: of the case.
-            sources: "anatomy" and "overlay", and "overlay_chroma" of a coloured one: needed for DICOM, and for the
-                pictures of a volume; "slices_made", a folder of pictures of its slices that are there already.
+            sources: "anatomy" and "overlay" (and "overlay2" ...), and "overlay_chroma" of a coloured one: needed for
+                DICOM, and for the pictures of a volume; "slices_made", a folder of pictures of its slices that are
+                there already.
             record: as :class:`RecordChoices` gives it.
             key: what the image is.
 
@@ -160,14 +165,16 @@ class SaveFused(Transform):
         if form == "dicom":
             return [partial(self._write_dicom, name, img, sources, told)]
         if form.lower() == ".html":
-            return [partial(self._write_page, f"{stem}.html", name, img, sources, told)]
+            keys = overlays_in(sources) or ["overlay"]
+            return [partial(self._write_page, stem, key, name, img, sources, told) for key in keys]
         picture = partial(self._write_picture, f"{stem}{form}", img)
         if form.lower() != ".png" or not (img.ndim == 4 or _is_slice(sources)):
             return [picture]
         made = sources.get("slices_made") if stem == f"{name}_fused" else None
         first = partial(self._write_slices, f"{stem}_slices", img, made) if img.ndim == 4 else picture
         steps: list[Callable[[], str]] = [first, partial(self._write_montage, name, img, sources, told)]
-        return [*steps, partial(self._write_projections, name, sources, told)] if _is_body(sources) else steps
+        bodies = [key for key in overlays_in(sources) if _is_body(sources[key])]
+        return [*steps, *(partial(self._write_projections, name, key, sources, told) for key in bodies)]
 
     def _write_picture(self, file: str, img: MetaTensor) -> str:
         return write_image(self.output_dir / file, img).name
@@ -184,48 +191,58 @@ class SaveFused(Transform):
     def _write_montage(
         self, name: str, img: MetaTensor, sources: Mapping[Hashable, Any], told: Mapping[str, Any]
     ) -> str:
-        modalities = {key: told.get("record", {}).get(key, {}).get("modality", "") for key in ("anatomy", "overlay")}
-        names = [MODALITY_NAMES.get(modality, modality) or key.capitalize() for key, modality in modalities.items()]
-        overlay = cast(MetaTensor, MergeChroma()(sources["overlay"], sources.get("overlay_chroma")))
+        overlays = overlays_in(sources)
+        names = [_called(told, key) for key in ("anatomy", *overlays)]
+        coloured = [MergeChroma()(sources[key], sources.get(f"{key}_chroma")) for key in overlays]
         written = write_montage(
             self.output_dir / f"{name}_montage.png",
             anatomy=as_volume(sources["anatomy"]),
-            overlay=as_volume(overlay),
+            overlay=[as_volume(cast(MetaTensor, one)) for one in coloured],
             fused=as_volume(img),
             names=[*names, "Fused"],
-            windows=[(0, 1)] * 3,
-            window_words=[*(window_words(_display(told, key)) for key in ("anatomy", "overlay")), None],
+            windows=[(0, 1)] * (len(names) + 1),
+            window_words=[*(window_words(_display(told, key)) for key in ("anatomy", *overlays)), None],
+            legend=[_legend(told, key) for key in overlays] if len(overlays) > 1 else (),
         )
         return written.name
 
-    def _write_projections(self, name: str, sources: Mapping[Hashable, Any], told: Mapping[str, Any]) -> str:
-        words = window_words(_display(told, "overlay"))
-        return write_projections(self.output_dir / f"{name}_mip.png", sources["overlay"], words=words).name
+    def _write_projections(self, name: str, key: str, sources: Mapping[Hashable, Any], told: Mapping[str, Any]) -> str:
+        words = window_words(_display(told, key))
+        return write_projections(self.output_dir / f"{name}_mip{numbered(key)}.png", sources[key], words=words).name
 
     def _write_page(
-        self, file: str, name: str, img: MetaTensor, sources: Mapping[Hashable, Any], told: Mapping[str, Any]
+        self,
+        stem: str,
+        overlay: str,
+        name: str,
+        img: MetaTensor,
+        sources: Mapping[Hashable, Any],
+        told: Mapping[str, Any],
     ) -> str:
-        if not ("anatomy" in sources and "overlay" in sources):
+        if not {"anatomy", overlay} <= set(sources):
             raise ValueError(f"{name}: its sources are not there, which the page shows")
         images: dict[str, MetaTensor] = {}
-        registered = told.get("record", {}).get("registration", {}).get("mode", "none")
+        record = record_of(told, overlay)
+        registered = record.get("record", {}).get("registration", {}).get("mode", "none")
         with noting(), silence(("fusion_nets",)):  # they are read again, for their own values
-            for key in ("anatomy", "overlay"):
+            for key in ("anatomy", overlay):
                 meta = sources[key].meta
                 where = meta["filename_or_obj"], meta.get("series"), meta.get("modality"), meta.get("volume")
                 with about(key):
                     images[key] = read_image(*where)
-            CheckSources(registered)(images["anatomy"], images["overlay"], name)
+            CheckSources(registered)(images["anatomy"], images[overlay], name)
             warnings = noted()
-        page = self.output_dir / file
-        how = {"record": told, "transform": self._warp(name, told), "name": name, "warnings": warnings}
-        return write_viewer(page, images["anatomy"], images["overlay"], img, **how).name
+        if overlays_in(sources)[1:]:
+            warnings.append(_beside(stem, overlay, told))
+        page = self.output_dir / f"{stem}{numbered(overlay)}.html"
+        how = {"record": record, "transform": self._warp(name, told, overlay), "name": name, "warnings": warnings}
+        return write_viewer(page, images["anatomy"], images[overlay], img, **how).name
 
-    def _warp(self, name: str, told: Mapping[str, Any]) -> Warp | None:
+    def _warp(self, name: str, told: Mapping[str, Any], overlay: str = "overlay") -> Warp | None:
         """What bends, which the record does not hold: :class:`CommonGridd` wrote it into the same folder."""
-        if "bending" not in told.get("record", {}).get("registration", {}):
+        if "bending" not in record_of(told, overlay).get("record", {}).get("registration", {}):
             return None
-        path = self.output_dir / f"{name}_registration.tfm"
+        path = self.output_dir / f"{name}_registration{numbered(overlay)}.tfm"
         warp = read_transform(path)
         if not isinstance(warp, Warp):
             raise ValueError(f"{path}: does not bend, as the record says; the registration of this result is accepted")
@@ -234,11 +251,15 @@ class SaveFused(Transform):
     def _write_dicom(self, name: str, img: MetaTensor, sources: Mapping[Hashable, Any], told: Mapping[str, Any]) -> str:
         from fusion_nets.clinical.dicom import deidentified, study_objects, write_instances
 
-        anatomy, overlay = (source_series(sources[key]) for key in ("anatomy", "overlay"))
+        anatomy = source_series(sources["anatomy"])
         if anatomy is None:
             raise ValueError(f"{name}: the anatomy is no DICOM series, whose study a DICOM result would join")
-        warp = self._warp(name, told)
-        objects = study_objects(img, anatomy, overlay, told, None if warp is None else warp.displacement)
+        overlays = []
+        for key in overlays_in(sources):
+            warp = self._warp(name, told, key)
+            overlays.append((source_series(sources[key]), None if warp is None else warp.displacement))
+        (overlay, displacement), *others = overlays
+        objects = study_objects(img, anatomy, overlay, told, displacement, others)
         folder = self.output_dir / f"{name}_dicom"
         write_instances(folder, deidentified(objects, sources.get(SECRET)) if self.deidentify else objects)
         return folder.name
@@ -281,9 +302,7 @@ class SaveFusedd(MapTransform):
         stage("writing")
         d = dict(data)
         told = json.loads(d.get("record") or "{}").get("record", {})
-        saved = [
-            file for key in ("anatomy", "overlay") for file in told.get(key, {}).get("on_grid", {}).get("files", [])
-        ]
+        saved = [file for key in SOURCES for file in told.get(key, {}).get("on_grid", {}).get("files", [])]
         for key in self.key_iterator(d):
             saved += self.save(d[key], d[self.name_key], d, d.get("record"), str(key))
         if saved:
@@ -295,15 +314,38 @@ def _display(told: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
     return told.get("record", {}).get(key, {}).get("display")
 
 
+def _called(told: Mapping[str, Any], key: str) -> str:
+    """A source's modality in words, or else its key."""
+    modality = told.get("record", {}).get(key, {}).get("modality", "")
+    return MODALITY_NAMES.get(modality, modality) or key.capitalize()
+
+
+def _legend(told: Mapping[str, Any], key: str) -> tuple[str, np.ndarray | None]:
+    """What is said of an overlay's colour, and 256 colours from black to white; None of a source with its own."""
+    colour = str(told.get("record", {}).get(key, {}).get("colour", "grey"))
+    if colour == "its own":
+        return f"{_called(told, key)}: its own colours", None
+    ramp = torch.linspace(0, 1, 256)[None, :, None]
+    shades = MergeChroma()(ramp, PaletteChroma(colour if colour != "grey" else None)(ramp))
+    return f"{_called(told, key)}: {colour.replace('_', ' ')}", shades[..., 0].expand(3, -1).T.numpy()
+
+
+def _beside(stem: str, overlay: str, told: Mapping[str, Any]) -> str:
+    """What a page with one of several overlays has to say of the others."""
+    keys = overlays_in(told.get("record", {}))
+    colours = ", ".join(_legend(told, key)[0] for key in keys)
+    pages = " and ".join(f"{_called(told, key)} in {stem}{numbered(key)}.html" for key in keys if key != overlay)
+    return f"The fused image was made of several overlays, in these colours: {colours}. This page shows one, {pages}."
+
+
 def _is_slice(sources: Mapping[Hashable, Any]) -> bool:
     """Whether the sources are there, and have a place in a patient."""
-    given = [sources.get(key) for key in ("anatomy", "overlay")]
+    given = [sources.get(key) for key in ("anatomy", *(overlays_in(sources) or ["overlay"]))]
     return all(isinstance(one, MetaTensor) and one.meta.get("units") not in ("grey", "colour") for one in given)
 
 
-def _is_body(sources: Mapping[Hashable, Any]) -> bool:
-    """Whether the overlay is a PET or SPECT volume of a body, of which projections tell something."""
-    overlay = sources.get("overlay")
+def _is_body(overlay: Any) -> bool:
+    """Whether an overlay is a PET or SPECT volume of a body, of which projections tell something."""
     if not isinstance(overlay, MetaTensor) or overlay.ndim != 4 or min(overlay.shape[1:]) < 2 or len(overlay) != 1:
         return False
     is_uptake = overlay.meta.get("units") in UPTAKE or overlay.meta.get("modality") in ("PT", "NM")

@@ -19,13 +19,14 @@ from monai.metrics.utils import do_metric_reduction
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.files import remove_partials, whole_file
 from fusion_nets.names import RESULTS_BESIDE, check_name, entries_read, pair_of
+from fusion_nets.overlays import SOURCES
 
 from .digests import are_whole, digest, files_of, library_digest, sizes
 from .processes import end_in_one_line, gathered, is_first_process
 
 __all__ = ["CaseMetrics", "CaseRecords"]
 
-_SOURCES = ("anatomy", "overlay", "regions")
+_SOURCES = (*SOURCES, "regions")
 
 
 class CaseRecords:

@@ -161,7 +161,8 @@ class EngineNetwork(nn.Module):
 
     The network is converted when it is first used, so that weights may be loaded until then, and again where they have
     changed since. Before an engine is trusted it fuses a small image as torch does, to 6 of 255 levels and .3 in the
-    mean; one that does not, or cannot, is passed over with a warning, unless it was named.
+    mean; one that does not, or cannot, is passed over with a warning, unless it was named. The other engines have the
+    network for two sources: images of more go through torch.
 
     Args:
         network: what is run, in evaluation mode; moved to the device.
@@ -196,7 +197,7 @@ class EngineNetwork(nn.Module):
         self._run: Run | None = None
         self._chosen = self.choices[0]
         self._weights: tuple[int, ...] = ()
-        self._noise: tuple[torch.Size, tuple[torch.Tensor, ...]] | None = None
+        self._noise: tuple[torch.Size, torch.Tensor, torch.Tensor] | None = None
         self._lock = threading.Lock()
         self.eval()
 
@@ -214,17 +215,33 @@ class EngineNetwork(nn.Module):
         """Of which a box begins and ends at multiples."""
         return getattr(self.network, "stride", 1)
 
-    def told(self) -> dict[str, str]:
-        """What runs it, with its version: "name", "version" and "precision"."""
-        self._prepare()
-        version = torch.__version__ if self._chosen.engine == "torch" else metadata.version(self._chosen.engine)
-        return {"name": self._chosen.engine, "version": version, "precision": self._chosen.precision}
+    def told(self, sources: int = 2) -> dict[str, str]:
+        """What runs it on images of so many sources, with its version: "name", "version" and "precision"."""
+        if sources == 2:
+            self._prepare()
+        chosen = self._chosen if sources == 2 else self._of_several()
+        version = torch.__version__ if chosen.engine == "torch" else metadata.version(chosen.engine)
+        return {"name": chosen.engine, "version": version, "precision": chosen.precision}
+
+    def _of_several(self) -> EngineChoice:
+        """What runs images of more than two sources, which the other engines do not have the network for.
+
+        Raises:
+            ValueError: if one of these was named.
+        """
+        if self.is_named and self.choices[0].engine != "torch":
+            raise ValueError(
+                f"engine is {self.choices[0].engine!r}, which runs an anatomy and one overlay; for several engine "
+                "torch is accepted"
+            )
+        is_asked = all(choice.precision == "bfloat16" for choice in self.choices)
+        return EngineChoice("torch", "bfloat16" if is_asked else "float32")
 
     def forward(self, image: torch.Tensor, *args: Any, box: Box | None = None, **kwargs: Any) -> torch.Tensor:
         """Fuse as the network does.
 
         Args:
-            image: (B, 2, H, W).
+            image: (B, S, H, W), the anatomy and one to three overlays.
             args: what else the network takes.
             box: rows and columns outside of which all of the image is black, with the network's reach around what is
                 not; there the result is black.
@@ -241,11 +258,12 @@ class EngineNetwork(nn.Module):
             return network(image, *args, **kwargs)
         elif isinstance(network, DMFNet):
             noise = self._drawn(image)
-        run, whole = self._prepare(), (slice(0, image.shape[2]), slice(0, image.shape[3]))
+        run = self._prepare() if image.shape[1] == 2 else self._several()
+        whole = (slice(0, image.shape[2]), slice(0, image.shape[3]))
         parts = [(whole, whole)] if box is None else [(box, box)]
         if self.reach is not None:
             margin = max(self.reach, 4 * self.stride)  # which the features at DM-FNet's coarsest level want
-            parts = tiles(parts[0][0], margin, self.stride, self._pixels(image.device))
+            parts = tiles(parts[0][0], margin, self.stride, self._pixels(image.device) * 2 // image.shape[1])
         if parts == [(whole, whole)]:
             return run(image, *noise)
         fused = image.new_zeros([len(image), 1, *image.shape[2:]])
@@ -282,15 +300,22 @@ class EngineNetwork(nn.Module):
 
     def _drawn(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The noise of an image of this size, which is the same every time."""
-        size = image.shape[2:]
+        size = image.shape[1:]
         kept = self._noise
-        if kept is None or kept[0] != size or kept[1][0].device != image.device:
+        if kept is None or kept[0] != size or kept[1].device != image.device:
             assert isinstance(self.network, DMFNet)
-            kept = self._noise = (size, self.network.drawn(image)[:1])
-        return kept[1]
+            kept = self._noise = (size, *self.network.drawn(image))
+        return kept[1:2]
 
-    def _torch(self, part: nn.Module) -> Run:
-        half = self._chosen.precision == "bfloat16"
+    def _several(self) -> Run:
+        """What runs an image of several overlays."""
+        part = EnginePart(self.network).eval()
+        if self._noise is not None:
+            part.level = self._noise[2]
+        return self._torch(part, self._of_several())
+
+    def _torch(self, part: nn.Module, choice: EngineChoice | None = None) -> Run:
+        half = (choice or self._chosen).precision == "bfloat16"
 
         def run(image: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
             with torch.autocast(image.device.type, torch.bfloat16):

@@ -17,12 +17,13 @@ from fusion_nets.cautions import noting
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.datalists import load_pairs
 from fusion_nets.names import is_result
+from fusion_nets.overlays import OVERLAYS, overlays_in
 from fusion_nets.quiet import silence
 
 from .derivatives import BidsDerivatives
 from .engines import engine_choices
 from .settings import repeated_settings
-from .user_values import check_options, check_values, set_values
+from .user_values import check_options, check_values, only_one, set_values
 
 __all__ = ["find_bundle", "fuse_dataset", "fuse_pair", "kept_network"]
 
@@ -40,7 +41,7 @@ KEYWORDS = ("method", "output_format", "settings", "bundle_root", "evaluate", "i
 
 def fuse_pair(
     anatomy: str | os.PathLike[str],
-    overlay: str | os.PathLike[str],
+    overlay: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     output_dir: str | os.PathLike[str],
     method: str = "dmfnet",
     output_format: Sequence[str] | None = None,
@@ -58,7 +59,9 @@ def fuse_pair(
 
     Args:
         anatomy: the structural image: DICOM, NIfTI, NRRD, MHA or a picture.
-        overlay: what is brought onto it.
+        overlay: what is brought onto it; or a list of two or three images, each brought there on its own. What is said
+            of the overlay is then a list of as many, or one for all: ``overlay_modality``, ``overlay_series_uid``,
+            ``overlay_volume``, ``overlay_text``, ``overlay_window``, ``overlay_palette``, ``register``, ``transform``.
         output_dir: folder to write into.
         method: name of the bundle, "dmfnet" or "smfusion".
         output_format: any of "dicom", "nifti", "nrrd", "mha", "png", "html"; by default NIfTI, PNG of pictures.
@@ -98,15 +101,19 @@ def fuse_pair(
     where: dict[str, Any] = {} if regions is None else {"regions": str(regions)}
     where |= {"save": [save] if isinstance(save, str) else list(save)} if save else {}
     asked = {key: value for key, value in options.items() if value is not None} | where
+    if not isinstance(overlay, (str, os.PathLike)) and len(overlay) == 1:  # its values may come in lists, too
+        asked = {key: only_one(key, value) for key, value in asked.items()}
     details = {key: value for key, value in asked.items() if key in DETAILS}
-    (pair,) = load_pairs(anatomy=anatomy, overlay=overlay, **details)
+    (pair,) = load_pairs(anatomy=anatomy, overlay=overlay, most_overlays=len(OVERLAYS), **details)
+    if save and (key := next((key for key in OVERLAYS[1:] if key in where["save"]), None)):
+        raise ValueError(f"save is {key!r}; 'overlay' is accepted, which saves all overlays")
     chosen = {key: value for key, value in asked.items() if key not in details}
 
     def values() -> dict[str, Any]:
         repeated = repeated_settings(settings, pair, chosen)
         return {**repeated, "progress": True, "resume": False, **chosen, "datalist": [pair]}
 
-    _run(root, evaluate, instant, chosen, values, output_dir, output_format)
+    _run(root, evaluate, instant, chosen, values, output_dir, output_format, len(overlays_in(pair)))
     return sorted(path for path in Path(output_dir).glob("*") if is_result(pair["name"], path.name))
 
 
@@ -164,6 +171,7 @@ def _run(
     values: Callable[[], dict[str, Any]],
     output_dir: str | os.PathLike[str],
     output_format: str | Sequence[str] | None,
+    overlays: int = 1,
 ) -> Any:
     """Run a bundle's inference.
 
@@ -175,6 +183,7 @@ def _run(
         values: these and the others, asked for when the options are known to be there.
         output_dir: folder to write into.
         output_format: one or more.
+        overlays: of the pair.
 
     Raises:
         ImageError: the only reason why a pair could not be fused, or that several could not.
@@ -198,7 +207,7 @@ def _run(
                 "output_dir": str(output_dir),
                 "output_format": [output_format] if isinstance(output_format, str) else output_format,
             }
-            check_values(given)
+            check_values(given, overlays)
             set_values(workflow.parser, given)
             workflow.initialize()
             failures = workflow.parser.get_parsed_content("dataset").failures

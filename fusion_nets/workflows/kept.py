@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from monai.utils import ensure_tuple
 
 from fusion_nets.clinical import write_slice
 from fusion_nets.files import whole_file
+from fusion_nets.overlays import overlays_in
 from fusion_nets.slabs import in_file, is_large, release
-from fusion_nets.transforms import MergeChroma
+from fusion_nets.transforms import MergeChroma, mixed_chroma
 
 from .cases import CaseRecords
 
@@ -41,7 +42,7 @@ class KeptVolume:
         made_by: tells what the slices depend on.
         image: (1, C, H, W, D), what is fused.
         affine: of the volume.
-        chroma: (1, 3, H, W, D), for pictures in colour.
+        chroma: of a slice, (3, H, W) or None, for pictures in colour.
         pictures: write each slice as a PNG, too, ``{folder}/slices/0001.png`` and so on.
     """
 
@@ -51,7 +52,7 @@ class KeptVolume:
         made_by: str,
         image: torch.Tensor,
         affine: np.ndarray,
-        chroma: torch.Tensor | None = None,
+        chroma: Callable[[int], torch.Tensor | None] = lambda k: None,
         pictures: bool = False,
     ) -> None:
         shape = tuple(image.shape[2:])
@@ -81,8 +82,8 @@ class KeptVolume:
     def note(self, numbers: Sequence[int]) -> None:
         """These slices of the volume are there."""
         for k in numbers if self.pictures else ():
-            chroma = None if self.chroma is None else self.chroma[0, ..., k]
-            write_slice(self.slices / f"{k + 1:04d}.png", MergeChroma()(self.volume[k], chroma), self.affine)
+            coloured = MergeChroma()(self.volume[k], self.chroma(k))
+            write_slice(self.slices / f"{k + 1:04d}.png", coloured, self.affine)
         with open(self._done, "a", encoding="ascii") as file:
             file.writelines(f"{k} {self._checksum(k)}\n" for k in numbers)
         self.done.update(numbers)
@@ -127,7 +128,12 @@ class KeptSlices:
             return
         self._folder = self.records.folder / f"{names[0]}.begun"
         affine = getattr(image, "affine", torch.eye(4)).reshape(-1, 4, 4)[0].cpu().numpy()
-        self.inferer.kept = KeptVolume(self._folder, made_by, image, affine, batch.get("overlay_chroma"), self.pictures)
+        overlays = [name for key in overlays_in(batch) for name in (key, f"{key}_chroma") if name in batch]
+
+        def chroma(k: int) -> torch.Tensor | None:
+            return mixed_chroma({name: batch[name][0, ..., k] for name in overlays}, overlays_in(overlays))
+
+        self.inferer.kept = KeptVolume(self._folder, made_by, image, affine, chroma, self.pictures)
         if self.pictures:
             batch["slices_made"] = [str(self.inferer.kept.slices)]
 

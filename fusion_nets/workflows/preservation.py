@@ -17,6 +17,7 @@ from monai.data import MetaTensor
 
 from evaluation.functional import finding_precision, finding_recall, rouge_l, text_similarity
 from fusion_nets.files import whole_file
+from fusion_nets.overlays import SOURCES
 from fusion_nets.text import Describer, Finding, parse_findings
 from fusion_nets.transforms import luminance
 
@@ -34,27 +35,31 @@ class PairDescriptions:
         overlay_text: description of the overlay.
         fused_text: description of the fused image.
         scores: by name, see :class:`DescriptionPreservation`; NaN where there is nothing to score.
+        overlay2_text: description of a second overlay, where there is one.
+        overlay3_text: likewise.
     """
 
     anatomy_text: str
     overlay_text: str
     fused_text: str
     scores: dict[str, float]
+    overlay2_text: str | None = None
+    overlay3_text: str | None = None
 
 
 class DescriptionPreservation:
-    """Describe both sources and the fused image, and score what the fused image's description kept.
+    """Describe all sources and the fused image, and score what the fused image's description kept.
 
     The scores, all the better the higher:
 
     - "finding_recall", 0 to 1: share of a source's findings that the fused image's description has, mean over the
       sources that have any;
-    - "finding_precision", 0 to 1: share of the fused image's findings that either source has;
+    - "finding_precision", 0 to 1: share of the fused image's findings that any source has;
     - "rouge_l", 0 to 1: ROUGE-L, mean over the sources;
     - "similarity", -1 to 1: cosine of text embeddings, mean over the sources; only with an encoder.
 
     Args:
-        describer: describes all three images; a text model that is told the modality should not write in another style
+        describer: describes all images; a text model that is told the modality should not write in another style
             for "fused", or style is what the scores measure.
         encoder: a :class:`fusion_nets.text.TextEncoder`, or any callable whose result for a list of texts has a
             ``vector``, (B, D).
@@ -80,6 +85,7 @@ class DescriptionPreservation:
         overlay: torch.Tensor,
         anatomy_text: str | None = None,
         overlay_text: str | None = None,
+        others: Sequence[tuple[torch.Tensor, str | None]] = (),
     ) -> PairDescriptions:
         """Describe and score one pair.
 
@@ -89,13 +95,13 @@ class DescriptionPreservation:
             overlay: the overlay, likewise.
             anatomy_text: description of the anatomy, if there is one already; it should be the describer's.
             overlay_text: description of the overlay, likewise.
+            others: up to two further overlays, each with its description or None.
         """
         fused_text = self.describe(fused, like=anatomy)
         anatomy_text = anatomy_text or self.describe(anatomy)
-        overlay_text = overlay_text or self.describe(overlay)
-        return PairDescriptions(
-            anatomy_text, overlay_text, fused_text, self.compare(fused_text, anatomy_text, overlay_text)
-        )
+        overlay_text, *texts = (text or self.describe(one) for one, text in [(overlay, overlay_text), *others])
+        scores = self.compare(fused_text, anatomy_text, overlay_text, *texts)
+        return PairDescriptions(anatomy_text, overlay_text, fused_text, scores, *texts)
 
     def describe(self, image: torch.Tensor, like: torch.Tensor | None = None) -> str:
         """Describe an image as it is, or as one fused on the grid of the image it is ``like``."""
@@ -108,19 +114,18 @@ class DescriptionPreservation:
         (text,) = self.describer([image])
         return text
 
-    def compare(self, fused_text: str, anatomy_text: str, overlay_text: str) -> dict[str, float]:
-        """Score the description of a fused image against those of its sources."""
-        sources = anatomy_text, overlay_text
-        fused, anatomy, overlay = (list(self.parse(text)) for text in (fused_text, *sources))
-        recalls = [finding_recall(fused, findings) for findings in (anatomy, overlay) if findings]
+    def compare(self, fused_text: str, *sources: str) -> dict[str, float]:
+        """Score the description of a fused image against those of its sources, the anatomy first."""
+        fused, *of_sources = (list(self.parse(text)) for text in (fused_text, *sources))
+        recalls = [finding_recall(fused, findings) for findings in of_sources if findings]
         scores = {
             "finding_recall": sum(recalls) / len(recalls) if recalls else math.nan,
-            "finding_precision": finding_precision(fused, anatomy + overlay),
-            "rouge_l": sum(rouge_l(fused_text, text) for text in sources) / 2,
+            "finding_precision": finding_precision(fused, [finding for findings in of_sources for finding in findings]),
+            "rouge_l": sum(rouge_l(fused_text, text) for text in sources) / len(sources),
         }
         if self.encoder is not None:
             vectors = torch.as_tensor(self.encoder([fused_text, *sources]).vector)
-            scores["similarity"] = text_similarity(vectors[:1].expand(2, -1), vectors[1:]).mean().item()
+            scores["similarity"] = text_similarity(vectors[:1].expand(len(sources), -1), vectors[1:]).mean().item()
         return scores
 
 
@@ -131,7 +136,7 @@ class DescriptionSaver:
     (null where there is nothing to score); the table ``descriptions.csv`` has one row of scores per case and no text.
     Cases are known by "name" alone.
 
-    The engine's items, taken apart as MONAI's engines do by default, need "image" (2, H, W[, D]), "pred"
+    The engine's items, taken apart as MONAI's engines do by default, need "image" (S, H, W[, D]), "pred"
     (1, H, W[, D]) and "name". Modalities are told by "anatomy_modality" and "overlay_modality", or else by the ``meta``
     of "anatomy" and "overlay". "anatomy_text" and "overlay_text" are the sources' descriptions, where there are any;
     lists, one text per slice, are not.
@@ -174,21 +179,19 @@ class DescriptionSaver:
         output: Any = engine.state.output
         for given, made in zip(batch, output, strict=True):
             item = {**given, **made}
-            description = self.preservation(
-                item["pred"].cpu(),
-                _source(item, "anatomy", 0),
-                _source(item, "overlay", 1),
-                *(text if isinstance(text := item.get(key), str) else None for key in ("anatomy_text", "overlay_text")),
-            )
+            keys = SOURCES[: len(item["image"])]
+            anatomy, overlay, *images = (_source(item, key, k) for k, key in enumerate(keys))
+            texts = [text if isinstance(text := item.get(f"{key}_text"), str) else None for key in keys]
+            others = list(zip(images, texts[2:], strict=True))
+            description = self.preservation(item["pred"].cpu(), anatomy, overlay, texts[0], texts[1], others)
             self.scores[item["name"]] = description.scores
             if self.records is not None:
                 self.records.note(item["name"], "description", description.scores)
             scores = {name: None if math.isnan(value) else value for name, value in description.scores.items()}
             file = self.output_dir / f"{item['name']}_description.json"
             with whole_file(file) as partial:
-                partial.write_text(
-                    json.dumps({**asdict(description), "scores": scores}, indent=1, ensure_ascii=False), "utf-8"
-                )
+                told = {key: value for key, value in asdict(description).items() if value is not None}
+                partial.write_text(json.dumps({**told, "scores": scores}, indent=1, ensure_ascii=False), "utf-8")
             made["saved"] = [*made.get("saved", []), file.name]
 
     def save_table(self) -> None:

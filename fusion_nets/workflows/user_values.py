@@ -12,10 +12,14 @@ import numpy as np
 from monai.bundle import ConfigParser
 
 from fusion_nets.names import perhaps
+from fusion_nets.overlays import as_list, each_of
 
-__all__ = ["check_options", "check_values", "set_values"]
+__all__ = ["check_options", "check_values", "only_one", "set_values"]
 
 _VALUES = "_user_values_"
+
+_OF_EACH = ("overlay_window", "overlay_palette", "register", "transform")
+"""Options of which each of several overlays may have its own."""
 
 
 def set_values(parser: ConfigParser, values: Mapping[str, Any]) -> None:
@@ -68,24 +72,46 @@ def check_options(parser: ConfigParser, options: Mapping[str, Any], others: tupl
             )
 
 
-def check_values(values: Mapping[str, Any]) -> None:
+def check_values(values: Mapping[str, Any], overlays: int = 1) -> None:
     """See whether the options of fusing are of the kind that they must be; what they say, transforms look at.
+
+    Args:
+        values: of the options.
+        overlays: how many there are, of which each may have a value of its own.
 
     Raises:
         ValueError: naming the first that is not.
     """
+    for name in ("overlays", "sources"):
+        if name in values:
+            raise ValueError(f"{name} is no option; a list of images as overlay is accepted")
+    given = {
+        name: each_of(name, as_list(name, value), overlays) if name in _OF_EACH and overlays > 1 else [value]
+        for name, value in values.items()
+    }
+    if overlays > 1 and values.get("engine", "auto") not in ("auto", "torch"):
+        raise ValueError(f"engine is {_shown(values['engine'])}; for several overlays auto and torch are accepted")
     for name in ("register", "overlay_palette", "describe_per", "engine", "precision"):
-        if not isinstance(values.get(name, ""), str):
-            raise ValueError(f"{name} is {_shown(values[name])}; a text is accepted")
+        for text in given.get(name, ()):
+            if not isinstance(text, str):
+                raise ValueError(f"{name} is {_shown(text)}; a text is accepted")
     for name in ("anatomy_window", "overlay_window"):
-        window = values.get(name, "")
-        if not isinstance(window, (str, type(None))) and not _is_matrix(window, (2,)):
-            raise ValueError(f"{name} is {_shown(window)}; two finite numbers, low and high, or a name are accepted")
-    transform = values.get("transform", "")
-    if not isinstance(transform, (str, os.PathLike, type(None))) and not _is_matrix(transform, (4, 4)):
-        raise ValueError(
-            f"transform is {_shown(transform)}; a .tfm file or a (4, 4) matrix of finite numbers is accepted"
-        )
+        for window in given.get(name, ()):
+            if not isinstance(window, (str, type(None))) and not _is_matrix(window, (2,)):
+                raise ValueError(
+                    f"{name} is {_shown(window)}; two finite numbers, low and high, or a name are accepted"
+                )
+    for transform in given.get("transform", ()):
+        if not isinstance(transform, (str, os.PathLike, type(None))) and not _is_matrix(transform, (4, 4)):
+            raise ValueError(
+                f"transform is {_shown(transform)}; a .tfm file or a (4, 4) matrix of finite numbers is accepted"
+            )
+
+
+def only_one(name: str, value: Any) -> Any:
+    """The value of an option of overlays in a list of one."""
+    values = as_list(name, value) if name in _OF_EACH else [value]
+    return values[0] if len(values) == 1 else value
 
 
 def _shown(value: Any) -> str:

@@ -15,6 +15,7 @@ from fusion_nets.cautions import about, noted, noting
 from fusion_nets.clinical import read_image, source_sha256
 from fusion_nets.drawing import write_viewer
 from fusion_nets.names import check_name
+from fusion_nets.overlays import overlays_in
 from fusion_nets.registration import read_transform
 from fusion_nets.transforms import CheckSources
 
@@ -49,8 +50,8 @@ def write_page(
 
     Raises:
         ImageError: if an image cannot be used.
-        ValueError: if a source is another than the one that was fused, or the folder does not hold the case, or holds
-            several and none is named.
+        ValueError: if a source is another than the one that was fused, the case has several overlays, or the folder
+            does not hold the case, or holds several and none is named.
     """
     folder = Path(output_dir)
     found = _fused_in(folder)
@@ -67,6 +68,11 @@ def write_page(
         place, stem = folder / place_of(name).parent / "figures", name
         transform = next(result.parent.glob(registration_name(name, "*")), transform)
     record = _record(result.parent / f"{stem}.json")
+    if (count := len(overlays_in(record.get("record", {})))) > 1:
+        raise ValueError(
+            f"{folder}: {name!r} was fused of {count} overlays, of each of which `fuse --format html` writes a page; "
+            "the result of one overlay is accepted"
+        )
     images: dict[str, MetaTensor] = {}
     warnings: list[str] = []
     for key, source in (("anatomy", anatomy), ("overlay", overlay)):

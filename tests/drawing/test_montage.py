@@ -321,3 +321,16 @@ def test_picture_has_no_sides_and_no_scale(drawn):
     words, figure = drawn(image, image, image)
     assert not {"R", "L", "A", "P", "S", "I"} & set(words)
     assert not any(axes.lines for axes in figure.axes)
+
+
+def test_several_overlays_have_rows_and_a_legend(drawn):
+    volume, affine = phantom()
+    source = (grey(volume), affine)
+    legend = [("CT: grey", np.linspace(0, 1, 9)[:, None].repeat(3, 1)), ("PET: its own colours", None)]
+    words, figure = drawn(
+        source, [source, source], source, names=["MRI", "CT", "PET", "Fused"], windows=[(0, 1)] * 4, legend=legend
+    )
+    assert {"MRI, CT and PET, fused", "CT: grey", "PET: its own colours"} <= set(words)
+    assert sum(axes.get_ylabel() != "" for axes in figure.axes) == 4
+    (bar,) = [axes for axes in figure.axes if axes.images and axes.images[0].get_array().shape == (1, 9, 3)]
+    np.testing.assert_allclose(bar.images[0].get_array()[0, :, 0], np.linspace(0, 1, 9))

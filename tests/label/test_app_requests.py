@@ -50,6 +50,40 @@ def test_the_fused_image_lies_on_the_anatomys_grid(app_server, studies, tmp_path
     }
 
 
+def test_three_images_become_one(app_server, studies, tmp_path):
+    asked = {"overlay": ["three_ct", "three_pet"], "overlay_modality": ["CT", "PT"], "registration": "none"}
+    told, name, content = fused(app_server, "three_mri", asked)
+    image, anatomy = image_of(tmp_path, name, content), read_image(studies / "three_mri.nii.gz")
+    assert image.shape == (3, *anatomy.shape[1:])
+    assert {key: source["id"] for key, source in told["sources"].items()} == {
+        "anatomy": "three_mri",
+        "overlay": "three_ct",
+        "overlay2": "three_pet",
+    }
+    assert [told["sources"][key]["colour"] for key in ("overlay", "overlay2")] == ["grey", "hot"]
+    overlays = [studies / f"three_{name}.nii.gz" for name in ("ct", "pet")]
+    how = {"overlay_modality": ["CT", "PT"], "register": "none", "name": "three_mri", "output_format": "nifti"}
+    fuse_pair(studies / "three_mri.nii.gz", overlays, tmp_path / "own", **how)
+    assert content == (tmp_path / "own" / "three_mri_fused.nii.gz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"overlay": []}, "overlay: is a list"),
+        ({"overlay": ["three_ct"] * 4}, "overlay: 4 ids are given; 1 to 3"),
+        ({"overlay": ["three_ct", "three_mri"]}, "is the anatomy itself"),
+        ({"overlay": ["three_ct", "three_pet"], "overlay_palette": ["hot"] * 3}, "overlay_palette: has 3 values for 2"),
+        ({"overlay": ["three_ct", "three_pet"], "overlay_modality": ["MR", "PT"]}, "overlay_modality"),
+        ({"overlay": "three_ct", "registration": ["none", "rigid"]}, "registration"),
+    ],
+)
+def test_three_images_that_are_refused(app_server, asked, words):
+    answer = infer(app_server, "three_mri", asked)
+    assert answer.status_code == 422
+    assert words in answer.json()["detail"]
+
+
 def test_the_image_alone_is_answered_when_asked(app_server):
     _, _, content = fused(app_server, "head_mri")
     answer = infer(app_server, "head_mri", output="image")

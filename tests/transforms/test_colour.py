@@ -16,6 +16,7 @@ from fusion_nets.transforms import (
     SplitLuminance,
     SplitLuminanced,
     luminance,
+    mixed_chroma,
     palette_colours,
 )
 
@@ -364,3 +365,104 @@ def test_palette_by_modality(meta, palette):
 def test_unknown_palette():
     with pytest.raises(ValueError, match="palette is 'viridis'"):
         PaletteChromad("overlay", "viridis")
+
+
+# several coloured overlays
+
+OVERLAYS = ("overlay", "overlay2", "overlay3")
+
+
+def tracer(*levels, modality="PT"):
+    return MetaTensor(torch.tensor(levels, dtype=torch.float32)[None, None], meta={"modality": modality})
+
+
+def angle(colours):
+    """In degrees, of (3, 1, N)."""
+    red, green, blue = colours.double()
+    return torch.rad2deg(torch.atan2(3**0.5 * (green - blue), 2 * red - green - blue)) % 360
+
+
+def test_each_tracer_gets_a_palette_of_its_own():
+    data = {"overlay": tracer(0.5), "overlay2": tracer(0.5, modality="CT"), "overlay3": tracer(0.5, modality="NM")}
+    data = PaletteChromad(OVERLAYS)(data)
+    assert [data[key].meta.get("palette") for key in OVERLAYS] == ["hot", None, "cold"]
+    assert "overlay2_chroma" not in data
+    assert angle(data["overlay_chroma"]) < 60
+    assert 180 <= angle(data["overlay3_chroma"]) <= 240
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        (["auto", "hot"], ["cold", "hot"]),
+        (["cold", "auto"], ["cold", "hot"]),
+        (["none", "auto"], [None, "hot"]),
+        (["pet", "auto"], ["pet", "hot"]),
+        (["auto", "auto", "auto"], ["hot", "cold", "green"]),
+    ],
+)
+def test_what_was_asked_for_is_kept(asked, found, caplog):
+    data = {key: tracer(0.5) for key in OVERLAYS[: len(asked)]}
+    data = PaletteChromad(OVERLAYS, asked, allow_missing_keys=True)(data)
+    assert [data[key].meta.get("palette") for key in OVERLAYS[: len(asked)]] == found
+    assert not caplog.text
+
+
+def test_one_palette_asked_for_twice_is_warned_of(caplog):
+    PaletteChromad(OVERLAYS[:2], "hot")({"overlay": tracer(0.5), "overlay2": tracer(0.5), "name": "case"})
+    assert "case: overlay and overlay2 both have the palette hot" in caplog.text
+
+
+def test_as_many_palettes_as_overlays():
+    with pytest.raises(ValueError, match="overlay_palette has 3 values for 2 overlays"):
+        PaletteChromad(OVERLAYS, ["hot", "cold", "none"], allow_missing_keys=True)(
+            {"overlay": tracer(0.5), "overlay2": tracer(0.5)}
+        )
+
+
+def laid(first, second, palettes=("hot", "cold")):
+    data = {"overlay": tracer(*first), "overlay2": tracer(*second)}
+    return PaletteChromad(OVERLAYS[:2], list(palettes))(data)
+
+
+def test_where_one_overlay_is_black_the_other_has_its_own_colour():
+    data = laid([0.3, 0.7, 0, 0, 0], [0, 0, 0.3, 0.7, 0])
+    mixed = mixed_chroma(data, OVERLAYS[:2])
+    wanted = torch.cat([data["overlay_chroma"][..., :2], data["overlay2_chroma"][..., 2:]], dim=-1)
+    torch.testing.assert_close(mixed, wanted, atol=2e-6, rtol=0)
+
+
+def test_lights_are_mixed_by_strength_whichever_comes_first():
+    """Red and blue of equal strength make magenta; more of one draws the hue to it."""
+    data = laid([0.25, 0.25, 0.1], [0.25, 0.1, 0.25])
+    mixed = mixed_chroma(data, OVERLAYS[:2])
+    turned = mixed_chroma({**laid([0.25, 0.1, 0.25], [0.25, 0.25, 0.1], ("cold", "hot"))}, OVERLAYS[:2])
+    torch.testing.assert_close(mixed, turned, atol=1e-6, rtol=0)
+    equal, red, blue = angle(mixed)[0].tolist()
+    assert equal == pytest.approx(300, abs=0.1)
+    assert 300 < red < 360
+    assert 240 < blue < 300
+    # half of each light: 0.5 of sRGB's white is a value of 0.735
+    full = laid([1], [1], ("hot_iron", "hot_iron"))
+    assert mixed_chroma(full, OVERLAYS[:2]).shape == (3, 1, 1)
+    pure = {"overlay": torch.ones(1, 1, 1), "overlay2": torch.ones(1, 1, 1)}
+    for key, colour in (("overlay", (1.0, 0, 0)), ("overlay2", (0, 0, 1.0))):
+        pure[f"{key}_chroma"] = SplitLuminance()(torch.tensor(colour).reshape(3, 1, 1))[1]
+    seen = mixed_chroma(pure, OVERLAYS)
+    torch.testing.assert_close(
+        seen - seen.amin(0), torch.tensor([0.7354, 0, 0.7354]).reshape(3, 1, 1), atol=1e-4, rtol=0
+    )
+
+
+def test_a_grey_overlay_takes_no_colour_away():
+    data = {"overlay": tracer(0.5, modality="CT"), "overlay2": tracer(0.5), "pred": torch.full((1, 1, 1), 0.5)}
+    data = PaletteChromad(OVERLAYS[:2])(data)
+    merged = MergeChromad(chroma_key=[f"{key}_chroma" for key in OVERLAYS])(data)
+    assert torch.equal(merged["fused"], MergeChroma()(data["pred"], data["overlay2_chroma"]))
+
+
+def test_the_fused_luminance_stays_as_it_is():
+    levels = torch.rand(2, 500, generator=torch.Generator().manual_seed(0))
+    data = {**laid(levels[0].tolist(), levels[1].tolist()), "pred": torch.rand(1, 1, 500)}
+    fused = MergeChromad(chroma_key=[f"{key}_chroma" for key in OVERLAYS])(data)["fused"]
+    torch.testing.assert_close(luminance(fused), data["pred"], atol=1e-5, rtol=0)

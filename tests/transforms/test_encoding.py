@@ -100,6 +100,14 @@ def of_image(encoder, shape, **texts):
     return EncodeTextd(KEYS, encoder, slices_of="image")({"name": "case", "image": torch.zeros(shape), **texts})
 
 
+def test_the_image_says_how_many_sources_there_are(encoder):
+    keys = (*KEYS, "overlay2_text", "overlay3_text")
+    data = {"name": "case", "image": torch.zeros(3, 8, 8), "anatomy_text": "ab", "overlay2_text": "c"}
+    encoded = EncodeTextd(keys, encoder, slices_of="image")(data)
+    assert encoded["text"].shape[0] == 3
+    assert [words(*row) for row in zip(encoded["text"], encoded["text_mask"], strict=True)] == ["ab", "", "c"]
+
+
 def test_a_text_on_a_volume_holds_for_every_slice(encoder):
     encoded = of_image(encoder, (2, 8, 8, 3), anatomy_text="ab", overlay_text="c")
     assert encoded["text"].shape == (3, 2, 2, 2)

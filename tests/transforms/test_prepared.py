@@ -29,7 +29,7 @@ def test_an_error_inside_keeps_its_cause():
     assert isinstance(caught.value.__cause__, ImageError)
 
 
-@pytest.mark.parametrize("shape", [(2, 32, 40), (2, 40, 32, 1)])
+@pytest.mark.parametrize("shape", [(2, 32, 40), (2, 40, 32, 1), (4, 32, 40)])
 def test_two_luminances_pass_unchanged(shape):
     image = torch.rand(shape)
     assert torch.equal(CheckLuminancesd()({"image": image})["image"], image)
@@ -63,7 +63,7 @@ def test_twins():
 
 
 def test_refusal_names_the_file():
-    image = MetaTensor(torch.zeros(3, 32, 32), meta={"filename_or_obj": "there.nii.gz"})
+    image = MetaTensor(torch.zeros(5, 32, 32), meta={"filename_or_obj": "there.nii.gz"})
     with refused(Reason.SHAPE, "there.nii.gz"):
         CheckLuminancesd()({"image": image})
 

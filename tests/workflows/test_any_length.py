@@ -126,6 +126,48 @@ def test_a_killed_run_goes_on_behind_its_last_slice(tmp_path, in_files):
     assert fuse("out") == needed
 
 
+class Brightest(torch.nn.Module):
+    """Of any number of sources; dies after so many slices."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.left = torch.nn.Parameter(torch.ones(1)), 99
+
+    def forward(self, image):
+        self.left -= len(image)
+        if self.left < 0:
+            raise KeyError("killed")
+        return image.amax(1, keepdim=True) * self.weight
+
+
+def test_several_coloured_overlays(tmp_path, in_files):
+    """In files as in memory, and in colour as they are made."""
+    save(tmp_path / "ct", instances("CT", CT, (48, 52, 20)))
+    for number, move in enumerate(((4, -5, 3, 0), (-4, 5, 2, 0))):
+        moved = PET + np.outer(move, [0, 0, 0, 1])
+        values = np.rint(head_on(PET, (34, 36, 20)))
+        save(tmp_path / f"pet{number}", instances("PT", moved, (34, 36, 20), 2 + number, values=values))
+    network = Brightest()
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    options = {"network_def": network, "weights": str(tmp_path / "model.pt"), "name": "case", "slices_at_once": 2}
+
+    def fuse(out, left=99):
+        network.left = left
+        overlays = [tmp_path / "pet0", tmp_path / "pet1"]
+        fuse_pair(tmp_path / "ct", overlays, tmp_path / out, output_format=FORMATS, register="none", **options)
+
+    fuse("whole")
+    in_files()
+    with pytest.raises(RuntimeError, match="evaluator"):
+        fuse("out", left=7)
+    early = content(tmp_path / "out/.cases/case.begun/slices")
+    assert len(early) == 6
+    fuse("out")
+    whole, in_slabs = content(tmp_path / "whole"), content(tmp_path / "out")
+    assert [name for name in whole if whole[name] != in_slabs[name]] == []
+    assert all(whole[f"case_fused_slices/{name}"] == picture for name, picture in early.items())
+
+
 def test_a_file_is_gone_with_its_volume(in_files, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)

@@ -270,3 +270,40 @@ def test_a_string_of_the_user_is_an_engines_name_or_refused(pair, said, tmp_path
     with pytest.raises(kind, match="engine is "):
         fuse_pair(*pair, tmp_path / "out", "smfusion", register="none", engine=said)
     assert not (tmp_path / "mark").exists()
+
+
+class Several(TextGuidedUNet):
+    """Stands for a network of any number of sources."""
+
+    def __init__(self):
+        super().__init__(8)
+        self.fusion = Brightest()
+
+    def emphasise(self, image, *args, **kwargs):
+        return image
+
+
+class Brightest(torch.nn.Module):
+    def forward(self, image):
+        return image.amax(1, keepdim=True)
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_several_overlays_run_in_torch(count):
+    """Whatever else is installed, and the record says so."""
+    network = EngineNetwork(Several().eval())
+    image = torch.rand(1, count, 70, 90)
+    assert torch.equal(network(image), image.amax(1, keepdim=True))
+    assert {name: network.told(count)[name] for name in ("name", "precision")} == {
+        "name": "torch",
+        "precision": "float32",
+    }
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_an_engine_that_was_named_refuses_several_overlays(engine):
+    needs(engine)
+    network = EngineNetwork(Several().eval(), engine=engine)
+    for refused in (lambda: network(torch.rand(1, 3, 64, 64)), lambda: network.told(3)):
+        with pytest.raises(ValueError, match=f"engine is '{engine}', which runs an anatomy and one overlay"):
+            refused()

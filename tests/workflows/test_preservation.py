@@ -182,6 +182,18 @@ def test_descriptions_of_a_run(items, tmp_path):
     assert math.isnan(float(table[2]["finding_recall"]))
 
 
+def test_a_second_overlay_is_described_and_counts(tmp_path):
+    sources = [image(modality="MR"), image(8, modality="CT"), image(0, 4, modality="PT")]
+    case = {"name": "three", "image": torch.cat(sources), "overlay2_modality": "PT", "overlay_text": LEFT}
+    engine = evaluator([case], DescriptionSaver(tmp_path, Spots(), encoder, parse))
+    engine.run()
+    told = json.loads((tmp_path / "three_description.json").read_text())
+    assert (told["overlay_text"], told["overlay2_text"], told["fused_text"]) == (LEFT, RIGHT, BOTH)
+    assert "overlay3_text" not in told
+    # of the fused image's two findings one is each overlay's
+    assert (told["scores"]["finding_recall"], told["scores"]["finding_precision"]) == (1, 1)
+
+
 def test_no_text_in_the_table_and_no_path_anywhere(items, tmp_path):
     items[0]["anatomy_text"] = "Jane Doe: spot."
     items[0]["image"].meta["filename_or_obj"] = "DOE^JANE.png"

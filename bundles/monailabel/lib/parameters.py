@@ -13,6 +13,7 @@ from monailabel.utils.others.generic import device_list, name_to_device
 
 from fusion_nets.clinical.dicom import PALETTES
 from fusion_nets.names import perhaps
+from fusion_nets.overlays import as_list, each_of
 from fusion_nets.registration import LEAST_OVERLAP
 from fusion_nets.transforms import ScaleToDisplayRange
 
@@ -84,6 +85,7 @@ def read_parameters(
     Args:
         known: as :func:`parameters` gives them.
         asked: from the request; None and "", which viewers send of a field that was not filled in, are not asked for.
+            With a list of overlays, what is asked of each is a list of as many, or one for all; so are the values.
         ignored: what else may stand there.
 
     Raises:
@@ -93,15 +95,22 @@ def read_parameters(
     if unknown:
         meant = perhaps(unknown[0], known)
         raise HTTPException(422, f"unknown parameter {unknown[0]!r}{meant}; accepted are {', '.join(known)}")
+    overlays = asked.get("overlay")
+    several = len(overlays) if isinstance(overlays, list) and "overlay" in known else 0
     values = {}
     for name, shown in known.items():
         value = asked.get(name)
-        if value is None or value == "":
-            value = shown[0] if isinstance(shown, list) else shown
+        default = shown[0] if isinstance(shown, list) else shown
         try:
-            values[name] = _read(name, value, shown)
+            if several and (name == "registration" or name.startswith("overlay")):
+                each = [
+                    default if one is None or one == "" else one for one in each_of(name, as_list(name, value), several)
+                ]
+                values[name] = [_read(name, one, shown) for one in each]
+            else:
+                values[name] = _read(name, default if value is None or value == "" else value, shown)
         except ValueError as error:
-            raise HTTPException(422, f"{name}: {error}") from error
+            raise HTTPException(422, f"{name}: {str(error).removeprefix(name).strip()}") from error
     return values
 
 

@@ -15,6 +15,7 @@ from fastapi import HTTPException
 from monai.bundle import ConfigParser
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
+from fusion_nets.overlays import SOURCES, overlays_in
 from fusion_nets.workflows import fuse_pair, kept_network
 from lib.images import Image
 from lib.parameters import FORMATS, parameters
@@ -61,9 +62,9 @@ class FusionTask(InferTask):
         """Fuse.
 
         Args:
-            request: "anatomy", "overlay" and, if there are any, "regions", where they lie; "name" of the pair; "values"
-                of the parameters; "output_dir", a folder of its own; and "dicom", whether the result is to be written
-                as DICOM as well.
+            request: "anatomy", "overlay" (and "overlay2" ...) and, if there are any, "regions", where they lie; "name"
+                of the pair; "values" of the parameters; "output_dir", a folder of its own; and "dicom", whether the
+                result is to be written as DICOM as well.
 
         Returns:
             The fused volume, and how it was made and how good it is.
@@ -79,9 +80,10 @@ class FusionTask(InferTask):
         asked = {name: values[name] for name in values if name in self.bundle and name not in elsewhere}
         extension, name = values["result_extension"], request["name"]
         also = [form for form, is_asked in (("dicom", request["dicom"]), ("html", values["page"])) if is_asked]
+        overlays = [request[key] for key in overlays_in(request)]
         fuse_pair(
             request["anatomy"],
-            request["overlay"],
+            overlays if isinstance(values["overlay"], list) else overlays[0],
             folder,
             method=self.model,
             output_format=[FORMATS[extension], *also],
@@ -106,12 +108,19 @@ class Job:
         anatomy: one source.
         overlay: the other.
         values: of the parameters.
+        others: further overlays.
     """
 
     task: FusionTask
     anatomy: Image
     overlay: Image
     values: Mapping[str, Any]
+    others: tuple[Image, ...] = ()
+
+    @property
+    def images(self) -> dict[str, Image]:
+        """By what they are called: "anatomy", "overlay", "overlay2" and so on."""
+        return dict(zip(SOURCES, (self.anatomy, self.overlay, *self.others), strict=False))
 
 
 def _told(folder: Path, name: str) -> dict[str, Any]:
@@ -123,7 +132,7 @@ def _told(folder: Path, name: str) -> dict[str, Any]:
     made_by = ("fusion_nets", "method", "weights_sha256", "engine")
     return {
         "made_by": {name: told[name] for name in made_by if name in told},
-        "sources": {key: told.get(key, {}) for key in ("anatomy", "overlay")},
+        "sources": {key: told.get(key, {}) for key in dict.fromkeys((*SOURCES[:2], *overlays_in(told)))},
         "registration": told.get("registration", {}),
         "metrics": {name: measured[name] for name in METRICS},
         "description": _json(folder / f"{name}_description.json"),

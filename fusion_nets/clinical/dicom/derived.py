@@ -108,6 +108,7 @@ def derived_series(
     description: str = "Fused",
     number: int | None = None,
     anatomy_to_overlay: np.ndarray | None = None,
+    others: Sequence[tuple[Sequence[Dataset], np.ndarray]] = (),
 ) -> list[Dataset]:
     """A fused image as a series of the anatomy's study and frame of reference, one instance a slice.
 
@@ -132,6 +133,7 @@ def derived_series(
         number: of the series; by default made of the anatomy's, 301 of 3 (302 of a coloured image).
         anatomy_to_overlay: (4, 4), RAS in mm, where a point of the anatomy was found in the overlay; by default where
             its coordinates say.
+        others: further overlays, each with where a point of the anatomy was found in it.
 
     Returns:
         The instances in the order of the anatomy's slices, for :func:`write_instances`.
@@ -149,6 +151,7 @@ def derived_series(
             description=description,
             number=number,
             anatomy_to_overlay=anatomy_to_overlay,
+            others=others,
         )
     )
 
@@ -162,6 +165,7 @@ def derived_instances(
     description: str = "Fused",
     number: int | None = None,
     anatomy_to_overlay: np.ndarray | None = None,
+    others: Sequence[tuple[Sequence[Dataset], np.ndarray]] = (),
 ) -> Iterator[Dataset]:
     """The instances of :func:`derived_series`, each made when it is asked for: of a long one not all fit in memory."""
     if not (method + description).isascii() or len(method) > 800 or len(description) > 64:
@@ -179,16 +183,18 @@ def derived_instances(
     number = number or int(first.get("SeriesNumber") or 0) * 100 + (2 if coloured else 1)
     stored = _stored(array)
 
-    between = np.eye(4) if anatomy_to_overlay is None else np.asarray(anatomy_to_overlay, dtype=np.float64)
-    sources = [instance.SOPInstanceUID for instance in (*anatomy, *overlay)]
-    settings = method, description, number, between.tolist(), __version__
+    given = [(overlay, np.eye(4) if anatomy_to_overlay is None else anatomy_to_overlay), *others]
+    overlays = [(series, np.asarray(between, dtype=np.float64)) for series, between in given]
+    instances = [*anatomy, *(instance for series, _ in overlays for instance in series)]
+    sources = [instance.SOPInstanceUID for instance in instances]
+    settings = method, description, number, *(between.tolist() for _, between in overlays), __version__
     digest = _digest(stored)
     series_uid = derived_uid("fused", *sources, *settings, affine.tolist(), digest)
-    overlay_planes = planes_of(overlay)
-    text = _derivation(method, anatomy, overlay)
+    overlay_planes = [(planes_of(series), between) for series, between in overlays]
+    text = _derivation(method, [anatomy, *(series for series, _ in overlays)])
     source = code("SourceImageForImageProcessingOperation")
     equipment = [*source_equipment(first), this_equipment()]
-    unlike = _unlike([*anatomy, *overlay])
+    unlike = _unlike(instances)
     edges = np.array(list(product((-0.5, array.shape[0] - 0.5), (-0.5, array.shape[1] - 0.5), (-0.5, 0.5))))
     for k in range(array.shape[2]):
         slab = apply_affine(affine, edges + np.array([0, 0, k]))
@@ -215,8 +221,8 @@ def derived_instances(
         body_part(instance, first)
         _store(instance, stored[:, :, k])
         instance.DerivationDescription = text
-        instance.DerivationCodeSequence = _derivation_codes(bool(overlay))
-        overlaid = touching(overlay_planes, apply_affine(between, slab))
+        instance.DerivationCodeSequence = _derivation_codes(sum(bool(series) for series, _ in overlays))
+        overlaid = [plane for lie, between in overlay_planes for plane in touching(lie, apply_affine(between, slab))]
         instance.SourceImageSequence = source_image(here, source, kept) + source_image(overlaid, source)
         referenced_series(instance, [plane.instance for plane in (*here, *overlaid)])
         instance.ContributingEquipmentSequence = deepcopy(equipment)
@@ -315,17 +321,20 @@ def _store(instance: Dataset, stored: np.ndarray) -> None:
         instance.RescaleIntercept, instance.RescaleSlope, instance.RescaleType = 0, 1, "US"
 
 
-def _derivation(method: str, anatomy: Sequence[Dataset], overlay: Sequence[Dataset]) -> str:
-    modalities = [str(series[0].get("Modality") or "image") for series in (anatomy, overlay) if series]
-    return f"{method}: {' fused with '.join(modalities)}, fusion-nets {__version__}"
+def _derivation(method: str, sources: Sequence[Sequence[Dataset]]) -> str:
+    first, *others = [str(series[0].get("Modality") or "image") for series in sources if series]
+    told = f"{first} fused with {' and '.join(others)}" if others else first
+    return f"{method}: {told}, fusion-nets {__version__}"
 
 
-def _derivation_codes(has_overlay: bool) -> list[Dataset]:
+def _derivation_codes(overlays: int) -> list[Dataset]:
     """The steps by codes of PS3.16 CID 7203, which may be extended and has none for the fusion of two modalities."""
     from pydicom.sr.coding import Code
 
     fused = code(Code("FUSED", "99FUSIONNETS", "Fusion of images of two modalities"))
-    return [code("SpatialResampling"), fused] if has_overlay else [fused]
+    if overlays > 1:
+        fused = code(Code("FUSED_SEVERAL", "99FUSIONNETS", "Fusion of images of several modalities"))
+    return [code("SpatialResampling"), fused] if overlays else [fused]
 
 
 def inherit_shortcomings(instance: Dataset, sources: Sequence[Dataset]) -> None:

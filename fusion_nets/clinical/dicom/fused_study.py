@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from monai.data import MetaTensor
 
+from fusion_nets.overlays import OVERLAYS, record_of
+
 from ..grids import corners
 from .derived import derived_instances
 from .mosaic import is_mosaic
-from .presentation import PALETTES, presentation_state
+from .presentation import PALETTES, Shown, presentation_state
 from .registration_object import deformable_registration, spatial_registration
 from .resampled import ON_GRID, ResampledSeries
 from .series import Series
@@ -30,6 +33,11 @@ FOUND_BY = {
 }
 """What a registration was found by, of the modes that are one, see :class:`fusion_nets.registration.Registration`."""
 
+Displacement = Callable[[np.ndarray], np.ndarray]
+
+_LIKE = {"hot": "hot_iron", "cold": "hot_metal_blue", "green": "pet"}
+"""Of DICOM's palettes, the one that stands for a palette of :class:`fusion_nets.transforms.PaletteChroma`."""
+
 PALETTE = "hot_iron"
 """Of a presentation state, where the overlay was fused in grey or in colours that DICOM has no name for."""
 
@@ -39,7 +47,8 @@ def fused_study(
     anatomy: Series,
     overlay: Series | None,
     record: Mapping[str, Any],
-    displacement: Callable[[np.ndarray], np.ndarray] | None = None,
+    displacement: Displacement | None = None,
+    others: Sequence[tuple[Series | None, Displacement | None]] = (),
 ) -> list[Dataset]:
     """The objects that a fusion adds to the anatomy's study.
 
@@ -49,6 +58,7 @@ def fused_study(
         overlay: the other; None where it was no DICOM series.
         record: how it was made, as :class:`fusion_nets.transforms.RecordChoicesd` writes it.
         displacement: of a registration that bends, as :func:`deformable_registration` takes it.
+        others: further overlays, likewise.
 
     Returns:
         The fused series, see :func:`derived_series`. Where both sources are series that were registered, the
@@ -56,12 +66,13 @@ def fused_study(
         a frame of reference, a presentation state follows that shows the overlay on the anatomy from the originals, see
         :func:`presentation_state`. Sources that were not registered and share no frame of reference get neither: that
         their coordinates agree was believed, and is known to nobody. One that bends gets no presentation state, which
-        would show it unbent.
+        would show it unbent. Several overlays have one registration with a frame for each that was registered, and one
+        presentation state of those that can be shown so; each that bends has a registration of its own.
 
     Raises:
         ValueError: see these functions.
     """
-    return list(study_objects(image, anatomy, overlay, record, displacement))
+    return list(study_objects(image, anatomy, overlay, record, displacement, others))
 
 
 def study_objects(
@@ -69,48 +80,110 @@ def study_objects(
     anatomy: Series,
     overlay: Series | None,
     record: Mapping[str, Any],
-    displacement: Callable[[np.ndarray], np.ndarray] | None = None,
+    displacement: Displacement | None = None,
+    others: Sequence[tuple[Series | None, Displacement | None]] = (),
 ) -> Iterator[Dataset]:
     """The objects of :func:`fused_study`, each made when it is asked for: of a long series not all fit in memory."""
-    told = record["record"]
-    method = str(told.get("method", "fusion"))
-    registration = told.get("registration", {})
-    bends = "bending" in registration
-    linear = registration["matrix_ras_mm"] if bends else record.get("transform")
-    matrix = np.asarray(linear or np.eye(4), dtype=np.float64)
-    overlays = () if overlay is None else overlay.datasets
+    method = str(record["record"].get("method", "fusion"))
+    given = zip(OVERLAYS, [(overlay, displacement), *others], strict=False)
+    overlays = [_Overlay(key, series, record_of(record, key), displaced) for key, (series, displaced) in given]
     yield from derived_instances(
         image,
         anatomy.datasets,
-        overlays,
-        method=", ".join([method, *_windows(record)]),
+        overlays[0].datasets,
+        method=", ".join([method, *_windows(record, [one.key for one in overlays])]),
         description=f"{FUSED_BY}{method}",
-        anatomy_to_overlay=matrix,
+        anatomy_to_overlay=overlays[0].matrix,
+        others=[(one.datasets, one.matrix) for one in overlays[1:]],
     )
-    if overlay is None or not overlay.frame_of_reference_uid or not anatomy.frame_of_reference_uid:
-        return
-    if bends:
-        if displacement is None:
-            raise ValueError("the record tells of a registration that bends; its displacement is needed")
-        how, ends = FOUND_BY[registration["mode"]], corners(image)
-        yield deformable_registration(anatomy.datasets, overlays, matrix, displacement, ends, how=how)
-        return
-    moved = _registration(anatomy, overlay, registration.get("mode"), matrix)
-    if moved is not None:
-        yield moved
-    elif anatomy.frame_of_reference_uid != overlay.frame_of_reference_uid:
-        return
-    if any(is_mosaic(dataset) for dataset in (*anatomy.datasets, *overlays)):
+    frame = anatomy.frame_of_reference_uid
+    placed = [one for one in overlays if frame and one.frame]
+    for one in placed:
+        if one.bends:
+            if one.displacement is None:
+                raise ValueError("the record tells of a registration that bends; its displacement is needed")
+            ends = corners(image)
+            yield deformable_registration(
+                anatomy.datasets, one.datasets, one.matrix, one.displacement, ends, how=one.how
+            )
+    moved = [one for one in placed if one.is_moved]
+    registration = None
+    if moved:
+        registration = spatial_registration(
+            anatomy.datasets,
+            moved[0].datasets,
+            moved[0].matrix,
+            how=moved[0].how,
+            others=[(one.datasets, one.matrix, one.how) for one in moved[1:]],
+        )
+        yield registration
+    seen = [one for one in placed if one.is_moved or (one.frame == frame and not one.bends)]
+    if not seen or any(map(is_mosaic, (*anatomy.datasets, *(dataset for one in seen for dataset in one.datasets)))):
         return  # a mosaic is no picture that another could be shown on
-    palette = record.get("overlay_palette")
+    states = [
+        Shown(
+            one.datasets,
+            _range(one.record, "overlay"),
+            one.palette(len(overlays)),
+            registration if one.is_moved else None,
+        )
+        for one in seen
+    ]
     yield presentation_state(
         anatomy.datasets,
-        overlays,
+        states[0].series,
         anatomy_window=_range(record, "anatomy"),
-        overlay_window=_range(record, "overlay"),
-        palette=palette if palette in PALETTES else PALETTE,
-        registration=moved,
+        overlay_window=states[0].window,
+        palette=states[0].palette,
+        registration=states[0].registration,
+        others=states[1:],
     )
+
+
+@dataclass(frozen=True)
+class _Overlay:
+    """An overlay, and what the record says of it alone."""
+
+    key: str
+    series: Series | None
+    record: Mapping[str, Any]
+    displacement: Displacement | None
+
+    @property
+    def datasets(self) -> Sequence[Dataset]:
+        return () if self.series is None else self.series.datasets
+
+    @property
+    def frame(self) -> str | None:
+        return None if self.series is None else self.series.frame_of_reference_uid
+
+    @property
+    def _registration(self) -> Mapping[str, Any]:
+        return self.record["record"].get("registration", {})
+
+    @property
+    def bends(self) -> bool:
+        return "bending" in self._registration
+
+    @property
+    def is_moved(self) -> bool:
+        return self._registration.get("mode") in FOUND_BY and not self.bends
+
+    @property
+    def how(self) -> str | None:
+        return FOUND_BY[self._registration["mode"]]
+
+    @property
+    def matrix(self) -> np.ndarray:
+        linear = self._registration["matrix_ras_mm"] if self.bends else self.record.get("transform")
+        return np.asarray(linear or np.eye(4), dtype=np.float64)
+
+    def palette(self, overlays: int) -> str | None:
+        """Of DICOM's palettes the one that comes nearest; of several overlays a grey one stays grey."""
+        name = self.record.get("overlay_palette")
+        if overlays == 1:
+            return name if name in PALETTES else PALETTE
+        return name if name in PALETTES else _LIKE.get(str(name))
 
 
 def source_on_grid(
@@ -119,6 +192,7 @@ def source_on_grid(
     source: Series | None,
     registration: Mapping[str, Any] | None = None,
     self_contained: bool = False,
+    beside: int = 0,
 ) -> ResampledSeries:
     """A source as it lies on the anatomy's grid, in its own units, as a series of its own modality.
 
@@ -130,6 +204,7 @@ def source_on_grid(
         registration: how it came there, as :meth:`fusion_nets.registration.Registration.as_dict` tells it. One that was
             made or given is referred to: the object that :func:`study_objects` yields. One that bends is said alone.
         self_contained: of PET, write SUV itself instead of Bq/ml with what SUV needs.
+        beside: how many overlays come before it, which have the series numbers before its own.
     """
     told = registration or {}
     matrix, mode = np.asarray(told.get("matrix_ras_mm", np.eye(4)), dtype=np.float64), told.get("mode")
@@ -146,6 +221,7 @@ def source_on_grid(
         anatomy_to_source=matrix,
         registration=None if source is None or "bending" in told else _registration(anatomy, source, mode, matrix),
         self_contained=self_contained,
+        number=int(anatomy.datasets[0].get("SeriesNumber") or 0) * 100 + 7 + beside if beside else None,
     )
 
 
@@ -168,10 +244,11 @@ def _range(record: Mapping[str, Any], key: str) -> tuple[float, float] | None:
     return None if window is None else (float(window[0]), float(window[1]))
 
 
-def _windows(record: Mapping[str, Any]) -> list[str]:
+def _windows(record: Mapping[str, Any], overlays: Sequence[str]) -> list[str]:
     found = []
-    for key in ("anatomy", "overlay"):
-        window, told = _range(record, key), record["record"].get(key, {})
+    for key, one in (("anatomy", record), *((key, record_of(record, key)) for key in overlays)):
+        name = "anatomy" if key == "anatomy" else "overlay"
+        window, told = _range(one, name), one["record"].get(name, {})
         if window:
             found.append(f"{told.get('modality', key)} {window[0]:g} to {window[1]:g} {told.get('units', '')}".strip())
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -33,24 +33,42 @@ PALETTES = {
 """The well-known colour palettes for uptake (PS3.6 annex B.1), and where pydicom keeps them."""
 
 
+class Shown(NamedTuple):
+    """How a presentation state shows a series.
+
+    Attributes:
+        series: its instances; pixels are not needed.
+        window: values shown as first and last colour of the palette.
+        palette: one of :data:`PALETTES`; None is grey.
+        registration: made by :func:`spatial_registration`, where it does not lie where its coordinates say.
+    """
+
+    series: Sequence[Dataset]
+    window: tuple[float, float] | None
+    palette: str | None
+    registration: Dataset | None
+
+
 def presentation_state(
     anatomy: Sequence[Dataset],
     overlay: Sequence[Dataset],
     *,
     anatomy_window: tuple[float, float] | None,
     overlay_window: tuple[float, float] | None,
-    palette: str = "hot_iron",
+    palette: str | None = "hot_iron",
     opacity: float = 0.5,
     registration: Dataset | None = None,
     description: str = "Overlay on anatomy",
     number: int | None = None,
+    others: Sequence[Shown] = (),
 ) -> Dataset:
     """An Advanced Blending Presentation State (PS3.3 A.33.7) in the anatomy's study.
 
     Each series passes through its own rescale, then a window, then a palette; the overlay is laid over the anatomy on
-    the anatomy's geometry. Highdicom writes it. It asks for images of one study and one frame of reference, as the
-    standard does not where a registration tells how the frames relate, so it is given stand-ins for the images, and
-    what it wrote of them is set right.
+    the anatomy's geometry. Of several overlays, all and the anatomy are laid on each other with equal weights (PS3.3
+    C.11.34, blending mode EQUAL), which for one is half an opacity. Highdicom writes it. It asks for images of one
+    study and one frame of reference, as the standard does not where a registration tells how the frames relate, so it
+    is given stand-ins for the images, and what it wrote of them is set right.
 
     Args:
         anatomy: the instances of the anatomy; pixels are not needed.
@@ -58,11 +76,12 @@ def presentation_state(
         anatomy_window: values shown black and white, in the units :func:`read_series` gives (HU, SUV, as stored); None
             for colours.
         overlay_window: values shown as first and last colour of the palette.
-        palette: of a grey overlay, one of :data:`PALETTES`.
-        opacity: of the overlay, 0 to 1.
+        palette: of a grey overlay, one of :data:`PALETTES`; None is grey.
+        opacity: of the overlay, 0 to 1; of several it is not used.
         registration: made by :func:`spatial_registration`, where the overlay does not lie where its coordinates say.
         description: of the state and its series.
         number: of the series; by default made of the anatomy's, 304 of 3.
+        others: further overlays.
 
     Returns:
         The instance, for :func:`write_instances`. The same settings of the same images are the same object.
@@ -79,36 +98,48 @@ def presentation_state(
         SoftcopyVOILUTTransformation,
     )
 
-    if palette not in PALETTES:
-        raise ValueError(f"palette is {palette!r}; accepted are {', '.join(PALETTES)}")
+    overlays = [Shown(overlay, overlay_window, palette, registration), *others]
+    for one in overlays:
+        if one.palette is not None and one.palette not in PALETTES:
+            raise ValueError(f"palette is {one.palette!r}; accepted are {', '.join(PALETTES)}")
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity is {opacity:g}; 0 to 1 is accepted")
     first, frame = anatomy[0], anatomy[0].get("FrameOfReferenceUID")
-    if registration is None and not (frame and frame == overlay[0].get("FrameOfReferenceUID")):
-        raise ValueError("anatomy and overlay have no common frame of reference; a registration is needed")
+    for one in overlays:
+        if one.registration is None and not (frame and frame == one.series[0].get("FrameOfReferenceUID")):
+            raise ValueError("anatomy and overlay have no common frame of reference; a registration is needed")
+    images = [*anatomy, *(image for one in overlays for image in one.series)]
     uid = derived_uid(
-        *("presentation", *(image.SOPInstanceUID for image in (*anatomy, *overlay)), anatomy_window, overlay_window),
+        *("presentation", *(image.SOPInstanceUID for image in images), anatomy_window, overlay_window),
         *(palette, opacity, registration and registration.SOPInstanceUID, description, number, __version__),
+        *(
+            said
+            for one in others
+            for said in (one.window, one.palette, one.registration and one.registration.SOPInstanceUID)
+        ),
     )
     stand_ins: list[Dataset] = []
     inputs: list[Any] = []
     with silence(("highdicom",), below=logging.WARNING):  # below that it names the images
-        for images, window, colours in ((anatomy, anatomy_window, None), (overlay, overlay_window, palette)):
-            alike = [_stand_in(image, first) for image in images]
-            grey = images[0].SamplesPerPixel == 1
+        for series, window, colours, _ in (Shown(anatomy, anatomy_window, None, None), *overlays):
+            alike = [_stand_in(image, first) for image in series]
+            grey = series[0].SamplesPerPixel == 1
             how: dict[str, Any] = {"palette_color_lut_transformation": _palette(colours)}
             if grey:
-                low, high = _rescaled_window(images, window)
+                low, high = _rescaled_window(series, window)
                 voi = SoftcopyVOILUTTransformation((low + high) / 2, high - low, voi_lut_function="LINEAR_EXACT")
                 how["voi_lut_transformations"] = [voi]
             inputs.append(AdvancedBlending(alike, len(inputs) + 1, **how))
             if not grey:  # which the highdicom for pydicom 2 cannot be told before
                 del inputs[-1].PaletteColorLookupTableSequence
-            inputs[-1].GeometryForDisplay = "TRUE" if images is anatomy else "FALSE"
+            inputs[-1].GeometryForDisplay = "TRUE" if series is anatomy else "FALSE"
             stand_ins += alike
-        blend = BlendingDisplay(
-            "FOREGROUND", [BlendingDisplayInput(2), BlendingDisplayInput(1)], relative_opacity=float(opacity)
-        )
+        if others:
+            blend = BlendingDisplay("EQUAL", [BlendingDisplayInput(n + 1) for n in range(len(inputs))])
+        else:
+            blend = BlendingDisplay(
+                "FOREGROUND", [BlendingDisplayInput(2), BlendingDisplayInput(1)], relative_opacity=float(opacity)
+            )
         state = AdvancedBlendingPresentationState(
             stand_ins,
             inputs,
@@ -127,17 +158,19 @@ def presentation_state(
         )
     state.update(common_study(first))
     state.file_meta = new_instance(state.SOPClassUID, uid).file_meta
-    inputs[1].StudyInstanceUID = overlay[0].StudyInstanceUID
     for moment in ("InstanceCreationDate", "InstanceCreationTime", "ContentDate", "ContentTime"):
         state.pop(moment, None)  # the same input gives the same bytes
     state.PresentationCreationDate, state.PresentationCreationTime = own_moment(first)
     state.FrameOfReferenceUID, state.PositionReferenceIndicator = frame, ""
     body_part(state, first)
-    others = [] if registration is None else [registration]
-    if registration is not None:
-        inputs[1].ReferencedSpatialRegistrationSequence = [_hierarchy(registration)]
+    registrations: dict[str, Dataset] = {}
+    for item, one in zip(inputs[1:], overlays, strict=True):
+        item.StudyInstanceUID = one.series[0].StudyInstanceUID
+        if one.registration is not None:
+            registrations[one.registration.SOPInstanceUID] = one.registration
+            item.ReferencedSpatialRegistrationSequence = [_hierarchy(one.registration)]
     del state.ReferencedSeriesSequence
-    referenced_series(state, [*anatomy, *overlay, *others])
+    referenced_series(state, [*images, *registrations.values()])
     equipment: Any = this_equipment()
     state.ContributingEquipmentSequence = [equipment]
     return state

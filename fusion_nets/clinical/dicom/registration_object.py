@@ -40,6 +40,7 @@ def spatial_registration(
     how: str | None = "ImageContentBasedAlignment",
     description: str = "Registration",
     number: int | None = None,
+    others: Sequence[tuple[Sequence[Dataset], np.ndarray, str | None]] = (),
 ) -> Dataset:
     """A linear registration as a Spatial Registration object (PS3.3 A.39.1, C.20.2) in the anatomy's study.
 
@@ -54,6 +55,7 @@ def spatial_registration(
             hand; None where that is not known, as of one from a file, which a comment says.
         description: of the series.
         number: of the series; by default made of the anatomy's, 303 of 3.
+        others: further overlays, each with its matrix and what that was found by; all have their frame in this object.
 
     Returns:
         The instance, for :func:`write_instances`. The same registration is the same object.
@@ -64,19 +66,17 @@ def spatial_registration(
     from pydicom import Dataset
     from pydicom.valuerep import format_number_as_ds
 
-    matrix = _checked(anatomy, overlay, anatomy_to_overlay, how)
-    instance_uid = derived_uid(
-        "registration",
-        *(image.SOPInstanceUID for image in (*anatomy, *overlay)),
-        matrix.tolist(),
-        how,
-        description,
-        number,
-    )
+    moved = [
+        (series, _checked(anatomy, series, matrix, way), way)
+        for series, matrix, way in ((overlay, anatomy_to_overlay, how), *others)
+    ]
+    images = [*anatomy, *(image for series, _, _ in moved for image in series)]
+    told = [value for _, matrix, way in moved for value in (matrix.tolist(), way)]
+    instance_uid = derived_uid("registration", *(image.SOPInstanceUID for image in images), *told, description, number)
     instance = _begun(SPATIAL_REGISTRATION, instance_uid, anatomy[0], description, number)
     registrations = []
-    ways = ((anatomy, np.eye(4), "FrameOfReferenceIdentity"), (overlay, np.linalg.inv(_to_lps(matrix)), how))
-    for series, to_anatomy, way in ways:
+    ways = [(series, np.linalg.inv(_to_lps(matrix)), way) for series, matrix, way in moved]
+    for series, to_anatomy, way in ((anatomy, np.eye(4), "FrameOfReferenceIdentity"), *ways):
         transformed, step, item = Dataset(), Dataset(), Dataset()
         transformed.FrameOfReferenceTransformationMatrix = [format_number_as_ds(x + 0.0) for x in to_anatomy.ravel()]
         transformed.FrameOfReferenceTransformationMatrixType = _kind(to_anatomy)
@@ -88,7 +88,7 @@ def spatial_registration(
         item.ReferencedImageSequence = [_reference(image) for image in series]
         registrations.append(item)
     instance.RegistrationSequence = registrations
-    referenced_series(instance, [*anatomy, *overlay])
+    referenced_series(instance, images)
     instance.ContributingEquipmentSequence = [this_equipment()]
     return instance
 

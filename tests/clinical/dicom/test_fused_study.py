@@ -117,3 +117,79 @@ def test_registration_that_bends(tmp_path, mode, code):
     assert [one.SOPInstanceUID for one in again] == [one.SOPInstanceUID for one in objects]
     with pytest.raises(ValueError, match="displacement is needed"):
         fused_study(fused, *sources, record)
+
+
+# several overlays
+
+
+def of_two(first, second):
+    """The objects of a fusion of CT and PET onto an MR, by what is told of how each came onto it."""
+    instances, image = series_of(MR)
+    overlays = [
+        series_of(CT, frame="2.25.2222", number=5)[0],
+        series_of(PT, frame=instances[0].FrameOfReferenceUID, number=6)[0],
+    ]
+    record = {
+        "anatomy_window": [0, 900],
+        "overlay_window": [[0, 80], [0, 4000]],
+        "overlay_palette": ["none", "hot"],
+        "transform": [one.get("matrix_ras_mm") for one in (first, second)],
+        "record": {
+            "method": "DM-FNet",
+            "overlay": {"modality": "CT", "units": "HU", "registration": first},
+            "overlay2": {"modality": "PT", "registration": second},
+        },
+    }
+    fused = (image - image.min()) / (image.max() - image.min())
+    displaced = [bent if "bending" in one else None for one in (first, second)]
+    others = [(series(overlays[1]), displaced[1])]
+    objects = fused_study(fused, series(instances), series(overlays[0]), record, displaced[0], others)
+    return instances, overlays, objects
+
+
+MOVED = {"mode": "rigid", "matrix_ras_mm": matrix_of(True).tolist()}
+STAYED = {"mode": "none"}
+BENT = {"mode": "deformable", "matrix_ras_mm": np.eye(4).tolist(), "bending": {"folded": 0.0}}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "frames", "shown"),
+    [
+        (MOVED, MOVED, [3], ["CT", "PT"]),
+        (MOVED, STAYED, [2], ["CT", "PT"]),  # the PET shares the anatomy's frame of reference
+        (STAYED, MOVED, [2], ["PT"]),  # where the CT lies is known to nobody
+        (STAYED, STAYED, [], ["PT"]),
+        (BENT, MOVED, [0, 2], ["PT"]),
+        (BENT, BENT, [0, 0], []),
+    ],
+)
+def test_one_registration_and_one_presentation_of_several_overlays(tmp_path, first, second, frames, shown):
+    instances, overlays, objects = of_two(first, second)
+    registrations = [one for one in objects if one.Modality == "REG"]
+    assert [len(one.get("RegistrationSequence", ())) for one in registrations] == frames
+    states = [one for one in objects if one.Modality == "PR"]
+    modality = {series[0].SeriesInstanceUID: series[0].Modality for series in (instances, *overlays)}
+    seen = [modality[item.SeriesInstanceUID] for state in states for item in state.AdvancedBlendingSequence]
+    assert seen == ["MR", *shown] if shown else seen == []
+    images = [one for one in objects if one.Modality == "MR"]
+    purposes = {len(one.ReferencedSeriesSequence) for one in images}
+    assert max(purposes) == 3, "the anatomy and both overlays"
+    assert "CT 0 to 80 HU, PT 0 to 4000" in images[0].DerivationDescription
+    assert images[0].DerivationCodeSequence[1].CodeMeaning == "Fusion of images of several modalities"
+    written(tmp_path, [images[len(images) // 2], *registrations])
+    assert [error for path in sorted(tmp_path.iterdir()) for error in dciodvfy_errors(path)] == []
+    again = of_two(first, second)[2]
+    assert [one.SOPInstanceUID for one in again] == [one.SOPInstanceUID for one in objects]
+
+
+def test_several_overlays_are_blended_alike():
+    _, _, objects = of_two(MOVED, STAYED)
+    (state,), (registration,) = ([one for one in objects if one.Modality == kind] for kind in ("PR", "REG"))
+    (blend,) = state.BlendingDisplaySequence
+    assert (blend.BlendingMode, len(blend.BlendingDisplayInputSequence)) == ("EQUAL", 3)
+    _, ct, pet = state.AdvancedBlendingSequence
+    hierarchy = ct.ReferencedSpatialRegistrationSequence[0].ReferencedSeriesSequence[0]
+    assert hierarchy.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == registration.SOPInstanceUID
+    assert "ReferencedSpatialRegistrationSequence" not in pet
+    palettes = [item.PaletteColorLookupTableSequence[0].get("PaletteColorLookupTableUID") for item in (ct, pet)]
+    assert palettes == [None, "1.2.840.10008.1.5.1"]  # grey, and hot iron
