@@ -75,6 +75,7 @@ class SaveOnGrid(Transform):
         ref: MetaTensor | None = None,
         key: str = "overlay",
         secret: str | None = None,
+        overlays: Sequence[MetaTensor] = (),
     ) -> dict[str, Any]:
         """Write a source.
 
@@ -84,6 +85,7 @@ class SaveOnGrid(Transform):
             ref: the anatomy, as it was read: needed for DICOM.
             key: what the image is.
             secret: of the new UIDs, where what tells the patient is left out.
+            overlays: all there are, if several: they have one registration in DICOM.
 
         Returns:
             What is recorded: "files", the names of what was written; "outside", the value outside of its field of
@@ -99,7 +101,7 @@ class SaveOnGrid(Transform):
                 told["outside"] = img.meta["outside"]
             for form in sorted(self.formats or [".nii.gz"], key="dicom".__eq__):
                 if form == "dicom":
-                    told["dicom"] = self._write_dicom(name, key, img, ref, secret)
+                    told["dicom"] = self._write_dicom(name, key, img, ref, secret, overlays)
                     told["files"].append(f"{name}_{key}_on_grid_dicom")
                 else:
                     told["files"].append(write_values(self.output_dir / f"{name}_{key}_on_grid{form}", img).name)
@@ -113,7 +115,13 @@ class SaveOnGrid(Transform):
         return told
 
     def _write_dicom(
-        self, name: str, key: str, img: MetaTensor, ref: MetaTensor | None, secret: str | None
+        self,
+        name: str,
+        key: str,
+        img: MetaTensor,
+        ref: MetaTensor | None,
+        secret: str | None,
+        overlays: Sequence[MetaTensor],
     ) -> dict[str, Any]:
         from fusion_nets.clinical.dicom import deidentified, source_on_grid, write_instances
 
@@ -121,8 +129,10 @@ class SaveOnGrid(Transform):
         if anatomy is None:
             raise ValueError("the anatomy is no DICOM series, whose study a DICOM result would join")
         source = anatomy if img is ref else source_series(img)
-        beside = int(numbered(key) or 1) - 1
-        series = source_on_grid(img, anatomy, source, img.meta.get("registration"), self.deidentify, beside)
+        beside = [one for one in overlays if one is not img] if key != "anatomy" else []
+        others = [(source_series(one), one.meta.get("registration")) for one in beside]
+        place = int(numbered(key) or 1) - 1
+        series = source_on_grid(img, anatomy, source, img.meta.get("registration"), self.deidentify, others, place)
         instances = series.instances()
         folder = self.output_dir / f"{name}_{key}_on_grid_dicom"
         write_instances(folder, deidentified(instances, secret) if self.deidentify else instances)
@@ -176,9 +186,10 @@ class SaveOnGridd(MapTransform):
         d = dict(data)
         if self.save.deidentify:
             d.setdefault(SECRET, secrets.token_hex(32))
+        overlays = [d[key] for key in overlays_in(d)]
         keys = [one for key in self.key_iterator(d) for one in (overlays_in(d) if key == "overlay" else [key])]
         for key in keys:
-            told = self.save(d[key], d[self.name_key], d.get(self.ref_key), str(key), d.get(SECRET))
+            told = self.save(d[key], d[self.name_key], d.get(self.ref_key), str(key), d.get(SECRET), overlays)
             d[key].meta["on_grid"] = told
         return d
 

@@ -168,8 +168,10 @@ def test_dicom_points_at_all_sources(three, dicom_study):
         instance.ReferencedSOPInstanceUID for item in registration.ReferencedSeriesSequence
         for instance in item.ReferencedInstanceSequence
     }  # fmt: skip
-    numbers = {pydicom.dcmread(next(path.iterdir())).SeriesNumber for path in folder.glob("*_on_grid_dicom")}
-    assert len(numbers) == 2
+    on_grid = [pydicom.dcmread(next(path.iterdir())) for path in folder.glob("*_on_grid_dicom")]
+    assert len({one.SeriesNumber for one in on_grid}) == 2
+    referred = {one.ReferencedInstanceSequence[0].ReferencedSOPInstanceUID for one in on_grid}
+    assert referred == {registration.SOPInstanceUID}
 
 
 def test_the_pages_say_what_else_is_in_the_image(three):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from monai.data import MetaTensor
@@ -106,16 +106,8 @@ def study_objects(
             yield deformable_registration(
                 anatomy.datasets, one.datasets, one.matrix, one.displacement, ends, how=one.how
             )
-    moved = [one for one in placed if one.is_moved]
-    registration = None
-    if moved:
-        registration = spatial_registration(
-            anatomy.datasets,
-            moved[0].datasets,
-            moved[0].matrix,
-            how=moved[0].how,
-            others=[(one.datasets, one.matrix, one.how) for one in moved[1:]],
-        )
+    registration = _linear_registration(anatomy, [one.moved for one in overlays])
+    if registration is not None:
         yield registration
     seen = [one for one in placed if one.is_moved or (one.frame == frame and not one.bends)]
     if not seen or any(map(is_mosaic, (*anatomy.datasets, *(dataset for one in seen for dataset in one.datasets)))):
@@ -166,8 +158,12 @@ class _Overlay:
         return "bending" in self._registration
 
     @property
+    def moved(self) -> _Moved:
+        return _Moved(self.series, None if self.bends else self._registration.get("mode"), self.matrix)
+
+    @property
     def is_moved(self) -> bool:
-        return self._registration.get("mode") in FOUND_BY and not self.bends
+        return self.moved.mode in FOUND_BY
 
     @property
     def how(self) -> str | None:
@@ -192,7 +188,8 @@ def source_on_grid(
     source: Series | None,
     registration: Mapping[str, Any] | None = None,
     self_contained: bool = False,
-    beside: int = 0,
+    others: Sequence[tuple[Series | None, Mapping[str, Any] | None]] = (),
+    place: int = 0,
 ) -> ResampledSeries:
     """A source as it lies on the anatomy's grid, in its own units, as a series of its own modality.
 
@@ -204,10 +201,12 @@ def source_on_grid(
         registration: how it came there, as :meth:`fusion_nets.registration.Registration.as_dict` tells it. One that was
             made or given is referred to: the object that :func:`study_objects` yields. One that bends is said alone.
         self_contained: of PET, write SUV itself instead of Bq/ml with what SUV needs.
-        beside: how many overlays come before it, which have the series numbers before its own.
+        others: the other overlays with their registrations, which are one object.
+        place: of the source among the overlays, from 0; a second has a series number of its own.
     """
     told = registration or {}
     matrix, mode = np.asarray(told.get("matrix_ras_mm", np.eye(4)), dtype=np.float64), told.get("mode")
+    moved = [_moved(*one) for one in (*others[:place], (source, told), *others[place:])]
     made = {"given": "registered by a transform made before"}.get(str(mode), f"registered ({mode})")
     outside = image.meta.get("outside")
     said = [made] if mode in FOUND_BY else []
@@ -219,9 +218,9 @@ def source_on_grid(
         () if source is None else source.datasets,
         how=", ".join(said),
         anatomy_to_source=matrix,
-        registration=None if source is None or "bending" in told else _registration(anatomy, source, mode, matrix),
+        registration=_linear_registration(anatomy, moved) if moved[place].is_told(anatomy) else None,
         self_contained=self_contained,
-        number=int(anatomy.datasets[0].get("SeriesNumber") or 0) * 100 + 7 + beside if beside else None,
+        number=int(anatomy.datasets[0].get("SeriesNumber") or 0) * 100 + 7 + place if place else None,
     )
 
 
@@ -232,11 +231,36 @@ def is_result(dataset: Dataset) -> bool:
     return said.startswith(FUSED_BY) or (ON_GRID in said and "fusion-nets" in makers)
 
 
-def _registration(anatomy: Series, overlay: Series, mode: str | None, matrix: np.ndarray) -> Dataset | None:
-    """The registration that was used, where there was one and both series have a frame of reference."""
-    if mode not in FOUND_BY or not (anatomy.frame_of_reference_uid and overlay.frame_of_reference_uid):
+class _Moved(NamedTuple):
+    """A series, how its registration was made (None of one that bends), and its matrix."""
+
+    series: Series | None
+    mode: str | None
+    matrix: np.ndarray
+
+    def is_told(self, anatomy: Series) -> bool:
+        """Whether there was one, and both series have a frame of reference."""
+        frame = None if self.series is None else self.series.frame_of_reference_uid
+        return bool(self.mode in FOUND_BY and frame and anatomy.frame_of_reference_uid)
+
+
+def _moved(series: Series | None, registration: Mapping[str, Any] | None) -> _Moved:
+    told = registration or {}
+    mode = None if "bending" in told else told.get("mode")
+    return _Moved(series, mode, np.asarray(told.get("matrix_ras_mm", np.eye(4)), dtype=np.float64))
+
+
+def _linear_registration(anatomy: Series, overlays: Sequence[_Moved]) -> Dataset | None:
+    """The one object of all registrations that were used and do not bend."""
+    told = [
+        (one.series.datasets, one.matrix, FOUND_BY[str(one.mode)])
+        for one in overlays
+        if one.series is not None and one.is_told(anatomy)
+    ]
+    if not told:
         return None
-    return spatial_registration(anatomy.datasets, overlay.datasets, matrix, how=FOUND_BY[str(mode)])
+    (first, matrix, how), *others = told
+    return spatial_registration(anatomy.datasets, first, matrix, how=how, others=others)
 
 
 def _range(record: Mapping[str, Any], key: str) -> tuple[float, float] | None:
