@@ -25,7 +25,7 @@ from monailabel.interfaces.app import MONAILabelApp
 
 from fusion_nets import __version__
 from fusion_nets.files import file_sha256, whole_file
-from fusion_nets.overlays import OVERLAYS
+from fusion_nets.overlays import OVERLAYS, overlays_in
 from fusion_nets.workflows.engines import engine_choices
 
 logger = logging.getLogger(__name__)
@@ -277,7 +277,9 @@ class FusionApp(MONAILabelApp):
         record.unlink(missing_ok=True)
         self.images.page(job.anatomy.id, tag).unlink(missing_ok=True)
         info = {"model": job.task.model, "metrics": params["metrics"]}
-        saved = self.images.save(job.anatomy, file, tag, info, job.values["save"])
+        of = {"anatomy": ["anatomy"], "overlay": overlays_in(job.images)}
+        sources = [key for asked in job.values["save"] for key in of[asked]]
+        saved = self.images.save(job.anatomy, file, tag, info, sources)
         noted = {"job": self._identity(job), "saved": saved, "bytes": file.stat().st_size, "params": params}
         if job.values["page"]:
             with whole_file(self.images.page(job.anatomy.id, tag)) as partial:

@@ -180,6 +180,15 @@ def test_sources_on_the_grid_are_saved_beside_the_result(app_server, studies, tm
     assert (studies / "labels" / "kept_overlay" / "head_mri.nii.gz").is_file()
 
 
+def test_all_overlays_on_the_grid_are_saved_beside_the_result(app_server, studies):
+    asked = {"overlay": ["three_ct", "three_pet"], "overlay_modality": ["CT", "PT"], "registration": "none"}
+    asked |= {"save_label": True, "label_tag": "all", "save": "overlay"}
+    told = infer(app_server, "three_mri", asked).json()
+    assert list(told["saved"]["on_grid"]) == ["overlay", "overlay2"]
+    kept = [studies / "labels" / f"all_{key}" / "three_mri.nii.gz" for key in ("overlay", "overlay2")]
+    assert kept[0].read_bytes() != kept[1].read_bytes()
+
+
 @pytest.fixture(scope="module")
 def lesions(app_server, studies, tmp_path_factory):
     """A label of the MRI under the tag "lesions", sent as viewers do: two blocks of it; the overlay is a PET."""

@@ -102,7 +102,7 @@ def test_a_network_whose_pixels_need_all_of_an_image_gets_it(no_memory):
 @torch.no_grad()
 def test_without_the_margin_there_is_a_seam():
     """What the margin is for: the network of one without it departs at the tiles' borders, and nowhere else."""
-    torch.manual_seed(0)
+    torch.manual_seed(3)
     network = FusionUNet(8).eval()
     torch.nn.init.normal_(network.head.weight, std=0.05)
     image = pair(600, 560)
