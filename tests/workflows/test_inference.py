@@ -330,7 +330,7 @@ def test_progress_over_the_slices(capsys, progress):
     [("cpu", False, True, 0), ("cuda", False, False, 1), ("cuda", True, True, 0)],
 )
 def test_amp_is_for_training_on_cuda(monkeypatch, caplog, device, training, enabled, warned):
-    """Where it costs grey levels of images, and saves no time; one warning is enough."""
+    """Where it costs grey levels of images, and saves little time; one warning is enough."""
     asked = []
     monkeypatch.setattr(torch, "autocast", lambda *_, enabled: asked.append(enabled) or nullcontext())
     inferer = SlicewiseInferer(amp=True)
