@@ -13,6 +13,7 @@ MARK = re.compile(r"^<!-- generated: (command line|options (\w+\.json)) -->$", r
 BUNDLES = {"dmfnet": "DM-FNet", "smfusion": "SMFusion"}
 
 WIRING = {
+    "attention",
     "average",
     "network",
     "network_def",

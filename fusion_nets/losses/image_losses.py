@@ -113,7 +113,8 @@ class MetricLoss(nn.Module):
     The terms are the functions of :mod:`evaluation.functional` themselves, on the image rounded to 8 bit as it will be
     stored, the gradient passing the rounding as if it were not there (Bengio et al., 2013, straight-through). VIF,
     mutual information, spatial frequency and average gradient have no upper bound of their own, so the loss may become
-    negative. A term of weight 0 is not computed.
+    negative. A term of weight 0 is not computed. Sums over more than two sources count as much as those over two: their
+    weight is divided by half the number of sources.
 
     Args:
         qabf: weight of edges kept.
@@ -122,7 +123,7 @@ class MetricLoss(nn.Module):
         intensity: weight of the mean distance to the pointwise maximum of the sources.
         mi: weight of mutual information, summed over the sources, in nats, by a Parzen window.
         cc: weight of the mean correlation with the sources.
-        scd: weight of the sum of the correlations of differences.
+        scd: weight of the sum of the correlations of differences, of two sources alone.
         sf: weight of spatial frequency, as a share of white.
         ag: weight of average gradient, as a share of white.
     """
@@ -151,16 +152,29 @@ class MetricLoss(nn.Module):
         self.ag = ag
 
     def forward(self, pred: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        """Loss of a batch; shapes and ranges as for :class:`DMFNetLoss`."""
+        """Loss of a batch.
+
+        Args:
+            pred: (B, 1, H, W) in [0, 1].
+            image: (B, S, H, W) in [0, 1], the anatomy and one or more overlays.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            ValueError: of more than two sources, if ``scd`` has a weight, which is defined for two.
+        """
         fused, sources = plain(pred), plain(image)
         fused = fused + ((fused * 255).round() / 255 - fused).detach()
-        images = fused, sources[:, :1], sources[:, 1:]
+        images = fused, sources[:, :1], sources[:, 1:].split(1, dim=1)
+        count = sources.shape[1]
+        of_sum = 2 / count
         # the weight, what a metric is subtracted from, and the metric
         terms = (
             (self.qabf, 1, lambda: qabf(*images)),
-            (self.vif, 2, lambda: vif(*images)),
-            (self.ssim, 2, lambda: ssim(*images)),
-            (self.mi, 0, lambda: parzen_mutual_information(*images)),
+            (self.vif * of_sum, count, lambda: vif(*images)),
+            (self.ssim * of_sum, count, lambda: ssim(*images)),
+            (self.mi * of_sum, 0, lambda: parzen_mutual_information(*images)),
             (self.cc, 1, lambda: correlation(*images)),
             (self.scd, 2, lambda: scd(*images)),
             (self.sf, 0, lambda: spatial_frequency(fused) / 255),

@@ -109,7 +109,25 @@ class SourcesBatch(LesionBatch):
 
     Every batch has the anatomy and two or more of its overlays, drawn by torch's generator, in any order; one that has
     no more than two keeps both.
+
+    Args:
+        share: of the sets, how many are fused with lesions, too.
+        vector_key: as of LesionBatch.
+        network: a :class:`fusion_nets.networks.DMFNet` in training, whose features of the batch go with it,
+            {"features": features}: under one noise, so that lesions alone change them.
+        amp: compute the features in bfloat16 where that is safe.
     """
+
+    def __init__(
+        self,
+        share: float = 1.0,
+        vector_key: str = "text_vector",
+        network: nn.Module | None = None,
+        amp: bool = False,
+    ) -> None:
+        super().__init__(share, vector_key)
+        self.network = network
+        self.amp = amp
 
     def __call__(self, batchdata, device=None, non_blocking=False, **kwargs):  # type: ignore[no-untyped-def]
         """Prepare a batch."""
@@ -118,7 +136,10 @@ class SourcesBatch(LesionBatch):
         count = int(torch.randint(min(2, overlays), overlays + 1, [1]))
         kept = [0, *(torch.randperm(overlays)[:count] + 1).tolist()]
         image = image[:, kept]
-        return image, {**target, "image": image}
+        target = {**target, "image": image}
+        if self.network is None:
+            return image, target
+        return image, target, (), {"features": _features(self.network, image, self.amp)}
 
 
 class FeatureReplay(PrepareBatch):
@@ -170,10 +191,8 @@ class FeatureReplay(PrepareBatch):
         return image, target, (), {"features": features}
 
     def _keep(self, versions: torch.Tensor, lesion_map: torch.Tensor | None) -> None:
-        state, encode = torch.get_rng_state(), cast(Any, self.network).encode
-        with torch.autocast(versions.device.type, torch.bfloat16, enabled=self.amp):
-            features = encode(versions, same_noise=True)
-        self.pool.append(_Kept(versions, features, lesion_map, state))
+        state = torch.get_rng_state()
+        self.pool.append(_Kept(versions, _features(self.network, versions, self.amp), lesion_map, state))
 
     def _restore(self, device: torch.device) -> None:
         """Compute the features of what a checkpoint kept, now that network and device are those of the training."""
@@ -202,6 +221,12 @@ class _Kept(NamedTuple):
     """A tensor, or None where there are no lesions."""
     state: torch.Tensor
     """Of torch's generator, before the noise was drawn."""
+
+
+def _features(network: nn.Module, image: torch.Tensor, amp: bool) -> list[torch.Tensor]:
+    """Of DM-FNet, of all images under one noise."""
+    with torch.autocast(image.device.type, torch.bfloat16, enabled=amp):
+        return cast(Any, network).encode(image, same_noise=True)
 
 
 def _copied(tensor: torch.Tensor | None) -> torch.Tensor | None:

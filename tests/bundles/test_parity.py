@@ -57,6 +57,10 @@ MAY_DIFFER = {
         *(f"{part}#dataset#{key}" for part in ("train", "validate") for key in ("texts", "simulated")),
         *(f"{part}#preprocessing#transforms" for part in ("train", "validate")),
     ],
+    "train_sources.json": [
+        "attention",  # where it lies in the network
+        *(f"train#prepare_batch#{key}" for key in ("network", "amp")),  # DM-FNet's features
+    ],
     "finetune.json": [],
     "published.json": [
         *NETWORK,

@@ -11,9 +11,14 @@ import pytest
 import torch
 from ignite.engine import Events
 from monai.bundle import ConfigParser, run
+from monai.data import DataLoader
 from PIL import Image
 
 from evaluation.functional import FUSION_METRICS
+from fusion_nets.networks import TextGuidedUNet
+from fusion_nets.simulation import SimulatedSources
+from fusion_nets.transforms import RandInsertLesionsd
+from fusion_nets.workflows import SourcesBatch
 
 from .conftest import DMFNET, SMFUSION, TINY, TINY_CRITIC, TINY_GROUNDING, blobs, causes
 
@@ -22,6 +27,7 @@ FIRST = {DMFNET: "train_diffusion.json", SMFUSION: "train_critic.json"}
 CRITIC = {"_target_": "fusion_nets.networks.ImageTextCritic", **TINY_CRITIC}
 GROUNDING = {"_target_": "fusion_nets.networks.TextGrounding", **TINY_GROUNDING}
 FIRST_NETWORK = {DMFNET: {"_target_": "fusion_nets.networks.DiffusionUNet", **TINY}, SMFUSION: CRITIC}
+SOURCES = "train_sources.json"
 BOTH = pytest.mark.parametrize("bundle", FIRST, ids=lambda bundle: bundle.name)
 STAGES = pytest.mark.parametrize(
     ("bundle", "config"),
@@ -51,6 +57,9 @@ def chosen(dataset_dir, texts, text_encoder, tiny_weights):
             pytest.importorskip("nilearn")  # it is on simulated heads alone
             return {**short, "network_def": GROUNDING, "val_pairs": 4}
         short["network_def"] = bundle.network_def
+        if config == SOURCES:
+            pytest.importorskip("nilearn")  # likewise
+            return {**short, "initial_weights": first_weights or tiny_weights[bundle.name], "val_pairs": 2}
         if bundle is DMFNET:
             return {
                 **short,
@@ -62,6 +71,11 @@ def chosen(dataset_dir, texts, text_encoder, tiny_weights):
         return {**short, "critic": CRITIC, **weights, "grounding_weights": tiny_weights["grounding"]}
 
     return arguments
+
+
+def stack(config):
+    """What lies under a configuration, and it."""
+    return ["train.json", config] if config == SOURCES else [config]
 
 
 def train(bundle, configs, arguments):
@@ -139,6 +153,50 @@ def test_slices_of_several_sizes_smaller_than_the_crop(bundle, config, chosen, t
     assert (tmp_path / "weights.pt").is_file()
 
 
+@BOTH
+def test_several_sources_teach_the_attention_alone(bundle, chosen, tiny_weights, tmp_path):
+    train(bundle, stack(SOURCES), chosen(bundle, SOURCES, tmp_path))
+    before, after = (
+        torch.load(path, weights_only=True) for path in (tiny_weights[bundle.name], tmp_path / "weights.pt")
+    )
+    assert before.keys() == after.keys(), "all that inference loads"
+    part = {DMFNET: "detail.attention.", SMFUSION: "fusion.attention."}[bundle]
+    for name, value in before.items():
+        assert torch.equal(after[name], value) != name.startswith(part), name
+    first, last = (bundle.network(**bundle.tiny).eval() for _ in range(2))
+    first.load_state_dict(before)
+    last.load_state_dict(after)
+    image = torch.rand(2, 4, 48, 48, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for overlay in (1, 2, 3):
+            pair = image[:, [0, overlay]]
+            assert torch.equal(first(pair), last(pair)), "to the bit"
+        assert not torch.equal(first(image), last(image))
+
+
+def test_several_sources_are_learnt(chosen, tmp_path):
+    """The shipped network, had it not learnt them yet; on sets that it does not train on."""
+    start = torch.load(SMFUSION.root / "models" / "model.pt", weights_only=True)
+    forgotten = {name: value * ("attention" not in name) for name, value in start.items()}
+    torch.save(forgotten, tmp_path / "start.pt")
+    arguments = chosen(SMFUSION, SOURCES, tmp_path, str(tmp_path / "start.pt"))
+    del arguments["network_def"]
+    train(SMFUSION, stack(SOURCES), {**arguments, "max_epochs": 1, "epoch_iterations": 30})
+    sets = SimulatedSources(9, 8, 48, transform=RandInsertLesionsd("image"))
+    torch.manual_seed(0)
+    image, target = SourcesBatch()(next(iter(DataLoader(sets, batch_size=8))))
+    parser = ConfigParser()
+    parser.read_config([str(SMFUSION.configs / name) for name in stack(SOURCES)])
+    network, loss, losses = TextGuidedUNet().eval(), parser.get_parsed_content("loss"), []
+    for path in (tmp_path / "start.pt", tmp_path / "weights.pt", SMFUSION.root / "models" / "model.pt"):
+        network.load_state_dict(torch.load(path, weights_only=True))
+        with torch.no_grad():
+            losses.append(loss(network(image), target).item())
+    print(losses)
+    untaught, taught, shipped = losses
+    assert shipped < taught < untaught - 0.05
+
+
 def test_the_published_configuration_takes_the_published_network_and_loss(chosen, tmp_path):
     configs = ["train.json", "published.json"]
     parser = ConfigParser()
@@ -150,17 +208,17 @@ def test_the_published_configuration_takes_the_published_network_and_loss(chosen
 
 @pytest.mark.parametrize(
     ("bundle", "config"),
-    [*STAGES.args[1], (SMFUSION, "train_grounding.json")],
+    [*STAGES.args[1], (SMFUSION, "train_grounding.json"), (DMFNET, SOURCES), (SMFUSION, SOURCES)],
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
 def test_broken_off_and_started_again_equals_a_run_in_one_go(bundle, config, chosen, tmp_path):
     whole, broken = (chosen(bundle, config, tmp_path / name) for name in ("whole", "broken"))
-    train(bundle, [config], whole)
+    train(bundle, stack(config), whole)
     stop = {"+train#handlers": [{"_target_": f"{__name__}.StopAt", "iteration": 3}]}
     with pytest.raises(RuntimeError) as end:
-        train(bundle, [config], {**broken, **stop})
+        train(bundle, stack(config), {**broken, **stop})
     assert "the power is gone" in causes(end.value)
-    train(bundle, [config], broken)
+    train(bundle, stack(config), broken)
     for file in ("weights.pt", "last.pt"):
         one, other = (torch.load(tmp_path / name / file, weights_only=True) for name in ("whole", "broken"))
         if file == "last.pt":
@@ -202,11 +260,14 @@ AT_THE_END = {
 """On top of multi_gpu_train.json: every process tells what it has come to."""
 
 
-@pytest.mark.parametrize(("bundle", "config"), [*STAGES.args[1], (SMFUSION, "train_grounding.json")])
+@pytest.mark.parametrize(
+    ("bundle", "config"),
+    [*STAGES.args[1], (SMFUSION, "train_grounding.json"), (DMFNET, SOURCES), (SMFUSION, SOURCES)],
+)
 def test_two_processes(bundle, config, chosen, tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     (tmp_path / "end.json").write_text(json.dumps(AT_THE_END))
-    configs = [config, "multi_gpu_train.json", tmp_path / "end.json"]
+    configs = [*stack(config), "multi_gpu_train.json", tmp_path / "end.json"]
     words = command(bundle, configs, chosen(bundle, config, tmp_path), *torchrun)
     process = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert process.returncode == 0, process.stderr[-8000:]

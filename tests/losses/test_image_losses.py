@@ -125,6 +125,43 @@ def test_metric_loss_of_every_metric(image):
     torch.testing.assert_close(every, MetricLoss()(fused, image) + sum(term.mean() for term in metrics.values()))
 
 
+@pytest.mark.parametrize("overlays", [2, 3])
+def test_metric_loss_of_several_overlays_weighs_sums_as_of_two_sources(overlays):
+    generator = torch.Generator().manual_seed(1)
+    sources = torch.rand(2, 1 + overlays, 48, 48, generator=generator)
+    fused = (sources.mean(1, keepdim=True) * 255).round() / 255
+    anatomy, apart, count = sources[:, :1], list(sources[:, 1:].split(1, dim=1)), 1 + overlays
+    metrics = {
+        "qabf": 1 - qabf(fused, anatomy, apart),
+        "vif": (count - vif(fused, anatomy, apart)) * 2 / count,
+        "ssim": (count - ssim(fused, anatomy, apart)) * 2 / count,
+        "mi": -parzen_mutual_information(fused, anatomy, apart) * 2 / count,
+        "cc": 1 - correlation(fused, anatomy, apart),
+        "sf": -spatial_frequency(fused) / 255,
+    }
+    none = dict.fromkeys(("qabf", "vif", "ssim", "intensity"), 0.0)
+    for name, term in metrics.items():
+        torch.testing.assert_close(MetricLoss(**{**none, name: 3.0})(fused, sources), 3 * term.mean())
+    brightest = (fused - sources.amax(1, keepdim=True)).abs().mean()
+    torch.testing.assert_close(MetricLoss(0, 0, 0, 2.0)(fused, sources), 2 * brightest)
+    torch.testing.assert_close(
+        MetricLoss()(fused, sources[:, [0, *range(overlays, 0, -1)]]), MetricLoss()(fused, sources)
+    )
+
+
+def test_metric_loss_of_the_same_source_twice_is_about_that_of_two(image):
+    """Were sums not brought to two sources, a third would shift what edges weigh against them."""
+    fused, loss = image[:, :1], MetricLoss(0, 1.0, 1.0, 0)
+    same = image[:, :1]
+    torch.testing.assert_close(loss(fused, torch.cat([same] * 4, 1)), loss(fused, torch.cat([same] * 2, 1)))
+
+
+def test_metric_loss_of_several_overlays_refuses_what_is_defined_for_two():
+    sources = torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match=r"SCD is defined for two sources.*got 3"):
+        MetricLoss(scd=0.1)(sources.mean(1, keepdim=True), sources)
+
+
 def test_metric_loss_from_a_bundle(image):
     configuration = {"loss": {"_target_": "fusion_nets.losses.MetricLoss", "cc": 1.0, "scd": 0.5, "mi": 0.1}}
     loss = ConfigParser(configuration).get_parsed_content("loss")

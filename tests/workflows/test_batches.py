@@ -135,6 +135,25 @@ def test_some_overlays_are_left_out_of_a_batch_and_their_order_changes():
     assert SourcesBatch()({"image": image[:, :2]})[0].shape == (2, 2, 8, 8)
 
 
+def test_a_batch_of_several_overlays_brings_its_features_under_one_noise():
+    torch.manual_seed(0)
+    network = DMFNet(width=8, norm_groups=4, steps=[10], detail_width=8)
+    image = torch.rand(2, 4, 32, 32)
+    changed = image.clone()
+    changed[1, :, 8:24, 8:24] *= 0.5
+    batch = {"image": image, "lesion_image": changed, "lesion_map": torch.ones(2, 1, 32, 32, dtype=torch.uint8)}
+    assert network.training
+    drawn, target, arguments, named = SourcesBatch(network=network)(batch)
+    assert torch.equal(target["image"], drawn)
+    assert arguments == ()
+    for level in named["features"]:
+        assert level.shape[1:3] == (drawn.shape[1], 4)
+        assert not level.requires_grad
+        torch.testing.assert_close(level[:, :, 2], level[:, :, 0])
+        assert not torch.allclose(level[:, :, 3], level[:, :, 1]), "lesions show"
+    assert network(drawn, **named).shape == (4, 1, 32, 32)
+
+
 @pytest.mark.parametrize("share", [0, 1.5, -1])
 def test_a_share_is_some_or_all(share):
     with pytest.raises(ValueError, match="share"):
