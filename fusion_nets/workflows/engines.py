@@ -103,8 +103,8 @@ def engine_choices(
     if not on_processor:
         if precision == "bfloat16" and torch.device(device).type == "cuda":
             logging.getLogger(__name__).warning(
-                "precision is 'bfloat16', which on CUDA changes up to 4 of 255 grey levels and saves little time; float32 "
-                "is accepted"
+                "precision is 'bfloat16', which on CUDA changes up to 4 of 255 grey levels and saves little time; "
+                "float32 is accepted"
             )
         return [EngineChoice("torch", "float32" if precision == "auto" else precision)]
     if engine == "torch" and precision != "auto":

@@ -182,8 +182,8 @@ class SlicewiseInferer(Inferer):
         if not self._told:
             self._told = True
             logging.getLogger(__name__).warning(
-                "amp: not used on CUDA, where bfloat16 changes up to 4 of 255 grey levels and saves little time; images "
-                "are computed in float32"
+                "amp: not used on CUDA, where bfloat16 changes up to 4 of 255 grey levels and saves little time; "
+                "images are computed in float32"
             )
         return False
 

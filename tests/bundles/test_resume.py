@@ -188,7 +188,7 @@ def options_of(bundle, configs):
     return {name for name, value in known.items() if not isinstance(value, dict) and name not in STRUCTURE}
 
 
-STRUCTURE = {"imports", "network", "settings", "handlers", "run"}
+STRUCTURE = {"imports", "network", "settings", "handlers", "overlays", "sources", "run"}
 """Of a configuration, which no option is."""
 
 

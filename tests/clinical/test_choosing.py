@@ -142,7 +142,7 @@ def test_through_the_command_line(tmp_path):
     assert cli.main(["convert", str(nifti(tmp_path / "a.nii")), str(tmp_path / "b.nii"), "--volume", "2"]) == 0
     np.testing.assert_array_equal(nib.load(tmp_path / "b.nii").dataobj, SERIES[..., 1])
     (options,) = [vars(cli.build_parser().parse_args(FUSE))]
-    assert (options["anatomy_volume"], options["overlay_volume"]) == ("echo=30", "mean")
+    assert (options["anatomy_volume"], options["overlay_volume"]) == ("echo=30", ["mean"])
 
 
 @pytest.mark.parametrize("wanted", [2, "2"])
