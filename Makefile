@@ -129,7 +129,7 @@ misregistration: $(READY)
 
 flicker: $(READY)
 	mkdir -p runs/flicker
-	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/flicker.py $(BUNDLES) --output_dir runs/flicker
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/flicker.py $(BUNDLES) --output_dir runs/flicker $(if $(SMOOTH),--smooth)
 
 # what descriptions of fused images keep of descriptions of their sources, and whether SMFusion's texts matter
 descriptions: $(READY)
