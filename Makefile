@@ -118,7 +118,8 @@ lesions-dmfnet lesions-smfusion: lesions-%: $(READY)
 	    $(if $(CARDS),--card bundles/$*/docs/README.md) > runs/lesions/$*.md
 
 # what is lost where sources do not lie on each other, and volumes from slice to slice, of both bundles; CARDS=1 puts the
-# former's tables into the cards and its curves into the documentation, PAIRS= says of how many pairs of each kind
+# former's tables into the cards and its curves into the documentation, PAIRS= says of how many pairs of each kind; SMOOTH=1
+# tries smoothing from slice to slice
 .PHONY: misregistration flicker
 BUNDLES = --bundles bundles/dmfnet bundles/smfusion
 misregistration: $(READY)

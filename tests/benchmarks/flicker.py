@@ -23,6 +23,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -122,7 +123,7 @@ def recoveries(
             images = fused[kind], fused["none"], volumes[kind][[followed]], volumes["none"][[followed]]
             given = [image[None] for image in images]
             half = (HALF, HALF, span // 2 + 1)
-            of_kinds[kind] = contrast_recovery(*given, torch.tensor(spots).view(-1, 4), half)
+            of_kinds[kind] = contrast_recovery(*given, torch.tensor(spots, dtype=torch.long).view(-1, 4), half)
     return found
 
 
@@ -156,9 +157,9 @@ def _between(steps: torch.Tensor) -> torch.Tensor:
 # (2, H, W, D) and what a bundle made of it, (1, H, W, D) -> the latter, smoothed along the slices
 SMOOTHED: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "window": window,
-    "window where sources step less than 13 levels": partial(window, agree=13 / 255),
-    "window where sources step less than 8 levels": partial(window, agree=8 / 255),
-    "excess taken back where sources step less than 8 levels": partial(without_excess, agree=8 / 255),
+    "window where sources step less than 5 % of white": partial(window, agree=0.05),
+    "window where sources step less than 3 % of white": partial(window, agree=0.03),
+    "excess taken back where sources step less than 3 % of white": partial(without_excess, agree=0.03),
 }
 
 
@@ -170,7 +171,7 @@ def picture(planes: Mapping[str, torch.Tensor]) -> bytes:
             for row, plane in enumerate((volume[:, volume.shape[1] // 2], volume[volume.shape[0] // 2])):
                 panels[row, column].imshow(plane.T.flip(0), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
                 panels[row, column].set_axis_off()
-            panels[0, column].set_title(name)
+            panels[0, column].set_title(fill(name, 20), fontsize=8)
         return png_of(figure)
 
 
