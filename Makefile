@@ -118,7 +118,8 @@ lesions-dmfnet lesions-smfusion: lesions-%: $(READY)
 	    $(if $(CARDS),--card bundles/$*/docs/README.md) > runs/lesions/$*.md
 
 # what is lost where sources do not lie on each other, and volumes from slice to slice, of both bundles; CARDS=1 puts the
-# former's tables into the cards and its curves into the documentation, PAIRS= says of how many pairs of each kind
+# former's tables into the cards and its curves into the documentation, PAIRS= says of how many pairs of each kind; SMOOTH=1
+# tries smoothing from slice to slice
 .PHONY: misregistration flicker
 BUNDLES = --bundles bundles/dmfnet bundles/smfusion
 misregistration: $(READY)
@@ -129,7 +130,7 @@ misregistration: $(READY)
 
 flicker: $(READY)
 	mkdir -p runs/flicker
-	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/flicker.py $(BUNDLES) --output_dir runs/flicker
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/flicker.py $(BUNDLES) --output_dir runs/flicker $(if $(SMOOTH),--smooth)
 
 # what descriptions of fused images keep of descriptions of their sources, and whether SMFusion's texts matter
 descriptions: $(READY)
