@@ -117,16 +117,21 @@ lesions-dmfnet lesions-smfusion: lesions-%: $(READY)
 	$(LESIONS) --bundle bundles/$* --output_dir runs/lesions/$* $(addprefix --pairs ,$(PAIRS)) \
 	    $(if $(CARDS),--card bundles/$*/docs/README.md) > runs/lesions/$*.md
 
-# what is lost where sources do not lie on each other, and volumes from slice to slice, of both bundles; CARDS=1 puts the
-# former's tables into the cards and its curves into the documentation, PAIRS= says of how many pairs of each kind; SMOOTH=1
-# tries smoothing from slice to slice
-.PHONY: misregistration flicker
+# what is lost where sources do not lie on each other, where several overlays are fused at once, and volumes from slice
+# to slice, of both bundles; CARDS=1 puts the first two's tables into the cards and curves into the documentation, PAIRS=
+# says of how many pairs of each kind, or sets of each number of overlays; SMOOTH=1 tries smoothing from slice to slice
+.PHONY: misregistration several flicker
 BUNDLES = --bundles bundles/dmfnet bundles/smfusion
 misregistration: $(READY)
 	mkdir -p runs/misregistration
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/misregistration.py --dataset_dir $(DATASET) $(BUNDLES) $(addprefix --pairs ,$(PAIRS)) \
 	    --output_dir runs/misregistration $(if $(CARDS),--cards)
 	$(if $(CARDS),cp runs/misregistration/misregistration.png docs/)
+
+several: $(READY)
+	mkdir -p runs/several
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/several.py $(BUNDLES) $(addprefix --pairs ,$(PAIRS)) \
+	    --output_dir runs/several $(if $(CARDS),--cards)
 
 flicker: $(READY)
 	mkdir -p runs/flicker

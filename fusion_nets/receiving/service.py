@@ -232,10 +232,10 @@ class Receiver:
     def _network(self, rule: Rule) -> dict[str, Any]:
         from fusion_nets.workflows import kept_network
 
-        where = [str(rule.options.get(name, "auto")) for name in ("engine", "precision")]
-        key = (rule.method, rule.bundle_root, *where)
+        engine, precision = (str(rule.options.get(name, "auto")) for name in ("engine", "precision"))
+        key = (rule.method, rule.bundle_root, engine, precision)
         if key not in self._networks:
-            self._networks[key] = kept_network(rule.method, rule.bundle_root, self.settings.device, *where)
+            self._networks[key] = kept_network(rule.method, rule.bundle_root, self.settings.device, engine, precision)
         return self._networks[key]
 
     def _run(self, rule: Rule, pair: Pair, output: Path) -> None:

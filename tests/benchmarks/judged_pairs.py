@@ -33,9 +33,9 @@ PALETTE = "auto"  # of both bundles
 HEADLINE, *OTHERS = LESION_MAKES
 
 
-def bundle_fuse(bundle: str | Path) -> tuple[str, Fuse]:
-    """The name of a bundle's method, and its network as its own command runs it."""
-    network = kept_network(bundle_root=bundle)["network"]
+def bundle_fuse(bundle: str | Path, engine: str = "auto", precision: str = "auto") -> tuple[str, Fuse]:
+    """The name of a bundle's method, and its network as its own command runs it, or by another engine."""
+    network = kept_network(bundle_root=bundle, engine=engine, precision=precision)["network"]
     inferer = SlicewiseInferer("auto")
     about = json.loads((Path(bundle) / "configs" / "inference.json").read_text(encoding="utf-8"))
 
