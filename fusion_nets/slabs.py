@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from .allocator import give_back
 from .files import RoomError
 
 __all__ = [
@@ -67,6 +68,7 @@ def zeros(shape: Sequence[int], dtype: np.dtype | type = np.float32) -> np.ndarr
 
 
 def _file(size: int) -> mmap.mmap:
+    give_back()
     folder = scratch_folder()
     with tempfile.TemporaryFile(dir=folder, prefix=".fusion-nets-") as file:
         try:
