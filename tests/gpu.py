@@ -136,6 +136,7 @@ def fused(at: SimpleNamespace, method: str, kind: str, device: torch.device, run
 
     out = at.folder / "fused" / f"{method}_{device.type}{run}"
     how: dict[str, Any] = {"method": method, "device": device, "evaluate": True, "progress": False}
+    how["precision"] = "float32"  # that a processor would choose what it computes faster is held elsewhere
     how |= {"describe": True, "text_encoder_model": at.encoder} if method == "smfusion" else {}
     forms = ["nifti", "png"] if "itk" in at.missing else ["nifti", "nrrd", "png"]
     pair = next(pair for pair in at.pairs if pair["overlay_modality"] == kind)
