@@ -36,6 +36,7 @@ from evaluation import FusionQabfMetric
 from evaluation.functional import flicker, quantise, ssim_3d
 from evaluation.observers import (
     LESION_KINDS,
+    LESION_MAKES,
     Lesion,
     LesionMake,
     contrast_recovery,
@@ -83,7 +84,7 @@ def fused_by(fuse: Fuse, volume: torch.Tensor) -> torch.Tensor:
     return fuse(volume.movedim(-1, 0)).movedim(0, -1).double()
 
 
-def placed_in(volume: np.ndarray, modality: str, make: LesionMake) -> list[Placed]:
+def placed_in(volume: np.ndarray, modality: str, make: LesionMake = LESION_MAKES["discs"]) -> list[Placed]:
     """Lesions of every span in turns, from the lowest slice that has a place for one to the highest."""
     placed: list[Placed] = []
     generator, first = np.random.default_rng(0), 0

@@ -94,16 +94,21 @@ def test_lesions_of_volumes(volumes):
     placed = volumes.placed_in(volume.numpy(), "PET")
     assert [one.span for one in placed[:5]] == [1, 2, 3, 4, 5]
     assert all(b.first - a.first == a.span + 3 for a, b in itertools.pairwise(placed))
-    kept = volumes.recoveries(lambda images: images.mean(1, keepdim=True), volume, "PET", placed)
+    shown = volumes.with_lesions(volume, "PET", placed)
+
+    def kept_by(fuse):
+        return volumes.recoveries({kind: volumes.fused_by(fuse, one) for kind, one in shown.items()}, shown, placed)
+
+    kept = kept_by(lambda images: images.mean(1, keepdim=True))
     assert all(len(of_kinds) == 4 for of_kinds in kept.values())
-    assert torch.cat([one for of_kinds in kept.values() for one in of_kinds]).tolist() == pytest.approx(
+    assert torch.cat([one for of_kinds in kept.values() for one in of_kinds.values()]).tolist() == pytest.approx(
         [0.5] * 4 * sum(len(one.lesions) for one in placed), abs=0.02
     )
 
     def in_turns(images):
         return torch.where(torch.arange(len(images))[:, None, None, None] % 2 == 0, images[:, :1], images[:, 1:])
 
-    of_two = torch.cat(volumes.recoveries(in_turns, volume, "PET", placed)[2])
+    of_two = torch.cat(list(kept_by(in_turns)[2].values()))
     assert of_two.tolist() == pytest.approx([0.5] * len(of_two), abs=0.05)
     fused = volumes.fused_by(in_turns, volume)[None]
     assert volumes.flicker(fused, volume[None, :1], volume[None, 1:]) > 1
