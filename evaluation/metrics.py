@@ -181,8 +181,9 @@ class FusionSSIM3DMetric(_VolumeMetric):
         quantise: measure what a saved 8-bit image would hold; otherwise the values as given.
         reduction: how `aggregate` reduces over volumes, as in `monai.metrics.utils.do_metric_reduction`.
         get_not_nans: let `aggregate` also return the number of volumes that have a value.
-        spacing: edges of a voxel along H, W and D in mm; by default those of the affine of `y`, a MetaTensor, and cubes
-            where it is none.
+
+    `spacing` has the edges of a voxel along H, W and D in mm; by default those of the affine of `y`, a MetaTensor, and
+    cubes where it is none.
     """
 
     def __init__(
