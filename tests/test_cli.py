@@ -315,7 +315,7 @@ def test_values_for_each_of_a_dataset_are_refused(capsys):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["view", "out", "--anatomy", "a", "--overlay", "b", "--overlay", "c"],
+        ["view", "out", "--anatomy", "a", "--anatomy", "b", "--overlay", "c"],
         ["montage", "--anatomy", "a", "--overlay", "b", "--overlay", "c", "--fused", "d", "--output", "e.png"],
         ["fuse", "--anatomy", "a", "--anatomy", "b", "--overlay", "c", "--output_dir", "d"],
     ],

@@ -9,7 +9,7 @@ from fusion_nets.names import check_destination, check_name, entries_read, is_re
 
 RESULTS = ("_fused.nii.gz", "_fused.json", "_fused.png", "_fused.html", "_fused_slices", "_dicom", "_montage.png",
            "_mip.png", "_checkerboard.png", "_registration.tfm", "_regions.csv", "_description.json",
-           "_registration2.tfm", "_checkerboard3.png", "_mip2.png", "_fused2.html")  # fmt: skip
+           "_registration2.tfm", "_checkerboard3.png", "_mip2.png")  # fmt: skip
 
 
 @pytest.mark.parametrize(

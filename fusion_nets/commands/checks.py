@@ -12,6 +12,7 @@ __all__ = [
     "OF_DATASETS",
     "OF_EACH",
     "check_options",
+    "check_overlays",
     "check_receive",
     "check_sources",
     "methods",
@@ -32,6 +33,8 @@ def check_options(arguments: argparse.Namespace) -> None:
         check_sources(given)
     if given.get("command") == "view" and bool(arguments.anatomy) != bool(arguments.overlay):
         raise ValueError("--anatomy and --overlay go together: the page shows the values of both")
+    if given.get("command") == "view":
+        check_overlays(given)
     if given.get("command") == "evaluate":
         methods(arguments.method)
     if given.get("command") == "receive" and not arguments.list and arguments.retry is None:
@@ -50,16 +53,21 @@ def check_sources(given: dict[str, Any]) -> None:
     missing = [f"--{name}" for name in pair[:2] if not given[name]]
     if not given["bids_dir"] and missing:
         raise ValueError(f"the following arguments are required: {', '.join(missing)}, or --bids_dir of a dataset")
-    overlays = len(given["overlay"] or [""])
-    if overlays > len(OVERLAYS):
-        raise ValueError(f"--overlay is given {overlays} times; up to {len(OVERLAYS)} are accepted")
-    for name in OF_EACH:
-        each_of(f"--{name}", given[name] or [None], overlays)
+    check_overlays(given)
     others = pair if given["bids_dir"] else OF_DATASETS
     wrong = next((name for name in others if given[name] is not None), None)
     if wrong:
         how = "is of one pair, and --bids_dir has many" if given["bids_dir"] else "goes with --bids_dir"
         raise ValueError(f"--{wrong} {how}; it is accepted {'without' if given['bids_dir'] else 'with'} it")
+
+
+def check_overlays(given: dict[str, Any]) -> None:
+    """Of `fuse` and `view`: not too many overlays, and of what is said of them one value for all or one for each."""
+    overlays = len(given["overlay"] or [""])
+    if overlays > len(OVERLAYS):
+        raise ValueError(f"--overlay is given {overlays} times; up to {len(OVERLAYS)} are accepted")
+    for name in OF_EACH:
+        each_of(f"--{name}", given.get(name) or [None], overlays)
 
 
 def check_receive(arguments: argparse.Namespace) -> None:
@@ -115,6 +123,6 @@ OF_EACH = (
     *("overlay_modality", "overlay_series_uid", "overlay_volume", "overlay_window"),
     *("overlay_palette", "register", "transform"),
 )
-"""Options of `fuse` that each of several overlays may have of its own."""
+"""Options of `fuse`, and some of `view`, that each of several overlays may have of its own."""
 
 OF_DATASETS = ("participant_label", "session_label", "anatomy_suffix", "overlay_suffix")

@@ -74,12 +74,12 @@ def view(arguments: argparse.Namespace) -> None:
     if arguments.anatomy:
         from fusion_nets.workflows import write_page
 
-        details = {
-            f"{key}_{detail}": getattr(arguments, f"{key}_{detail}")
-            for key in ("anatomy", "overlay")
-            for detail in ("modality", "series_uid", "volume")
-        }
-        pages = [write_page(arguments.output_dir, arguments.anatomy, arguments.overlay, name=arguments.name, **details)]
+        details = {}
+        for detail in ("modality", "series_uid", "volume"):
+            details[f"anatomy_{detail}"] = getattr(arguments, f"anatomy_{detail}")
+            details[f"overlay_{detail}"] = _each_or_one(getattr(arguments, f"overlay_{detail}") or [None])
+        overlay = _each_or_one(arguments.overlay)
+        pages = [write_page(arguments.output_dir, arguments.anatomy, overlay, name=arguments.name, **details)]
     else:
         from fusion_nets.drawing import pages_in
 

@@ -1,5 +1,6 @@
 
 // What the page's controls do, and what they tell. One script with viewer_pictures.js.
+const MEASURES = ["Mean", "SD", "Minimum", "Maximum"];
 // ---- what is told ----
 function tell(place, words) {
   const index = indexOf(place);
@@ -16,7 +17,8 @@ function moved(spoken) {
   tell(at, "At the crosshair");
   if (spoken) {
     byId("spoken").hidden = false;
-    byId("spoken").textContent = `${byId("value-anatomy").textContent}, ${byId("value-overlay").textContent}, ${byId("place").textContent}`;
+    const values = SOURCES.map((key) => (several ? `${images[key].called} ` : "") + byId(`value-${key}`).textContent);
+    byId("spoken").textContent = [...values, byId("place").textContent].join(", ");
   }
   for (const slider of document.querySelectorAll("#sliders input")) slider.value = at[slider.dataset.axis];
   views.forEach((view) => view.canvas.setAttribute("aria-label",
@@ -49,9 +51,10 @@ function measure(plane, x, y, a, b) {
     const extreme = (pick) => told(images[SOURCES[k]], values.reduce((a, b) => pick(a, b)));
     return count ? [told(image, mean), count > 1 ? told(image, deviation) : "\u2013", extreme(Math.min), extreme(Math.max)] : [];
   });
-  const body = byId("region").tBodies[0];
-  body.replaceChildren(...["Mean", "SD", "Minimum", "Maximum"].map((name, i) => make("tr", {},
-    make("th", { scope: "row", textContent: name }), ...rows.map((row) => make("td", { textContent: row[i] })))));
+  const body = byId("region").tBodies[0], cells = (values) => values.map((textContent) => make("td", { textContent }));
+  if (several) rows.forEach((row, k) => byId(`region-${SOURCES[k]}`).replaceChildren(...cells(row)));
+  else body.replaceChildren(...MEASURES.map((name, i) => make("tr", {}, make("th", { scope: "row", textContent: name }),
+    ...cells(rows.map((row) => row[i])))));
   byId("region").hidden = !count;
   draw();
 }
@@ -67,9 +70,10 @@ function clear() {
 }
 function titles() {
   const names = { fused: "Fused", blend: "Blend", checkerboard: "Checkerboard", flicker: "Flicker" };
+  const words = state.mode === "fused" ? study.mixed && `: ${study.mixed}` : several ? ` with ${images[state.overlay].called}` : "";
   byId("title-anatomy").textContent = images.anatomy.title;
-  byId("title-overlay").textContent = images.overlay.title;
-  byId("title-third").textContent = names[state.mode];
+  byId("title-overlay").textContent = images[state.overlay].title;
+  byId("title-third").replaceChildren(names[state.mode], make("span", { textContent: words }));
   byId("view").textContent = !affine ? "" : state.radiological
     ? "Radiological view: the patient's right is on the left of the picture."
     : "Neurological view: the patient's left is on the left of the picture.";
@@ -87,6 +91,23 @@ function setBlend(percent) {
   state.blend = byId("blend").value / 100;
   if (state.mode !== "blend") setMode("blend");
   draw();
+}
+function setOverlay(key, spoken) {
+  state.overlay = key;
+  OVERLAYS.forEach((one) => { byId(`windows-${one}`).hidden = one !== key; });
+  for (const radio of document.getElementsByName("overlay")) radio.checked = radio.value === key;
+  titles();
+  moved(spoken);
+  const projected = study.projection.includes(key);
+  byId("projection").hidden = !projected;
+  if (several) byId("mip-of").textContent = images[key].called;
+  if (projected) project();
+  else setTurning(false);
+}
+function setTurning(on) {
+  byId("turn").setAttribute("aria-pressed", on);
+  clearInterval(turning);
+  turning = on ? setInterval(() => setAngle(state.angle + 5), 120) : 0;
 }
 function setCross(on) {
   state.cross = byId("cross").checked = on;
@@ -151,6 +172,7 @@ function listen(view) {
       Enter: () => circle(view.plane), Escape: clear, f: () => setMode("fused"), b: () => setMode("blend"),
       c: () => setMode("checkerboard"), k: () => setMode("flicker"), "[": () => setBlend(100 * state.blend - 10),
       "]": () => setBlend(100 * state.blend + 10), x: () => setCross(!state.cross), s: () => setSides(!state.radiological),
+      ...Object.fromEntries(several ? OVERLAYS.map((key, i) => [i + 1, () => setOverlay(key, true)]) : []),
     }[event.key];
     if (!action) return;
     event.preventDefault();
@@ -168,7 +190,7 @@ function buildWindows(key) {
     if (!(high > low)) return;
     Object.assign(image, { low, high });
     lookUp(image);
-    if (key === "overlay" && !byId("projection").hidden) project();
+    if (key === state.overlay && !byId("projection").hidden) project();
     draw();
   };
   choice.addEventListener("change", () => {
@@ -194,12 +216,31 @@ function buildWindows(key) {
   };
   return [make("p", {}, make("b", { textContent: image.title })), named("window", choice), named(image.units, ...ends), named("palette", palette)];
 }
+function buildOverlays() {
+  for (const key of OVERLAYS.slice(1)) {
+    byId("place-row").before(make("tr", {}, make("th", { scope: "row", id: `name-${key}` }), make("td", { id: `value-${key}` })));
+  }
+  // four sources side by side are too wide: each has lines of its own
+  byId("region").replaceChildren(make("thead", {}, make("tr", {}, ...MEASURES.map((textContent) => make("th", { scope: "col", textContent })))),
+    ...SOURCES.map((key) => make("tbody", {}, make("tr", {}, make("th", { id: `measured-${key}`, scope: "rowgroup", colSpan: 4 })),
+      make("tr", { id: `region-${key}` }))));
+  byId("overlays").append(...OVERLAYS.map((key) => {
+    const radio = make("input", { type: "radio", name: "overlay", value: key, checked: key === state.overlay });
+    radio.addEventListener("change", () => setOverlay(key));
+    return make("label", {}, radio, make("span", { textContent: images[key].choice }));
+  }));
+  byId("overlay-keys").append(...OVERLAYS.flatMap((_, i) => [make("kbd", { textContent: i + 1 }), " "]), "the overlay that is looked at");
+  byId("overlays").hidden = byId("overlay-keys").hidden = false;
+  byId("mode").options[1].textContent = "blend with the overlay";
+  byId("place-row").parentElement.className = byId("region").className = "several";
+}
 function build() {
   document.title = study.title;
+  if (several) buildOverlays();
   for (const key of SOURCES) {
     byId(`name-${key}`).textContent = images[key].title;
-    byId(`region-${key}`).textContent = `${images[key].title}, ${images[key].channels === 3 ? "luminance" : images[key].units}`;
-    byId("windows").append(...buildWindows(key));
+    byId(`measured-${key}`).textContent = `${images[key].title}, ${images[key].channels === 3 ? "luminance" : images[key].units}`;
+    byId("windows").append(make("div", { id: `windows-${key}` }, ...buildWindows(key)));
   }
   byId("layout").append(...options([...(planes.length > 1 ? [["all", "all three"]] : []), ...planes.map((name) => [name, name])]));
   for (const plane of planes) {
@@ -229,26 +270,17 @@ function build() {
   byId("clear").addEventListener("click", clear);
   byId("circle").addEventListener("click", () => circle((active || views[0]).plane));
   byId("angle").addEventListener("input", () => setAngle(Number(byId("angle").value)));
-  byId("turn").addEventListener("click", () => {
-    byId("turn").setAttribute("aria-pressed", !turning);
-    if (turning) turning = clearInterval(turning) || 0;
-    else turning = setInterval(() => setAngle(state.angle + 5), 120);
-  });
+  byId("turn").addEventListener("click", () => setTurning(!turning));
   window.addEventListener("resize", layOut);
 }
 async function begin() {
   if (!window.DecompressionStream) throw new Error("this browser cannot unpack it; one of 2023 or later can");
-  for (const key of ["anatomy", "overlay", "fused"]) images[key].raw = await unpack(key);
+  for (const key of [...SOURCES, "fused"]) images[key].raw = await unpack(key);
   Object.values(images).forEach(lookUp);
   buildViews();
   build();
-  titles();
-  moved();
+  setOverlay(state.overlay);
   layOut();
-  if (study.projection) {
-    byId("projection").hidden = false;
-    project();
-  }
   document.documentElement.dataset.ready = "true";
 }
 begin().catch((error) => {

@@ -2,7 +2,8 @@
 const study = JSON.parse(document.getElementById("case").textContent);
 const { size, spacing, affine, images } = study;
 const byId = (id) => document.getElementById(id);
-const SOURCES = ["anatomy", "overlay"], COLUMNS = ["anatomy", "overlay", "third"];
+const OVERLAYS = Object.keys(images).filter((key) => key.startsWith("overlay")), several = OVERLAYS.length > 1;
+const SOURCES = ["anatomy", ...OVERLAYS], COLUMNS = ["anatomy", "overlay", "third"];
 // axes run to the patient's left, back and feet: as a radiologist looks at them, no plane needs to be turned
 const PLANES = {
   axial: { h: 0, v: 1, t: 2, sides: "RLAP" },
@@ -12,7 +13,8 @@ const PLANES = {
 const stride = [1, size[0], size[0] * size[1]];
 const planes = Object.keys(PLANES).filter((name) => size[PLANES[name].h] > 1 && size[PLANES[name].v] > 1);
 const at = size.map((n) => n >> 1);
-const state = { mode: "fused", blend: 0.5, flick: 0, fields: 25, cross: true, radiological: true, draw: false, angle: 0 };
+const state = { mode: "fused", blend: 0.5, flick: 0, fields: 25, cross: true, radiological: true, draw: false, angle: 0,
+  overlay: "overlay" };  // of several the one that is looked at
 const views = [];
 let bar = 50, region = null, timer = 0, turning = 0, active = null;
 
@@ -75,7 +77,7 @@ function colour(image, index, out, place) {
 }
 function pixels(view) {
   const { h, v, t } = PLANES[view.plane], width = size[h], height = size[v], out = view.picture.data, other = [0, 0, 0];
-  const base = at[t] * stride[t], { anatomy, overlay, fused } = images;
+  const base = at[t] * stride[t], { anatomy, fused } = images, overlay = images[state.overlay];
   const mode = view.column === "third" ? state.mode : view.column;
   const one = { anatomy, overlay, fused, blend: anatomy, flicker: state.flick ? overlay : anatomy }[mode];
   const across = state.fields / spacing[h], down = state.fields / spacing[v];
@@ -153,10 +155,12 @@ function paint(view) {
   }
   context.font = "12px sans-serif";
   if (size[t] > 1) writing(context, `${at[t] + 1}/${size[t]}`, view.width - 4, view.height - 3, "right", "bottom");
-  const shown = { anatomy: "anatomy", overlay: "overlay" }[view.column] || (state.mode === "flicker" ? SOURCES[state.flick] : null);
+  const both = ["anatomy", state.overlay];
+  const shown = { anatomy: both[0], overlay: both[1] }[view.column] || (state.mode === "flicker" ? both[state.flick] : null);
   const image = images[shown];
   if (view.column === "third" && state.mode !== "fused") {
-    const words = { blend: `overlay ${Math.round(100 * state.blend)} %`, checkerboard: "top left: anatomy", flicker: shown }[state.mode];
+    const name = images[state.overlay].choice || "overlay", share = `${several ? ":" : ""} ${Math.round(100 * state.blend)} %`;
+    const words = { blend: name + share, checkerboard: "top left: anatomy", flicker: shown === "anatomy" ? shown : name }[state.mode];
     writing(context, words, 4, 4, "left", "top");
   } else if (image && image.channels === 1) {
     writing(context, `${told(image, image.low)} to ${told(image, image.high)}`, 4, 4, "left", "top");
@@ -195,7 +199,7 @@ function layOut() {
 
 // ---- maximum intensity ----
 function project() {
-  const image = images.overlay, every = Math.max(1, Math.round(Math.cbrt(size[0] * size[1] * size[2] / 1e6)));
+  const image = images[state.overlay], every = Math.max(1, Math.round(Math.cbrt(size[0] * size[1] * size[2] / 1e6)));
   const [nx, ny, nz] = size.map((n) => Math.ceil(n / every)), [sx, sy, sz] = spacing.map((mm) => mm * every);
   const pixel = Math.min(sx, sy, sz) * 1.001, reach = Math.hypot(nx * sx, ny * sy), width = Math.ceil(reach / pixel);
   const height = Math.ceil(nz * sz / pixel), turn = state.angle * Math.PI / 180, cos = Math.cos(turn), sin = Math.sin(turn);
@@ -239,7 +243,7 @@ function project() {
   context.drawImage(whole, 0, 0, canvas.width, canvas.height);
   const sides = ["front", "patient's left", "back", "patient's right"], seen = Math.round(state.angle / 90) % 4;
   byId("mip-side").textContent = `${state.angle}\u00b0 ${sides[seen]}`;
-  canvas.setAttribute("aria-label", `Maximum intensity projection of the overlay, seen from ${state.angle} degrees, ${sides[seen]}`);
+  canvas.setAttribute("aria-label", `Maximum intensity projection of ${byId("mip-of").textContent}, seen from ${state.angle} degrees, ${sides[seen]}`);
   context.scale(ratio, ratio);
   context.font = "600 13px sans-serif";
   const [left, right] = ["RL", "AP", "LR", "PA"][seen];

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,8 +52,18 @@ def values_of(image: MetaTensor) -> np.ndarray:
     return values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
 
 
-def packed(key: str, values: np.ndarray, image: MetaTensor, record: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """What the page must know of an image, and its values: x changes first, packed by gzip, in base64."""
+def packed(
+    key: str, values: np.ndarray, image: MetaTensor, record: Mapping[str, Any], number: int = 0
+) -> tuple[dict[str, Any], str]:
+    """What the page must know of an image, and its values: x changes first, packed by gzip, in base64.
+
+    Args:
+        key: "anatomy", "overlay" or "fused".
+        values: (X, Y, Z[, 3]), as the page holds them.
+        image: that they are of.
+        record: what was chosen, with this overlay as the only one.
+        number: of an overlay among several, from 1.
+    """
     channels = 3 if values.ndim == 4 else 1
     told: dict[str, Any] = {"channels": channels, "slope": 1.0, "intercept": 0.0, "digits": 0}
     if key == "fused" or channels == 3:
@@ -69,21 +79,24 @@ def packed(key: str, values: np.ndarray, image: MetaTensor, record: Mapping[str,
             told["digits"] = int(np.clip(3 - np.floor(np.log10(max(abs(low), abs(high)))), 0, 9))
         raw, told["type"] = np.rint((values - low) / told["slope"]).astype(np.uint16), "uint16"
     if key != "fused":
-        told |= _shown_first(key, values, image, record, channels)
+        told |= _shown_first(key, values, image, record, channels, number)
     raw = np.ascontiguousarray(np.moveaxis(raw, (0, 1, 2), (2, 1, 0)))
     return told, base64.b64encode(gzip.compress(raw.astype(raw.dtype.newbyteorder("<")).tobytes(), 6, mtime=0)).decode()
 
 
 def _shown_first(
-    key: str, values: np.ndarray, image: MetaTensor, record: Mapping[str, Any], channels: int
+    key: str, values: np.ndarray, image: MetaTensor, record: Mapping[str, Any], channels: int, number: int
 ) -> dict[str, Any]:
-    """Title, units, palette and windows of a source, the one under which it was fused first."""
+    """Names, units, palette and windows of a source, the one under which it was fused first."""
     said = record.get("record", {}).get(key, {})
     modality = said.get("modality") or image.meta.get("modality") or ""
     units = str(image.meta.get("units") or "stored")
     name = MODALITY_NAMES.get(modality, modality)
+    which = f"{key} {number}" if number else key
     told = {
-        "title": f"{key.capitalize()}, {name}" if name else key.capitalize(),
+        "title": f"{which.capitalize()}, {name}" if name else which.capitalize(),
+        "called": f"{which} ({name})" if number and name else which,
+        **({"choice": f"{number} {name}".strip()} if number else {}),
         "units": "signal" if units == "stored" and modality == "MR" else units,
     }
     if channels == 3:
@@ -111,15 +124,15 @@ def _shown_first(
         "windows": ranges,
         "low": ranges[0]["low"],
         "high": ranges[0]["high"],
-        "palette": palette if palette in palettes(palette) else "grey",
+        "palette": palette if palette in palettes([palette]) else "grey",
     }
 
 
-def palettes(also: str | None = None) -> dict[str, str]:
+def palettes(also: Iterable[str | None] = ()) -> dict[str, str]:
     """256 colours of each, red, green and blue of the first before the second, in base64.
 
     Args:
-        also: a palette of a second or third tracer, which others do without.
+        also: palettes of a second or third tracer, which others do without.
     """
     from matplotlib import colormaps
 
@@ -134,7 +147,8 @@ def palettes(also: str | None = None) -> dict[str, str]:
     }
     # as fusion_nets.transforms.PaletteChroma has them
     of_others = {"cold": tables["hot"][:, ::-1], "green": np.stack([0 * grey, grey, 0 * grey], axis=-1)}
-    tables |= {name: table for name, table in of_others.items() if name == also}
+    asked = list(also)
+    tables |= {name: table for name, table in of_others.items() if name in asked}
     return {
         name: base64.b64encode(np.rint(table * 255).astype(np.uint8).tobytes()).decode()
         for name, table in tables.items()

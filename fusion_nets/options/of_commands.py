@@ -125,12 +125,16 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--bundle_root", metavar="FOLDER", help="of the method's bundle")
     command.set_defaults(run=commands.fuse)
 
-    command = parsers.add_parser("view", help="open the page of a fused study, which `fuse --format html` writes")
+    command = parsers.add_parser(
+        "view",
+        help="open the page of a fused study, which `fuse --format html` writes",
+        epilog="--overlay is given as often as it was to `fuse`, in the same order.",
+    )
     command.add_argument("output_dir", metavar="OUT_DIR", help="its folder, or the page; of several the first")
     command.add_argument("--name", help="of the case")
     command.add_argument("--no_browser", action="store_true", help="say where the page is, and open nothing")
-    for name in ("anatomy", "overlay"):  # of which the page is made, where there is none
-        _add_source(command, name, required=False)
+    for name, action in (("anatomy", Once), ("overlay", "append")):  # of which the page is made, where there is none
+        _add_source(command, name, required=False, action=action)
     command.set_defaults(run=commands.view)
 
     command = parsers.add_parser("convert", help="write an image in another form: DICOM, NIfTI, NRRD, MHA or pictures")

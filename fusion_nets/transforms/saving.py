@@ -39,7 +39,7 @@ from fusion_nets.shortage import missing_memory
 from fusion_nets.stages import stage
 
 from .colour import MergeChroma, PaletteChroma
-from .loading import CheckSources, source_series
+from .loading import CheckSourcesd, source_series
 
 __all__ = ["OUTPUT_FORMATS", "SECRET", "SaveFused", "SaveFusedD", "SaveFusedDict", "SaveFusedd", "output_form"]
 
@@ -69,7 +69,7 @@ class SaveFused(Transform):
     - "dicom": the folder ``{name}_dicom``, see :func:`fusion_nets.clinical.dicom.fused_study`; the anatomy must be a
       DICOM series.
     - "html": a page to look at sources and result in linked planes, see :func:`fusion_nets.drawing.viewer_html`; the
-      sources are read again, because it shows their own values. Of a second overlay the page is ``{name}_fused2.html``.
+      sources are read again, because it shows their own values.
     - Where there is a record (:class:`RecordChoices`) of measured images, ``{name}_{key}.json``.
 
     DICOM is written last, because most may be wrong with it; a form that cannot be written does not lose the others.
@@ -165,8 +165,7 @@ class SaveFused(Transform):
         if form == "dicom":
             return [partial(self._write_dicom, name, img, sources, told)]
         if form.lower() == ".html":
-            keys = overlays_in(sources) or ["overlay"]
-            return [partial(self._write_page, stem, key, name, img, sources, told) for key in keys]
+            return [partial(self._write_page, f"{stem}.html", name, img, sources, told)]
         picture = partial(self._write_picture, f"{stem}{form}", img)
         if form.lower() != ".png" or not (img.ndim == 4 or _is_slice(sources)):
             return [picture]
@@ -211,34 +210,27 @@ class SaveFused(Transform):
         return write_projections(self.output_dir / f"{name}_mip{numbered(key)}.png", sources[key], words=words).name
 
     def _write_page(
-        self,
-        stem: str,
-        overlay: str,
-        name: str,
-        img: MetaTensor,
-        sources: Mapping[Hashable, Any],
-        told: Mapping[str, Any],
+        self, file: str, name: str, img: MetaTensor, sources: Mapping[Hashable, Any], told: Mapping[str, Any]
     ) -> str:
-        if not {"anatomy", overlay} <= set(sources):
+        keys = overlays_in(sources)
+        if "anatomy" not in sources or not keys:
             raise ValueError(f"{name}: its sources are not there, which the page shows")
-        images: dict[str, MetaTensor] = {}
-        record = record_of(told, overlay)
-        registered = record.get("record", {}).get("registration", {}).get("mode", "none")
+        images: dict[Hashable, MetaTensor] = {}
         with noting(), silence(("fusion_nets",)):  # they are read again, for their own values
-            for key in ("anatomy", overlay):
+            for key in ("anatomy", *keys):
                 meta = sources[key].meta
                 where = meta["filename_or_obj"], meta.get("series"), meta.get("modality"), meta.get("volume")
                 with about(key):
                     images[key] = read_image(*where)
-            CheckSources(registered)(images["anatomy"], images[overlay], name)
+            registered = [record_of(told, key).get("record", {}).get("registration", {}) for key in keys]
+            CheckSourcesd(tuple(images), [one.get("mode", "none") for one in registered])({**images, "name": name})
             warnings = noted()
-        if overlays_in(sources)[1:]:
-            warnings.append(_beside(stem, overlay, told))
-        page = self.output_dir / f"{stem}{numbered(overlay)}.html"
-        how = {"record": record, "transform": self._warp(name, told, overlay), "name": name, "warnings": warnings}
-        return write_viewer(page, images["anatomy"], images[overlay], img, **how).name
+        anatomy, *overlays = images.values()
+        warps = [self._warp(name, told, key) for key in keys]
+        how = {"record": told, "transform": warps, "name": name, "warnings": warnings}
+        return write_viewer(self.output_dir / file, anatomy, overlays, img, **how).name
 
-    def _warp(self, name: str, told: Mapping[str, Any], overlay: str = "overlay") -> Warp | None:
+    def _warp(self, name: str, told: Mapping[str, Any], overlay: str) -> Warp | None:
         """What bends, which the record does not hold: :class:`CommonGridd` wrote it into the same folder."""
         if "bending" not in record_of(told, overlay).get("record", {}).get("registration", {}):
             return None
@@ -328,14 +320,6 @@ def _legend(told: Mapping[str, Any], key: str) -> tuple[str, np.ndarray | None]:
     ramp = torch.linspace(0, 1, 256)[None, :, None]
     shades = MergeChroma()(ramp, PaletteChroma(colour if colour != "grey" else None)(ramp))
     return f"{_called(told, key)}: {colour.replace('_', ' ')}", shades[..., 0].expand(3, -1).T.numpy()
-
-
-def _beside(stem: str, overlay: str, told: Mapping[str, Any]) -> str:
-    """What a page with one of several overlays has to say of the others."""
-    keys = overlays_in(told.get("record", {}))
-    colours = ", ".join(_legend(told, key)[0] for key in keys)
-    pages = " and ".join(f"{_called(told, key)} in {stem}{numbered(key)}.html" for key in keys if key != overlay)
-    return f"The fused image was made of several overlays, in these colours: {colours}. This page shows one, {pages}."
 
 
 def _is_slice(sources: Mapping[Hashable, Any]) -> bool:

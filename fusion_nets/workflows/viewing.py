@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,9 +15,9 @@ from fusion_nets.cautions import about, noted, noting
 from fusion_nets.clinical import read_image, source_sha256
 from fusion_nets.drawing import write_viewer
 from fusion_nets.names import check_name
-from fusion_nets.overlays import overlays_in
+from fusion_nets.overlays import DETAILS, OVERLAYS, SOURCES, as_list, each_of, numbered, overlays_in, record_of
 from fusion_nets.registration import read_transform
-from fusion_nets.transforms import CheckSources
+from fusion_nets.transforms import CheckSourcesd
 
 from .study_images import read_fused
 
@@ -30,7 +30,7 @@ _FORMS = (".nii.gz", ".nrrd", ".mha", ".nii", ".png", ".tif")
 def write_page(
     output_dir: str | os.PathLike[str],
     anatomy: str | os.PathLike[str],
-    overlay: str | os.PathLike[str],
+    overlay: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     name: str | None = None,
     **details: Any,
 ) -> Path:
@@ -40,18 +40,18 @@ def write_page(
         output_dir: with ``{name}_fused.nii.gz`` or another form but DICOM, and the record ``{name}_fused.json``; or
             a BIDS dataset of derivatives that :func:`fuse_dataset` wrote.
         anatomy: which was fused; the record tells by its digest whether it is the one.
-        overlay: likewise.
+        overlay: likewise; or a list of all that were fused, in the same order.
         name: of the case; by default that of the only one there.
         details: ``anatomy_modality``, ``anatomy_series_uid``, ``anatomy_volume`` and the same of the overlay, as of
-            :func:`fusion_nets.datalists.load_pairs`.
+            :func:`fusion_nets.datalists.load_pairs`; with a list of overlays, as many or one for all.
 
     Returns:
         ``{name}_fused.html``; of a dataset, ``{name}.html`` in the folder ``figures`` of participant or session.
 
     Raises:
         ImageError: if an image cannot be used.
-        ValueError: if a source is another than the one that was fused, the case has several overlays, or the folder
-            does not hold the case, or holds several and none is named.
+        ValueError: if a source is another than the one that was fused, if overlays are missing or left over, or if the
+            folder does not hold the case, or holds several and none is named.
     """
     folder = Path(output_dir)
     found = _fused_in(folder)
@@ -63,45 +63,59 @@ def write_page(
     result = found.get(name)
     if result is None:
         raise ValueError(f"{folder}: no fused image of {name!r}; {name}_fused with {', '.join(_FORMS)} is accepted")
-    place, stem, transform = folder, f"{name}_fused", folder / f"{name}_registration.tfm"
+    place, stem = folder, f"{name}_fused"
+    transforms = [folder / f"{name}_registration{numbered(key)}.tfm" for key in OVERLAYS]
     if result.parent != folder:  # as BIDS has it
         place, stem = folder / place_of(name).parent / "figures", name
-        transform = next(result.parent.glob(registration_name(name, "*")), transform)
+        transforms = [*result.parent.glob(registration_name(name, "*")), *transforms]
     record = _record(result.parent / f"{stem}.json")
-    if (count := len(overlays_in(record.get("record", {})))) > 1:
+    given = _given(anatomy, overlay, details)
+    keys, there = list(given)[1:], len(overlays_in(record.get("record", {})))
+    if there not in (0, len(keys)):
         raise ValueError(
-            f"{folder}: {name!r} was fused of {count} overlays, of each of which `fuse --format html` writes a page; "
-            "the result of one overlay is accepted"
+            f"{folder}: {name!r} was fused of {there} overlay{'s' * (there > 1)}, and {len(keys)} given; as many are "
+            "accepted, in the same order"
         )
-    images: dict[str, MetaTensor] = {}
-    warnings: list[str] = []
-    for key, source in (("anatomy", anatomy), ("overlay", overlay)):
-        said = record.get("record", {}).get(key, {})
-        modality = details.get(f"{key}_modality") or said.get("modality")
-        volume = details.get(f"{key}_volume") or said.get("volume")
-        with noting(), about(key):
-            image = read_image(source, details.get(f"{key}_series_uid") or said.get("series"), modality, volume)
-            warnings += noted()
-        if said.get("sha256") not in (None, source_sha256(source, image.meta.get("series"))):
-            raise ValueError(
-                f"{source}: is not the {key} that {name!r} was fused of, by its record; that one is accepted"
-            )
-        images[key] = image
+    images: dict[Hashable, MetaTensor] = {}
     with noting():
-        registered = record.get("record", {}).get("registration", {}).get("mode", "none")
-        CheckSources(registered)(images["anatomy"], images["overlay"], name)
-        warnings += noted()
+        for key, (source, detail) in given.items():
+            said = record.get("record", {}).get(key, {})
+            modality, volume = detail["_modality"] or said.get("modality"), detail["_volume"] or said.get("volume")
+            with about(key):
+                image = read_image(source, detail["_series_uid"] or said.get("series"), modality, volume)
+            if said.get("sha256") not in (None, source_sha256(source, image.meta.get("series"))):
+                raise ValueError(
+                    f"{source}: is not the {key} that {name!r} was fused of, by its record; that one is accepted"
+                )
+            images[key] = image
+        registrations = [record_of(record, key).get("record", {}).get("registration", {}) for key in keys]
+        CheckSourcesd(tuple(images), [one.get("mode", "none") for one in registrations])({**images, "name": name})
+        warnings = noted()
     place.mkdir(exist_ok=True)
-    page = place / f"{stem}.html"
     fused = cast(MetaTensor, read_fused(result).float())
-    bends = "bending" in record.get("record", {}).get("registration", {})
-    how = {
-        "record": record,
-        "transform": read_transform(transform) if bends else None,
-        "name": name,
-        "warnings": warnings,
+    warps = [
+        read_transform(path) if "bending" in one else None for path, one in zip(transforms, registrations, strict=False)
+    ]
+    how = {"record": record, "transform": warps, "name": name, "warnings": warnings}
+    return write_viewer(place / f"{stem}.html", images["anatomy"], [images[key] for key in keys], fused, **how)
+
+
+def _given(anatomy: Any, overlay: Any, details: Mapping[str, Any]) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """Each source, and what is said of it."""
+    overlays = as_list("overlay", overlay)
+    if len(overlays) > len(OVERLAYS):
+        raise ValueError(f"{len(overlays)} overlays are given; 1 to {len(OVERLAYS)} are accepted")
+    said = {
+        detail: [
+            details.get(f"anatomy{detail}"),
+            *each_of(f"overlay{detail}", as_list(f"overlay{detail}", details.get(f"overlay{detail}")), len(overlays)),
+        ]
+        for detail in DETAILS
     }
-    return write_viewer(page, images["anatomy"], images["overlay"], fused, **how)
+    return {
+        key: (source, {detail: values[i] for detail, values in said.items()})
+        for i, (key, source) in enumerate(zip(SOURCES, (anatomy, *overlays), strict=False))
+    }
 
 
 def _fused_in(folder: Path) -> dict[str, Path]:

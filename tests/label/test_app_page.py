@@ -61,6 +61,20 @@ def test_it_is_saved_beside_the_result(app_server, studies, own):
     assert page_of(app_server).status_code == 404  # of another result
 
 
+def test_of_several_overlays_there_is_one_page(app_server, studies, tmp_path):
+    asked = {"overlay": ["three_ct", "three_pet"], "overlay_modality": ["CT", "PT"], "registration": "none"}
+    overlays = [studies / f"three_{name}.nii.gz" for name in ("ct", "pet")]
+    known = {"anatomy_modality": "MR", "overlay_modality": ["CT", "PT"], "register": "none", "evaluate": True}
+    fuse_pair(studies / "three_mri.nii.gz", overlays, tmp_path, name="three_mri", output_format="html", **known)
+    own = (tmp_path / "three_mri_fused.html").read_bytes()
+    assert b'id="data-overlay2"' in own
+    answer = infer(app_server, "three_mri", asked, output="page")
+    assert is_alone(answer)
+    assert answer.content == own
+    told = infer(app_server, "three_mri", {**asked, "page": True, "save_label": True, "label_tag": "several"}).json()
+    assert requests.get(app_server.url + told["saved"]["page"], timeout=60).content == own
+
+
 @pytest.mark.parametrize(
     ("image", "tag", "code"),
     [

@@ -187,4 +187,17 @@ def test_page_of_what_bends_reads_its_transform(tmp_path, monkeypatch):
     made = Registration(warp.matrix, "deformable", "deformable", 1.0, 1.1, "", warp=warp)
     write_transform(tmp_path / "case_registration.tfm", made)
     save(*told)
-    np.testing.assert_allclose(got["transform"].coefficients, 1)
+    (read,) = got["transform"]
+    np.testing.assert_allclose(read.coefficients, 1)
+
+    # of several overlays, each has its own
+    bends, lies = {"registration": record["record"]["registration"]}, {"registration": {"mode": "none"}}
+    sources = {"anatomy": image, "overlay": image, "overlay2": image}
+    told = image, "case", sources, json.dumps({"record": {"overlay": lies, "overlay2": bends}})
+    with refused(Reason.OUTPUT, "case_registration2.tfm", "no such file"):
+        save(*told)
+    write_transform(tmp_path / "case_registration2.tfm", made)
+    save(*told)
+    first, second = got["transform"]
+    assert first is None
+    np.testing.assert_allclose(second.coefficients, 1)

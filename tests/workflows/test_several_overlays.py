@@ -1,11 +1,13 @@
 """An anatomy with two or three overlays: each brought onto it on its own, all in one result."""
 
 import json
+import shutil
 
 import numpy as np
 import pydicom
 import pytest
 import torch
+from drawing.viewed import held
 from refusals import refused
 from torch import nn
 
@@ -68,7 +70,7 @@ def test_all_forms_are_there(three):
     assert {path.name for path in written} == {path.name for path in folder.iterdir()}
     assert {path.name for path in written} == {
         *("case_fused.nii.gz", "case_fused.json", "case_fused_slices", "case_dicom", "case_montage.png"),
-        *("case_fused.html", "case_fused2.html"),
+        "case_fused.html",
         *("case_registration.tfm", "case_registration2.tfm", "case_checkerboard.png", "case_checkerboard2.png"),
         *("case_overlay_on_grid.nii.gz", "case_overlay2_on_grid.nii.gz"),
         *("case_overlay_on_grid_dicom", "case_overlay2_on_grid_dicom"),
@@ -174,17 +176,39 @@ def test_dicom_points_at_all_sources(three, dicom_study):
     assert referred == {registration.SOPInstanceUID}
 
 
-def test_the_pages_say_what_else_is_in_the_image(three):
+def test_one_page_shows_all(three):
     folder, _ = three
-    first, second = ((folder / f"case_fused{number}.html").read_text() for number in ("", "2"))
-    assert "CT: grey, PET: hot" in first
-    assert "PET in case_fused2.html" in first
-    assert "CT in case_fused.html" in second
+    told, volumes = held((folder / "case_fused.html").read_text(encoding="utf-8"))
+    assert [told["images"][key]["choice"] for key in ("overlay", "overlay2")] == ["1 CT", "2 PET"]
+    assert told["mixed"] == "1 CT grey, 2 PET hot"
+    assert told["projection"] == ["overlay2"]
+    assert volumes["overlay"].min() < -900  # the sources' own values, not those scaled for display
+    on_grid = read_image(folder / "case_overlay2_on_grid.nii.gz")
+    np.testing.assert_allclose(volumes["overlay2"].max(), on_grid.max(), rtol=1e-3)
 
 
-def test_a_page_of_one_overlay_is_not_made_of_several(three, dicom_study):
+def test_the_page_is_made_again_of_what_was_fused(three, dicom_study, tmp_path):
+    for name in ("case_fused.nii.gz", "case_fused.json"):
+        shutil.copy(three[0] / name, tmp_path)
+    overlays = [dicom_study["ct"], dicom_study["pet"]]
+    page = write_page(tmp_path, dicom_study["mri"], overlays)
+    assert page.name == "case_fused.html"
+    (told, volumes), (again, others) = (
+        held((folder / page.name).read_text(encoding="utf-8")) for folder in (three[0], tmp_path)
+    )
+    assert again == told
+    for key, volume in volumes.items():
+        np.testing.assert_allclose(others[key], volume, atol=1 if key == "fused" else 0)
+    with pytest.raises(ValueError, match=r"pet: holds no series .* of modality CT"):
+        write_page(tmp_path, dicom_study["mri"], overlays[::-1])
     with pytest.raises(ValueError, match=r"'case' was fused of 2 overlays"):
-        write_page(three[0], dicom_study["mri"], dicom_study["ct"], name="case")
+        write_page(tmp_path, dicom_study["mri"], overlays[0])
+
+
+def test_the_page_names_the_overlay_that_is_warned_of(fuse, tmp_path):
+    fuse(tmp_path, "ct", "pet", transform=[shift("ct"), None], output_format=["nifti", "html"])
+    told, _ = held((tmp_path / "case_fused.html").read_text(encoding="utf-8"))
+    assert told["warnings"] == record(tmp_path)["record"]["warnings"]
 
 
 def test_a_warning_names_the_overlay(fuse, tmp_path, caplog):
