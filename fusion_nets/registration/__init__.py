@@ -2,6 +2,7 @@
 
 from .bending import bending_of, bent
 from .body_region import BodyRegion, body_region
+from .field_of_view import NEAR_BORDER, FieldOfView, field_of_view
 from .foreground import foreground
 from .mutual_information import similarity
 from .order import percentile, ranked, selected
@@ -13,7 +14,9 @@ from .warp import Warp, WorldTransform
 
 __all__ = [
     "LEAST_OVERLAP",
+    "NEAR_BORDER",
     "BodyRegion",
+    "FieldOfView",
     "Registration",
     "RegistrationError",
     "RegistrationMode",
@@ -23,6 +26,7 @@ __all__ = [
     "bent",
     "body_region",
     "check_overlap",
+    "field_of_view",
     "foreground",
     "percentile",
     "ranked",

@@ -17,6 +17,7 @@ from fusion_nets.clinical.grids import affine_of, as_volume, is_one_grid, on_cpu
 from fusion_nets.clinical.quantities import UPTAKE
 from fusion_nets.slabs import extremes, is_large, release, slabs, zeros
 
+from .field_of_view import outside_of, outside_of_places
 from .warp import Warp, WorldTransform, linear_part
 
 __all__ = ["air", "resample_labels", "resample_onto"]
@@ -97,7 +98,7 @@ def resample_onto(overlay: MetaTensor, anatomy: MetaTensor, transform: WorldTran
         else:
             moved = _interpolated(values, first @ between, size)
             for slab in slabs(moved.shape):
-                moved[..., slab][:, _is_outside(between, size, source.shape[1:], slab)] = outside
+                moved[..., slab][:, outside_of(between, size, source.shape[1:], slab)] = outside
     return MetaTensor(moved.reshape(source.shape[0], *anatomy.shape[1:]).to(device), meta=meta)
 
 
@@ -123,7 +124,7 @@ def _bent(
         lines = np.arange(size[0]), np.arange(size[1]), np.arange(start, min(start + each, size[2]))
         index = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1)
         there = apply_affine(to_voxels, warp(apply_affine(affine_of(target), index.reshape(-1, 3))))
-        beyond = ((there < -0.5 - 1e-3) | (there > np.array(source.shape[1:]) - 0.5 + 1e-3)).any(axis=-1)
+        beyond = outside_of_places(there, source.shape[1:])
         there -= [part.start for part in box]
         for one, into in zip(values.numpy(), moved, strict=True):
             found = ndimage.map_coordinates(one, there.T, order=1, mode="nearest")
@@ -295,15 +296,3 @@ def _steps(covariance: np.ndarray) -> list[tuple[float, np.ndarray]]:
         if products[i, j] < 0:
             steps.append((-float(products[i, j]), np.cross(base[k], base[m])))
     return steps
-
-
-def _is_outside(between: np.ndarray, size: tuple[int, ...], shape: torch.Size, slab: slice) -> torch.Tensor:
-    """Which voxels of a slab of the target, (H, W, D), lie outside the source's field of view."""
-    steps = [torch.arange(n, dtype=torch.float32).reshape([-1 if i == a else 1 for i in range(3)])
-             for a, n in enumerate(size)]  # fmt: skip
-    steps[2] = steps[2][..., slab]
-    outside = torch.zeros(*size[:2], steps[2].numel(), dtype=torch.bool)
-    for row, n in zip(between[:3], shape, strict=True):
-        there = row[0] * steps[0] + row[1] * steps[1] + row[2] * steps[2] + row[3]
-        outside |= (there < -0.5 - 1e-3) | (there > n - 0.5 + 1e-3)
-    return outside

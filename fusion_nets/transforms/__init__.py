@@ -5,6 +5,7 @@ As in MONAI, an array transform ``Foo`` has a dictionary twin ``Food``, whose ot
 
 from fusion_nets.moved import tell_moved
 
+from .borders import FadeAtBorder, FadeAtBorderD, FadeAtBorderd, FadeAtBorderDict
 from .colour import (
     MergeChroma,
     MergeChromaD,
@@ -115,6 +116,10 @@ __all__ = [
     "EncodeTextD",
     "EncodeTextDict",
     "EncodeTextd",
+    "FadeAtBorder",
+    "FadeAtBorderD",
+    "FadeAtBorderDict",
+    "FadeAtBorderd",
     "JudgeRegions",
     "JudgeRegionsD",
     "JudgeRegionsDict",

@@ -16,7 +16,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
 from nibabel.affines import apply_affine
 
-from fusion_nets.cautions import about
+from fusion_nets.cautions import about, caution
 from fusion_nets.clinical import check_same_grid, is_picture
 from fusion_nets.clinical.grids import affine_of, as_volume, thinned
 from fusion_nets.drawing import write_checkerboard
@@ -30,6 +30,7 @@ from fusion_nets.registration import (
     bending_of,
     body_region,
     check_overlap,
+    field_of_view,
     foreground,
     read_transform,
     register,
@@ -47,6 +48,9 @@ Transforms = str | os.PathLike[str] | Sequence[Sequence[float]] | None
 
 COARSE = 2.0
 """Distance in mm of the places at which a given transform is looked at."""
+
+COVERS_WELL = 0.95
+"""Share of what the anatomy shows in the overlay's field of view, from which nothing is said of it."""
 
 __all__ = ["CommonGrid", "CommonGridD", "CommonGridDict", "CommonGridd"]
 
@@ -112,6 +116,8 @@ class CommonGrid(Transform):
         Returns:
             (1 | 3, H, W[, D]) float32 with the affine of ``ref`` and the other metadata of ``img``, and in
             ``meta["registration"]`` what was done, as :meth:`fusion_nets.registration.Registration.as_dict` tells it;
+            where what ``ref`` shows lies beyond the border of ``img``, ``meta["field_of_view"]``, see
+            :func:`fusion_nets.registration.field_of_view`, and ``meta["covers"]``, its share that does not;
             in ``meta["body_region"]``, where it is known, what ``ref`` shows, as an image on its grid does.
 
         Raises:
@@ -131,6 +137,13 @@ class CommonGrid(Transform):
         stage("resampling")
         moved = resample_onto(img, ref, registration.transform)
         check_overlap(grey_ref, grey, moved, registration.matrix, self.least_overlap)
+        view = field_of_view(grey, grey_ref, registration.transform)
+        if view is not None:
+            moved.meta["field_of_view"], moved.meta["covers"] = view, round(view.covers, 4)
+            if view.covers < COVERS_WELL:
+                words = "%.0f %% of what the anatomy shows lie beyond its field of view, and show the anatomy alone"
+                name = img.meta.get("filename_or_obj", "image")
+                caution(logging.getLogger(__name__), name, words, 100 * (1 - view.covers))
         moved.meta["registration"] = registration.as_dict()
         region = body_region(grey_ref)
         if region.shows != "unknown":  # what lies in its field of view is what the image shows there, too

@@ -20,7 +20,7 @@ __all__ = ["RecordChoices", "RecordChoicesD", "RecordChoicesDict", "RecordChoice
 
 _OF_OVERLAYS = ("overlay_window", "overlay_palette", "register", "transform")
 
-_SAID = ("modality", "units", "series", "volume", "sha256", "display", "palette", "on_grid")
+_SAID = ("modality", "units", "series", "volume", "sha256", "display", "palette", "on_grid", "covers")
 
 
 class RecordChoices(Transform):

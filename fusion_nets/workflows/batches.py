@@ -33,12 +33,20 @@ __all__ = [
 
 
 class PairBatch(PrepareBatch):
-    """Turn "image" (B, 2, H, W) into (image, image): fusion losses and metrics compare with the sources."""
+    """Turn "image" (B, 2, H, W) into (image, image): fusion losses and metrics compare with the sources.
+
+    With "coverage", see :class:`fusion_nets.transforms.FadeAtBorderd`, it is (image, image, (), {"coverage"}).
+    """
 
     def __call__(self, batchdata, device=None, non_blocking=False, **kwargs):  # type: ignore[no-untyped-def]
         """Prepare a batch."""
         image = batchdata["image"].to(device=device, non_blocking=non_blocking, **kwargs)
-        return image, image
+        coverage = _coverage(batchdata, image)
+        return (image, image, (), coverage) if coverage else (image, image)
+
+
+def _coverage(batchdata: Mapping[str, Any], image: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"coverage": plain_tensor(batchdata["coverage"]).to(image.device)} if "coverage" in batchdata else {}
 
 
 def collate_pairs(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -254,13 +262,14 @@ class DescribedBatch(PrepareBatch):
         described = batchdata["lesion_image" if "lesion_image" in batchdata else "image"]
         image = described.to(device=device, non_blocking=non_blocking, **kwargs)
         target = {"image": image}
+        coverage = _coverage(batchdata, image)
         if "text" not in batchdata:
-            return image, target, (), {}
+            return image, target, (), coverage
         text, mask, vector = (
             batchdata[key].to(device=device, non_blocking=non_blocking)
             for key in ("text", "text_mask", self.vector_key)
         )
-        return image, {**target, "vector": vector}, (), {"text": text, "text_mask": mask}
+        return image, {**target, "vector": vector}, (), {"text": text, "text_mask": mask, **coverage}
 
 
 class CriticBatch(PrepareBatch):

@@ -146,6 +146,9 @@ class SlicewiseInferer(Inferer):
     An :class:`EngineNetwork` of a ``reach`` sees only what shows something: slices that are black in
     all channels stay black, and of the others it is told the box to look at, the same for all of a volume.
 
+    Where "coverage" is given, (B, 1, H, W[, D]) in [0, 1], the result is so much of what the network makes, and the
+    rest is the first channel, the anatomy (:class:`fusion_nets.transforms.FadeAtBorderd`).
+
     Args:
         sw_batch_size: slices that go through the network together; "auto" is as many as fit a processor's cache, or a
             GPU's memory.
@@ -200,19 +203,23 @@ class SlicewiseInferer(Inferer):
             kwargs["box"] = shown_box(plain, reach, network.stride) if len(plain) == 1 else None
         stage("fusing")
 
-        def predict(images: torch.Tensor, arguments: Mapping[str, Any]) -> torch.Tensor:
+        coverage = kwargs.pop("coverage", None)
+
+        def predict(images: torch.Tensor, arguments: Mapping[str, Any], share: torch.Tensor | None) -> torch.Tensor:
             with torch.autocast(images.device.type, torch.bfloat16, enabled=self._in_bfloat16(images.device)):
-                return network(images, *args, **arguments).to(images.dtype)
+                fused = network(images, *args, **arguments).to(images.dtype)
+            return fused if share is None else torch.lerp(images[:, :1], fused, share)
 
         if inputs.ndim == 4:
             if reach is None:
-                return predict(inputs, kwargs)
-            fused = predict(plain, kwargs) if shows(plain).any() else torch.zeros_like(plain[:, :1])
+                return predict(inputs, kwargs, coverage)
+            fused = predict(plain, kwargs, coverage) if shows(plain).any() else torch.zeros_like(plain[:, :1])
             return _as(inputs, fused)
         depth = inputs.shape[-1]
         # one row a slice, those of one volume after another; a MetaTensor cannot always be indexed by slices, because
         # it looks for a row of metadata for each
         slices = plain.movedim(-1, 1).flatten(0, 1)
+        shares = None if coverage is None else coverage.movedim(-1, 1).flatten(0, 1)
         rows = {name: kwargs.pop(name) for name in self.slice_arguments if kwargs.get(name) is not None}
         for name, row in rows.items():
             if row.shape[:2] != (len(inputs), depth):
@@ -231,7 +238,8 @@ class SlicewiseInferer(Inferer):
                     bar.update(len(some))
                     continue
                 given = {**kwargs, **{name: row[some.to(row.device)] for name, row in rows.items()}}
-                fused = predict(slices[some.to(slices.device)], given)
+                share = None if shares is None else shares[some.to(shares.device)]
+                fused = predict(slices[some.to(slices.device)], given, share)
                 if volume is None:
                     volume = _room_for(fused, len(slices), is_one=len(inputs) == 1)
                 volume[some.to(volume.device)] = fused.to(volume.device)
