@@ -22,6 +22,10 @@ _REACH = 3.0
 """Of a Gaussian, in standard deviations."""
 
 
+_OF_COLOUR = 3
+"""Power of the weight: bright tissue has room for a third of a colour or less, and the rest would go unseen."""
+
+
 class FadeAtBorder(Transform):
     """Lead the brightness of an overlay over to the anatomy's where its field of view ends inside of it.
 
@@ -127,9 +131,10 @@ class FadeAtBorderd(MapTransform):
                 continue
             own = image[channel : channel + 1].as_subclass(torch.Tensor)
             faded = self.fade(own, MetaTensor(image[:1].as_subclass(torch.Tensor), affine=image.affine), view)
-            for name in (key, f"{key}_{self.chroma_postfix}"):
-                if name in d:
-                    d[name] = _faded(d[name], view)
+            d[key] = _faded(d[key], view)
+            chroma = f"{key}_{self.chroma_postfix}"
+            if chroma in d:
+                d[chroma] = _faded(d[chroma], view, _OF_COLOUR)
             for slab in slabs(own.shape):
                 own[..., slab] = faded[..., slab]
         return d
@@ -143,9 +148,9 @@ def _coverage(image: torch.Tensor, views: Sequence[FieldOfView]) -> torch.Tensor
     return made
 
 
-def _faded(image: torch.Tensor, view: FieldOfView) -> torch.Tensor:
+def _faded(image: torch.Tensor, view: FieldOfView, power: int = 1) -> torch.Tensor:
     """(C, H, W, D) that goes to 0 at the border."""
-    return _by_slabs(lambda part, slab: part * view.weight(slab), image)
+    return _by_slabs(lambda part, slab: part * view.weight(slab) ** power, image)
 
 
 def _by_slabs(function: Any, image: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
