@@ -16,14 +16,12 @@ from scipy import ndimage
 from fusion_nets.registration import NEAR_BORDER, FieldOfView
 from fusion_nets.slabs import slabs, zeros
 
+from .colour import room_for
+
 __all__ = ["FadeAtBorder", "FadeAtBorderD", "FadeAtBorderDict", "FadeAtBorderd"]
 
 _REACH = 3.0
 """Of a Gaussian, in standard deviations."""
-
-
-_OF_COLOUR = 3
-"""Power of the weight: bright tissue has room for a third of a colour or less, and the rest would go unseen."""
 
 
 class FadeAtBorder(Transform):
@@ -131,10 +129,10 @@ class FadeAtBorderd(MapTransform):
                 continue
             own = image[channel : channel + 1].as_subclass(torch.Tensor)
             faded = self.fade(own, MetaTensor(image[:1].as_subclass(torch.Tensor), affine=image.affine), view)
-            d[key] = _faded(d[key], view)
             chroma = f"{key}_{self.chroma_postfix}"
             if chroma in d:
-                d[chroma] = _faded(d[chroma], view, _OF_COLOUR)
+                d[chroma] = _pale(d[chroma], torch.maximum(image[:1], faded), view)
+            d[key] = _by_slabs(lambda part, slab, view=view: part * view.weight(slab), d[key])
             for slab in slabs(own.shape):
                 own[..., slab] = faded[..., slab]
         return d
@@ -148,9 +146,17 @@ def _coverage(image: torch.Tensor, views: Sequence[FieldOfView]) -> torch.Tensor
     return made
 
 
-def _faded(image: torch.Tensor, view: FieldOfView, power: int = 1) -> torch.Tensor:
-    """(C, H, W, D) that goes to 0 at the border."""
-    return _by_slabs(lambda part, slab: part * view.weight(slab) ** power, image)
+def _pale(chroma: torch.Tensor, luminance: torch.Tensor, view: FieldOfView) -> torch.Tensor:
+    """Chroma (3, H, W, D) that goes to 0 at the border, of as much as is seen on about this luminance (1, H, W, D).
+
+    Of a strong colour on bright tissue most has no room, and would go unseen until little is left.
+    """
+    colour, bright = (one.as_subclass(torch.Tensor).cpu() for one in (chroma, luminance))
+    made = torch.from_numpy(zeros(chroma.shape))
+    for slab in slabs(chroma.shape):
+        weight, part = torch.from_numpy(view.weight(slab)), colour[..., slab]
+        made[..., slab] = part * torch.where(weight < 1, weight * room_for(part, bright[..., slab]), 1)
+    return made.to(chroma.device)
 
 
 def _by_slabs(function: Any, image: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:

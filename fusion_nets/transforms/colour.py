@@ -35,6 +35,7 @@ __all__ = [
     "luminance",
     "mixed_chroma",
     "palette_colours",
+    "room_for",
 ]
 
 _WEIGHTS = (0.299, 0.587, 0.114)
@@ -207,10 +208,14 @@ class MergeChroma(Transform):
 
 def _merged(luminance: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
     bright = luminance.to(torch.result_type(luminance, colour))
-    room = torch.where(colour > 0, 1 - bright, bright)
+    return (bright + room_for(colour, bright) * colour).clamp(0, 1)
+
+
+def room_for(colour: torch.Tensor, luminance: torch.Tensor) -> torch.Tensor:
+    """How much of colour differences (3, ...) a luminance (1, ...) has room for inside the RGB range, (1, ...) to 1."""
+    room = torch.where(colour > 0, 1 - luminance, luminance)
     tiny = torch.finfo(colour.dtype).tiny
-    scale = (room / colour.abs().clamp(min=tiny)).amin(dim=0, keepdim=True).clamp(0, 1)
-    return (bright + scale * colour).clamp(0, 1)
+    return (room / colour.abs().clamp(min=tiny)).amin(dim=0, keepdim=True).clamp(0, 1)
 
 
 class SplitLuminanced(MapTransform):

@@ -5,7 +5,7 @@ import torch
 from monai.data import MetaTensor
 
 from fusion_nets.registration import NEAR_BORDER, field_of_view
-from fusion_nets.transforms import CommonGrid, CommonGridd, FadeAtBorder, FadeAtBorderd, PairUpd
+from fusion_nets.transforms import CommonGrid, CommonGridd, FadeAtBorder, FadeAtBorderd, MergeChroma, PairUpd
 from fusion_nets.workflows import SlicewiseInferer
 
 AFFINE = torch.eye(4, dtype=torch.float64)
@@ -80,6 +80,18 @@ def test_colour_goes_with_the_overlay(anatomy, overlay):
     assert (data["overlay_chroma"][:, ENDS - 1, 30] == 0).all()
     assert (data["overlay"][0, ENDS - 1, 30] == 0).all()
     assert torch.equal(data["overlay_chroma"][:, 10], torch.full((3, 64, 12), 0.2))
+
+
+def test_a_strong_colour_goes_evenly(anatomy, overlay):
+    """On bright tissue as on dark, although there most of it has no room."""
+    data = CommonGridd("overlay")({"anatomy": anatomy + 0.45, "overlay": overlay})
+    data["overlay_chroma"] = torch.tensor([0.7, -0.3, -0.3]).reshape(3, 1, 1, 1).expand(3, 64, 64, 12).clone()
+    data = FadeAtBorderd("overlay")(PairUpd()(data))
+    fused = MergeChroma()(data["image"].amax(0, keepdim=True), data["overlay_chroma"])
+    seen = (fused[0] - fused[2])[12:ENDS, 30, 6]  # from where all is seen down to none
+    assert seen[0] > 0.1
+    assert seen[-1] == 0
+    assert -seen.diff().min() < 0.25 * seen[0]
 
 
 def test_of_two_overlays_the_network_has_what_either_covers(anatomy, overlay):
