@@ -17,8 +17,8 @@ from .warp import Warp, WorldTransform, linear_part
 
 __all__ = ["NEAR_BORDER", "FieldOfView", "field_of_view", "outside_of", "outside_of_places"]
 
-NEAR_BORDER = 8.0
-"""Distance in mm over which an overlay comes up from where it ends: of the order of a PET's resolution."""
+NEAR_BORDER = 6.0
+"""Distance in mm over which an overlay comes up from where it ends: about a PET's resolution."""
 
 COARSE = 3.0
 """Distance in mm of the places at which the distance from the border is computed; it is interpolated between them."""
@@ -57,11 +57,11 @@ class FieldOfView:
         return _outside(self.target, self.source, self.transform, self.size, self.shape, slab)
 
     def weight(self, slab: slice = slice(None)) -> np.ndarray:
-        """How far inside voxels of some slices lie, (H, W, d) float32 from 0 at the border to 1, smoothly.
+        """How far inside voxels of some slices lie, (H, W, d) float32 from 0 at the border to 1, smoothly; 0 beyond.
 
         Only borders that cut through what the anatomy shows count: air may end where it will.
         """
-        return self._rising(self.depth, slab)
+        return np.where(self.outside(slab), np.float32(0), self._rising(self.depth, slab))
 
     def coverage(self, slab: slice = slice(None)) -> np.ndarray:
         """(H, W, d) float32: 1 in the field of view, beyond it down to 0, as smoothly."""
@@ -113,11 +113,11 @@ def field_of_view(
 
 
 def _distance_from(mask: np.ndarray, image: MetaTensor) -> np.ndarray:
-    """In mm, from a mask and its neighbours, among which its border lies; far from a mask of nothing."""
+    """In mm, from the border of a mask, which lies half a voxel from its voxels; far from a mask of nothing."""
     if not mask.any():
         return np.full(mask.shape, 2 * NEAR_BORDER, np.float32)
-    near = ndimage.binary_dilation(mask, np.ones((3, 3, 3), bool))
-    return ndimage.distance_transform_edt(~near, sampling=image.pixdim.tolist()).astype(np.float32)
+    found = ndimage.distance_transform_edt(~mask, sampling=image.pixdim.tolist())
+    return (found - float(image.pixdim.min()) / 2).clip(0).astype(np.float32)
 
 
 def outside_of(between: np.ndarray, size: Sequence[int], shape: Sequence[int], slab: slice = slice(None)) -> np.ndarray:

