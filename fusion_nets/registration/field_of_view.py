@@ -23,6 +23,9 @@ NEAR_BORDER = 6.0
 COARSE = 3.0
 """Distance in mm of the places at which the distance from the border is computed; it is interpolated between them."""
 
+AT_ONCE = 16
+"""Slices that are looked at together."""
+
 HALF_A_VOXEL = 0.5 + 1e-3
 
 
@@ -100,15 +103,20 @@ def field_of_view(
     source, target = as_volume(overlay), as_volume(anatomy)
     thin = thinned(target, COARSE)
     size, shape = tuple(target.shape[1:]), tuple(source.shape[1:])
-    outside = _outside(affine_of(thin), affine_of(source), transform, thin.shape[1:], shape)
-    # what is found of the patient reaches a voxel too far, and so far nobody sees a border
-    tissue = ndimage.binary_erosion(foreground(thin), np.ones((3, 3, 1), bool), border_value=1)
-    cut_off = tissue & outside
-    if not cut_off.any():
+    tissue, way = foreground(thin), (affine_of(thin), affine_of(source), transform, thin.shape[1:], shape)
+
+    def sure(slab: slice) -> np.ndarray:
+        # what is found of the patient reaches a voxel too far, and so far nobody sees a border
+        return ndimage.binary_erosion(tissue[..., slab], np.ones((3, 3, 1), bool), border_value=1)
+
+    parts = [slice(k, k + AT_ONCE) for k in range(0, thin.shape[3], AT_ONCE)]
+    missing = sum(np.count_nonzero(sure(part) & _outside(*way, part)) for part in parts)
+    if not missing:
         return None
-    depth, off = _distance_from(cut_off, thin), _distance_from(~outside, thin)
+    outside = _outside(*way)
+    depth, off = _distance_from(sure(slice(None)) & outside, thin), _distance_from(~outside, thin)
     every = tuple(round(float(n)) for n in (thin.pixdim / target.pixdim).tolist())
-    covers = 1 - float(np.count_nonzero(cut_off) / np.count_nonzero(tissue))
+    covers = 1 - missing / sum(np.count_nonzero(sure(part)) for part in parts)
     return FieldOfView(size, shape, affine_of(target), affine_of(source), transform, depth, off, every, covers)
 
 

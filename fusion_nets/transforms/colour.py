@@ -202,8 +202,7 @@ class MergeChroma(Transform):
         """
         if chroma is None:
             return luminance
-        colour = convert_to_tensor(chroma, device=luminance.device)  # it may have waited elsewhere
-        return slabwise(_merged, luminance, colour)
+        return slabwise(_merged, luminance, convert_to_tensor(chroma, device=luminance.device))
 
 
 def _merged(luminance: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
@@ -213,9 +212,8 @@ def _merged(luminance: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
 
 def room_for(colour: torch.Tensor, luminance: torch.Tensor) -> torch.Tensor:
     """How much of colour differences (3, ...) a luminance (1, ...) has room for inside the RGB range, (1, ...) to 1."""
-    room = torch.where(colour > 0, 1 - luminance, luminance)
-    tiny = torch.finfo(colour.dtype).tiny
-    return (room / colour.abs().clamp(min=tiny)).amin(dim=0, keepdim=True).clamp(0, 1)
+    share = torch.where(colour > 0, 1 - luminance, luminance) / colour.abs().clamp(min=torch.finfo(colour.dtype).tiny)
+    return share.amin(dim=0, keepdim=True).clamp(0, 1)
 
 
 class SplitLuminanced(MapTransform):
