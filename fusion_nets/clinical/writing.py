@@ -26,6 +26,8 @@ PICTURE_SUFFIXES = tuple(suffix for suffix in RASTER_SUFFIXES if suffix not in (
 """Of pictures without loss."""
 OUTPUT_SUFFIXES = (*PICTURE_SUFFIXES, *VOLUME_SUFFIXES)
 """Endings of files that can be written."""
+PNG_LEVEL = 2
+"""Of its compression: 6, Pillow's, takes three times as long for files that are a ninth smaller."""
 
 
 def write_image(path: str | os.PathLike[str], image: torch.Tensor) -> Path:
@@ -60,7 +62,7 @@ def write_image(path: str | os.PathLike[str], image: torch.Tensor) -> Path:
         save_volume(path, stored, affine, {}, white=1)
     else:
         with whole_file(path) as partial:
-            Image.fromarray(_as_rows(_to_8_bit(array), affine)).save(partial)
+            Image.fromarray(_as_rows(_to_8_bit(array), affine)).save(partial, compress_level=PNG_LEVEL)
     return path
 
 
@@ -153,7 +155,7 @@ def write_slice(path: str | os.PathLike[str], image: torch.Tensor, affine: np.nd
 def _save_slice(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     signed = PngInfo()
     signed.add_text("Software", SIGNATURE.decode())
-    Image.fromarray(_as_rows(_to_8_bit(array), affine)).save(path, pnginfo=signed)
+    Image.fromarray(_as_rows(_to_8_bit(array), affine)).save(path, pnginfo=signed, compress_level=PNG_LEVEL)
 
 
 def _displayed(path: Path, image: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

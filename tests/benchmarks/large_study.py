@@ -1,7 +1,7 @@
 """Memory and time of a long study: a CT and its PET of any number of slices, in all that `fuse` does.
 
     python tests/benchmarks/large_study.py [--size 512] [--slices 300 1000] [--method dmfnet] [--network own | pass]
-        [--format nifti] [--sources dicom | nifti] [--register auto] [--engine auto]
+        [--instant] [--format nifti] [--sources dicom | nifti] [--register auto] [--engine auto]
 
 Each number of slices runs in a process of its own, on series that are made first, in a temporary folder. Prints a line
 each: the peak of memory that cannot be given back (RssAnon and RssShmem, every 20 ms), the peak of all (VmHWM, in which
@@ -126,7 +126,7 @@ def make(folder: Path, size: int, slices: int, form: str) -> tuple[Path, Path]:
 
 def fuse(anatomy: str, overlay: str, output: str, given: argparse.Namespace) -> dict[str, Any]:
     """In a process of its own."""
-    options: dict[str, Any] = {"engine": getattr(given, "engine", None)}
+    options: dict[str, Any] = {"engine": given.engine, "instant": given.instant}
     if given.network == "pass":
         network = Mean()
         torch.save(network.state_dict(), f"{output}.pt")
@@ -158,6 +158,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--slices", type=int, nargs="+", default=[300, 1000])
     parser.add_argument("--method", default="dmfnet")
+    parser.add_argument("--instant", action="store_true")
     parser.add_argument("--network", choices=("own", "pass"), default="own")
     parser.add_argument("--format", nargs="+", default=["nifti", "png"])
     parser.add_argument("--sources", choices=("dicom", "nifti"), default="nifti")
@@ -184,7 +185,7 @@ def main() -> None:
             flush=True,
         )
         told = ", ".join(f"{name} {wall:.1f} ({work:.1f})" for name, (wall, work) in found["stages"].items())
-        print(f"\n{told}; {given.method}, network {given.network}, sources {given.sources}\n", flush=True)
+        print(f"\n{told}; {given.method}, network {'instant' if given.instant else given.network}, sources {given.sources}\n", flush=True)
 
 
 if __name__ == "__main__":

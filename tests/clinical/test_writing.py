@@ -201,7 +201,7 @@ def test_writer_that_fails(tmp_path, monkeypatch, name, old):
     if old:
         path.write_bytes(old)
     monkeypatch.setattr(Path, "write_bytes", lambda path, content: half(path))
-    monkeypatch.setattr(Image.Image, "save", lambda image, path: half(path))
+    monkeypatch.setattr(Image.Image, "save", lambda image, path, **options: half(path))
     with pytest.raises(OSError, match="no space left"):
         write_image(path, torch.rand(1, 4, 5))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == ({name: old} if old else {})
