@@ -185,7 +185,8 @@ def main() -> None:
             flush=True,
         )
         told = ", ".join(f"{name} {wall:.1f} ({work:.1f})" for name, (wall, work) in found["stages"].items())
-        print(f"\n{told}; {given.method}, network {'instant' if given.instant else given.network}, sources {given.sources}\n", flush=True)
+        network = "instant" if given.instant else given.network
+        print(f"\n{told}; {given.method}, network {network}, sources {given.sources}\n", flush=True)
 
 
 if __name__ == "__main__":
