@@ -163,8 +163,7 @@ describer: $(READY)
 	    --method SMFusion=runs/describer/smfusion --example PET-MRI_25015
 
 # the pictures of the documentation, by the commands that they show; takes minutes. Those that show what a network does
-# which is trained on metrics alone need its weights, those of SMFusion in version 0.1: METRICS_ALONE=PATH. docs/report.png
-# is of version 0.1's images
+# which is trained on metrics alone need its weights, those of SMFusion in version 0.1: METRICS_ALONE=PATH
 METRICS_ALONE ?=
 pictures: demo
 	cp demo/montage.png docs/demo.png
@@ -173,6 +172,7 @@ pictures: demo
 	$(BIN)/python tests/benchmarks/screenshot.py demo/dmfnet/head_fused.html docs/view.png
 	$(BIN)/fusion-nets simulate --count 24 --size 256 --upright 1 --output_dir runs/pictures
 	cp runs/pictures/contact_sheet.png docs/simulated.png
+	$(BIN)/python tests/benchmarks/report_picture.py docs/report.png
 	test -z "$(METRICS_ALONE)" || $(BIN)/python tests/benchmarks/pictures.py --metrics_alone "$(METRICS_ALONE)"
 
 # both networks in TorchScript and ONNX, in dist/, held against the networks themselves; takes minutes
