@@ -83,10 +83,11 @@ def write_page(
             modality, volume = detail["_modality"] or said.get("modality"), detail["_volume"] or said.get("volume")
             with about(key):
                 image = read_image(source, detail["_series_uid"] or said.get("series"), modality, volume)
-            if said.get("sha256") not in (None, source_sha256(source, image.meta.get("series"))):
-                raise ValueError(
-                    f"{source}: is not the {key} that {name!r} was fused of, by its record; that one is accepted"
-                )
+            digest = source_sha256(source, image.meta.get("series"))
+            if said.get("sha256") not in (None, digest):
+                roles = (role for role in given if record.get("record", {}).get(role, {}).get("sha256") == digest)
+                accepted = next((f"as its {role} it is accepted" for role in roles), "that one is accepted")
+                raise ValueError(f"{source}: is not the {key} that {name!r} was fused of, by its record; {accepted}")
             images[key] = image
         registrations = [record_of(record, key).get("record", {}).get("registration", {}) for key in keys]
         CheckSourcesd(tuple(images), [one.get("mode", "none") for one in registrations])({**images, "name": name})

@@ -10,7 +10,7 @@ from drawing.viewed import OVERLAY_AFFINE, RECORD, held, write_case
 from monai.data import MetaTensor
 
 from fusion_nets import cli
-from fusion_nets.clinical import write_image
+from fusion_nets.clinical import source_sha256, write_image
 from fusion_nets.drawing import viewer_html, write_viewer
 from fusion_nets.workflows import write_page
 
@@ -175,7 +175,12 @@ def test_what_was_not_fused_is_refused(fused_before, capsys):
     record = json.loads(json.dumps(SEVERAL))
     record["record"]["overlay2"]["sha256"] = "0" * 64
     (folder / "case_fused.json").write_text(json.dumps(record))
-    with pytest.raises(ValueError, match=r"overlay2\.nii\.gz: is not the overlay2 that 'case' was fused of"):
+    with pytest.raises(ValueError, match=r"overlay2\.nii\.gz: is not the overlay2 that 'case' .*; that one"):
+        write_page(folder, anatomy, [first, second])
+    record["record"]["overlay2"]["sha256"] = source_sha256(first)
+    record["record"]["overlay"]["sha256"] = source_sha256(second)
+    (folder / "case_fused.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"overlay\.nii\.gz: is not the overlay that .*; as its overlay2 it is"):
         write_page(folder, anatomy, [first, second])
     assert not list(folder.glob("*.html"))
 
