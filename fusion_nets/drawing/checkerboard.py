@@ -125,7 +125,7 @@ def _box(content: np.ndarray, spacing: np.ndarray) -> tuple[tuple[slice, ...], n
         return tuple(slice(0, n) for n in content.shape), np.array(content.shape) // 2
     box, middle = [], []
     for axis, margin in enumerate(np.ceil(MARGIN / spacing).astype(int)):
-        counts = np.array([np.count_nonzero(content.take(k, axis)) for k in range(content.shape[axis])])
+        counts = np.array([np.count_nonzero(plane) for plane in np.moveaxis(content, axis, 0)])
         (held,) = np.nonzero(counts)
         box.append(slice(int(max(held[0] - margin, 0)), int(min(held[-1] + margin + 1, len(counts)))))
         middle.append(np.arange(len(counts)) @ counts / counts.sum())

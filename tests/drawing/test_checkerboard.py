@@ -1,3 +1,5 @@
+import tracemalloc
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from refusals import refused
 
 from fusion_nets.clinical import Reason
 from fusion_nets.drawing import write_checkerboard
+from fusion_nets.drawing.checkerboard import _box
 
 SIZE = (40, 48, 32)
 
@@ -99,3 +102,17 @@ def test_refused(tmp_path):
     with refused(Reason.GRID):
         write_checkerboard(tmp_path / "a.png", image, head(affine @ np.diag([1.1, 1, 1, 1])))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_middle_of_a_long_study_is_found_without_a_copy_of_it():
+    """In whatever order its axes run: one copy a plane took fourteen minutes for 512 x 512 x 300."""
+    content = np.zeros((200, 100, 80), bool)
+    content[50:100, 30:70, 10:30] = True
+    content = content[::-1, :, ::-1]
+    tracemalloc.start()
+    box, middle = _box(content, np.full(3, 2.0))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < content.size / 4
+    assert middle.tolist() == [124, 50, 60]
+    assert content[box].sum() == content.sum()
