@@ -44,12 +44,15 @@ class DMFNet(nn.Module):
         detail_width: instead of the head, a :class:`FusionUNet` of so many channels, which sees the sources themselves
             and is guided by the fused features of the finest levels (not in the paper: what noise has covered is no
             longer in the features, and a faint lesion must not be lost with it). 0 for the paper's head.
+        feature_reduction: features are those of the sources made so many times smaller (means of blocks), and what
+            guides is made larger again, at a fraction of the work (not in the paper; with ``detail_width`` alone).
         seed: of noise and noise level in evaluation mode.
         noise_pixels: for export to formats without a generator: pixels (H times W) of the largest image whose noise is
             kept as a constant, 24 bytes a pixel with three steps. Results are those of drawing it, but for rounding.
 
     Raises:
-        ValueError: if ``steps`` lie outside the schedule, or a level's width is no multiple of ``norm_groups``.
+        ValueError: if ``steps`` lie outside the schedule, a level's width is no multiple of ``norm_groups``, or
+            features cannot be reduced so.
     """
 
     def __init__(
@@ -66,13 +69,17 @@ class DMFNet(nn.Module):
         head_width: int = 64,
         residual: bool = False,
         detail_width: int = 0,
+        feature_reduction: int = 1,
         seed: int = 0,
         noise_pixels: int = 0,
     ) -> None:
         super().__init__()
+        if feature_reduction < 1 or (feature_reduction > 1 and not detail_width):
+            raise ValueError(f"feature_reduction is {feature_reduction}; 1, and with detail_width more, is accepted")
         if not steps or not all(1 <= step <= schedule_steps for step in steps):
             raise ValueError(f"steps must lie in 1..{schedule_steps}, got {tuple(steps)}")
         self.residual = residual
+        self.feature_reduction = feature_reduction
         self.seed = seed
         self.unet = DiffusionUNet(1, width, multipliers, blocks, norm_groups, dropout).requires_grad_(False).eval()
         self.feature_indices = self.unet.feature_indices
@@ -136,7 +143,11 @@ class DMFNet(nn.Module):
         if features is None:
             features = self.encode(image, noise, noise_level)
         if self.detail is not None:
-            return self.detail(image, self.fusion.fused([_in_pairs(level) for level in features]))
+            guides = self.fusion.fused([_in_pairs(level) for level in features])
+            if self.feature_reduction > 1:
+                larger = float(self.feature_reduction)
+                guides = [F.interpolate(g, scale_factor=larger, mode="bilinear", align_corners=False) for g in guides]
+            return self.detail(image, guides)
         fused = self.fusion(features)[..., : image.shape[2], : image.shape[3]].to(image.dtype)
         if self.residual:
             fused = fused + 2 * image.amax(dim=1, keepdim=True) - 1
@@ -158,7 +169,8 @@ class DMFNet(nn.Module):
             same_noise: in training mode, draw one noise for all of the batch.
 
         Returns:
-            One (steps, 1 + K, B, C, h, w) a level, finest first; h and w of the padded image.
+            One (steps, 1 + K, B, C, h, w) a level, finest first; h and w of the padded image, reduced as
+            ``feature_reduction`` says.
         """
         batch, channels, height, width = image.shape
         if channels < 2 or height < 32 or width < 32:
@@ -169,6 +181,11 @@ class DMFNet(nn.Module):
                 noise, noise_level = self._recall(image, noise, noise_level)
             else:
                 noise, noise_level = self._draw(image[:1] if same_noise else image, noise, noise_level)
+        if self.feature_reduction > 1:
+            step = self.feature_reduction
+            image = F.avg_pool2d(image, step, ceil_mode=True, count_include_pad=False)
+            noise = noise[..., ::step, ::step]
+            height, width = image.shape[2], image.shape[3]
         noise, noise_level = _alike(noise, channels), _alike(noise_level, channels)
         level = noise_level.to(image.dtype)[..., None, None]
         clean = image.transpose(0, 1) * 2 - 1

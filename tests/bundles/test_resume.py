@@ -120,7 +120,8 @@ ARGUMENTS = {
         "beta_end": 2e-2,
         "head_width": 8,
         "residual": True,
-        "detail_width": 0,
+        "detail_width": 4,
+        "feature_reduction": 4,
         "seed": 1,
         "noise_pixels": 4096,
     },
@@ -220,7 +221,8 @@ def test_every_argument_of_the_network(bundle, folder):
     )
     assert set(GROUNDING) == set(inspect.signature(TextGrounding).parameters)
     for change in [{f"network_def#{name}": value} for name, value in ARGUMENTS[bundle].items()] + nested:
-        first = {"network_def#detail_width": 0} if "head_width" in str(change) else {}
+        plain = {"network_def#detail_width": 0, "network_def#feature_reduction": 1}
+        first = plain if "head_width" in str(change) else {}
         before = made_by(read(bundle, ["inference.json"], first), loads=False)
         assert made_by(read(bundle, ["inference.json"], {**first, **change}), loads=False) != before, change
     assert made_by(read(bundle, ["inference.json"]), loads=False) == made_by(

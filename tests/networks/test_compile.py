@@ -21,7 +21,9 @@ def compiled(network):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("how", [{}, {"detail_width": 8}, {"noise_pixels": 32 * 32}], ids=str)
+@pytest.mark.parametrize(
+    "how", [{}, {"detail_width": 8}, {"detail_width": 8, "feature_reduction": 2}, {"noise_pixels": 32 * 32}], ids=str
+)
 def test_dmfnet(how):
     network, image = DMFNet(**TINY, **how).eval(), torch.rand(2, 2, 32, 32)
     level = torch.full((2, 2, 1), 0.99)

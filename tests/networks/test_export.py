@@ -56,7 +56,7 @@ def smfusion():
 @pytest.fixture(scope="module")
 def guided_by_features():
     how = {"width": 8, "multipliers": (1, 1, 2), "blocks": 1, "norm_groups": 4, "steps": (10,), "detail_width": 8}
-    return stirred(DMFNet(**how, noise_pixels=128 * 160))
+    return stirred(DMFNet(**how, feature_reduction=2, noise_pixels=128 * 160))
 
 
 @pytest.fixture(scope="module")

@@ -52,11 +52,35 @@ def test_guides_say_nothing_at_first_and_something_when_trained():
     assert (network(image, guides) - network(image)).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (65, 96)])
+@torch.no_grad()
+def test_features_of_smaller_sources(size):
+    """They are those of means of blocks, and what guides lies where it did; noise is every other pixel's."""
+    whole, reduced = (stirred(DMFNet(**TINY, feature_reduction=by)) for by in (1, 2))
+    reduced.load_state_dict(whole.state_dict())
+    image, noise, level = pairs(*size), torch.randn(1, 2, 1, *size), torch.full((1, 2, 1), 0.99)
+    fused, unguided = reduced(image, noise, level), whole.detail(image)
+    assert fused.shape == unguided.shape
+    assert (fused - unguided).abs().max() > 1e-3
+    if size[0] < 64:
+        return
+    edge = torch.nn.functional.pad(image, [0, 0, 0, 1], mode="replicate")
+    smaller = edge.unflatten(3, (-1, 2)).mean(4).unflatten(2, (-1, 2)).mean(3)
+    guides = whole.fusion.fused([level[:, :2] for level in whole.encode(smaller, noise[..., ::2, ::2], level)])
+    expected = whole.detail(
+        image, [torch.nn.functional.interpolate(g, scale_factor=2, mode="bilinear") for g in guides]
+    )
+    torch.testing.assert_close(fused, expected, atol=1e-3, rtol=0)
+
+
 def test_what_is_refused():
     with pytest.raises(ValueError, match="levels is 1"):
         FusionUNet(8, 1, [4, 4])
     with pytest.raises(ValueError, match=r"\[1, 1, 8, 8\]"):
         FusionUNet(8)(torch.rand(1, 1, 8, 8))
+    for how in ({"feature_reduction": 0}, {"feature_reduction": 2, "detail_width": 0}):
+        with pytest.raises(ValueError, match="feature_reduction is"):
+            DMFNet(**{**TINY, **how})
     with pytest.raises(ValueError, match="without detail_width"):
         DMFNet(**{**TINY, "detail_width": 0})(torch.rand(1, 3, 32, 32))
 

@@ -36,7 +36,7 @@ def network(request):
     torch.manual_seed(0)
     if request.param == "dmfnet":
         how = {"width": 8, "multipliers": (1, 1, 2), "blocks": 1, "norm_groups": 4, "steps": (10,), "detail_width": 8}
-        made = DMFNet(**how)
+        made = DMFNet(**how, feature_reduction=2)
     elif request.param == "instant":
         made = FusionUNet(8)
     else:
