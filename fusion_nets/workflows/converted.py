@@ -21,6 +21,8 @@ from fusion_nets import networks
 from fusion_nets.files import whole_file
 from fusion_nets.networks import DMFNet, TextGuidedUNet
 
+from .digests import digest
+
 __all__ = ["STARTED", "EnginePart", "Run", "engine_cache"]
 
 Run = Callable[..., torch.Tensor]
@@ -63,8 +65,8 @@ def _onnx(part: EnginePart) -> bytes:
     with suppress(OSError, RuntimeError):  # without a home or the right to write there, it is converted every time
         path = engine_cache() / f"{_identity(part)}.onnx"
         kept = path.read_bytes()
-        content, digest = kept[:-_DIGEST], kept[-_DIGEST:]
-        if hashlib.sha256(content).digest() == digest:
+        content, told = kept[:-_DIGEST], kept[-_DIGEST:]
+        if hashlib.sha256(content).digest() == told:
             return content  # else it was cut short or changed, and is converted anew
     converted = _exported(part)
     if path is not None:
@@ -75,13 +77,10 @@ def _onnx(part: EnginePart) -> bytes:
 
 def _identity(part: EnginePart) -> str:
     """A digest of all that a conversion depends on."""
-    digest = hashlib.sha256()
+    found = hashlib.sha256(f"{torch.__version__} {digest(part)}".encode())
     for source in (*sorted(Path(networks.__file__).parent.glob("*.py")), Path(__file__)):
-        digest.update(source.read_bytes())
-    digest.update(f"{torch.__version__} {part}".encode())
-    for name, value in part.state_dict().items():
-        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:32]
+        found.update(source.read_bytes())
+    return found.hexdigest()[:32]
 
 
 class _GroupNorm(nn.Module):

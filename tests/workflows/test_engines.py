@@ -118,6 +118,23 @@ def test_what_is_damaged_in_the_cache_is_converted_anew(network, damage):
 
 
 @torch.no_grad()
+def test_a_network_of_the_same_weights_that_computes_otherwise_is_another():
+    """What it does may stand in a number alone, which no weight and no name of a layer tells."""
+    needs("onnxruntime")
+    how = {"width": 8, "multipliers": (1, 1, 2), "blocks": 1, "norm_groups": 4, "steps": (10,), "detail_width": 8}
+    image, made = torch.rand(1, 2, 64, 64), []
+    for by in (1, 2):
+        torch.manual_seed(0)
+        other = DMFNet(**how, feature_reduction=by).eval()
+        for name, value in other.named_parameters():
+            if "head." in name or "guides." in name:
+                torch.nn.init.normal_(value, std=0.05)
+        made.append(EngineNetwork(other, engine="onnxruntime", precision="float32")(image))
+        torch.testing.assert_close(made[-1], other(image), atol=1e-5, rtol=0)
+    assert (made[0] - made[1]).abs().max() > 1e-4
+
+
+@torch.no_grad()
 def test_weights_that_changed_are_converted_anew(network):
     needs("onnxruntime")
     fast = EngineNetwork(network, engine="onnxruntime")
