@@ -6,8 +6,6 @@ The report stays in the folder. Drawn by a real Chromium (apt-get install chromi
 """
 
 import argparse
-import base64
-import io
 import subprocess
 import sys
 import tempfile
@@ -18,7 +16,7 @@ from PIL import Image
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # behind all others: it has an evaluation/, too
 
-from drawing.browser import INSTALL, chromium, is_installed
+from drawing.browser import INSTALL, chromium, is_installed, photographed
 
 from fusion_nets.datalists import load_pairs
 from fusion_nets.workflows import evaluate_methods, write_simulated_set
@@ -63,10 +61,7 @@ def main() -> None:
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         browser.get((report / "report.html").resolve().as_uri())
         browser.execute_script("document.querySelectorAll('figure')[1].remove();")  # box plots, which take a page
-        taken = browser.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"]
-    picture = Image.open(io.BytesIO(base64.b64decode(taken))).convert("RGB")
-    picture.quantize(256).save(arguments.output, optimize=True)  # half as large
-    print(arguments.output)
+        photographed(browser, arguments.output)
 
 
 if __name__ == "__main__":

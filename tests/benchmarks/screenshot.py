@@ -6,18 +6,15 @@ Drawn by a real Chromium (apt-get install chromium chromium-driver).
 """
 
 import argparse
-import base64
-import io
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from drawing.browser import INSTALL, chromium, is_installed, opened
+from drawing.browser import INSTALL, chromium, is_installed, opened, photographed
 from drawing.viewed import held
 
 AT = """
@@ -54,10 +51,7 @@ def main() -> None:
         opened(browser, arguments.page.resolve(), 300)
         browser.execute_script(AT, hottest, arguments.radius)
         browser.execute_async_script(DRAWN)
-        taken = browser.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"]
-    picture = Image.open(io.BytesIO(base64.b64decode(taken))).convert("RGB")
-    picture.quantize(256).save(arguments.output, optimize=True)  # half as large
-    print(arguments.output)
+        photographed(browser, arguments.output)
 
 
 if __name__ == "__main__":

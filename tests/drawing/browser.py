@@ -1,7 +1,11 @@
 """A real Chromium that opens a page from disk, for tests and for pictures of the documentation."""
 
+import base64
+import io
 import shutil
 from contextlib import contextmanager
+
+from PIL import Image
 
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
@@ -40,3 +44,11 @@ def opened(browser, page, seconds=60):
     browser.get(page.as_uri())
     WebDriverWait(browser, seconds).until(lambda browser: browser.execute_script(READY))
     return browser
+
+
+def photographed(browser, output):
+    """What is seen, as a PNG of 256 colours, which is half as large."""
+    taken = browser.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"]
+    picture = Image.open(io.BytesIO(base64.b64decode(taken))).convert("RGB")
+    picture.quantize(256).save(output, optimize=True)
+    print(output)
