@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +125,14 @@ def make(folder: Path, size: int, slices: int, form: str) -> tuple[Path, Path]:
     return folder / "ct", folder / "pet"
 
 
-def fuse(anatomy: str, overlay: str, output: str, given: argparse.Namespace) -> dict[str, Any]:
-    """In a process of its own."""
-    options: dict[str, Any] = {"engine": given.engine, "instant": given.instant}
-    if given.network == "pass":
-        network = Mean()
-        torch.save(network.state_dict(), f"{output}.pt")
-        options |= {"network_def": network, "weights": f"{output}.pt"}
+def fuse(
+    anatomy: str, overlay: str, output: str, method: str, formats: Sequence[str], network: str = "own", **options: Any
+) -> dict[str, Any]:
+    """In a process of its own; options as those of ``fuse_pair``."""
+    if network == "pass":
+        mean = Mean()
+        torch.save(mean.state_dict(), f"{output}.pt")
+        options |= {"network_def": mean, "weights": f"{output}.pt"}
     peak = Peak()
     peak.output = Path(output)
     stages._Stages = Clock  # type: ignore[misc]
@@ -139,7 +141,7 @@ def fuse(anatomy: str, overlay: str, output: str, given: argparse.Namespace) -> 
         from fusion_nets.workflows import fuse_pair
 
         before = status("RssAnon", "RssShmem")
-        fuse_pair(anatomy, overlay, output, given.method, given.format, register=given.register, name="case", **options)
+        fuse_pair(anatomy, overlay, output, method, formats, name="case", **options)
     seconds = time.perf_counter() - peak.began
     return {
         "imports": before,
@@ -167,7 +169,8 @@ def main() -> None:
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(fuse(*given.one, given)))
+        options = {"register": given.register, "engine": given.engine, "instant": given.instant}
+        print(json.dumps(fuse(*given.one, given.method, given.format, given.network, **options)))
         return
     print("| slices | held, MiB | B/voxel | all, MiB | B/voxel | first slice, s | whole, s |")
     print("|---|---|---|---|---|---|---|")

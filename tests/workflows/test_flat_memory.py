@@ -11,7 +11,6 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 STUDIES = """
 import json, sys, tempfile
-from argparse import Namespace
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import large_study
@@ -19,12 +18,12 @@ from fusion_nets import slabs
 from fusion_nets.clinical import nifti
 
 slabs.LARGE = slabs.SLAB = nifti.SLICES_OF = 2**18  # with 16 slices a slab
-given = Namespace(network="pass", method="dmfnet", format=["nifti", "png"], register="none")
 held = []
 for slices in (20, 60, 200):  # the first also takes what is imported on the way
     with tempfile.TemporaryDirectory() as folder:
         pair = large_study.make(Path(folder), 128, slices, "nifti")
-        held.append(large_study.fuse(*map(str, pair), folder + "/out", given)["held"])
+        found = large_study.fuse(*map(str, pair), folder + "/out", "dmfnet", ["nifti", "png"], "pass", register="none")
+        held.append(found["held"])
 print(json.dumps(held))
 """
 
