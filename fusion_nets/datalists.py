@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +136,8 @@ def single_sources(datalist: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     return sources
 
 
-def texts_of(datalist: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The texts on what :func:`single_sources` gives, one each."""
+def texts_of(datalist: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The texts on sources, such as :func:`single_sources` gives, one each, or on both of pairs."""
     return [source[key] for source in datalist for key in _TEXT_KEYS if key in source]
 
 

@@ -13,7 +13,7 @@ from .pretrained_critic import PretrainedCritic
 from .protocol import Describer
 from .screen import displayed
 from .text_encoder import EncodedText, TextEncoder
-from .truths import WriteTruthd, truth_findings, write_truth
+from .truths import RandTakeTruthd, WriteTruthd, truth_findings, write_truth
 
 __all__ = [
     "Describer",
@@ -25,6 +25,7 @@ __all__ = [
     "MeasuredText",
     "PretrainedCritic",
     "RandNameLesionsd",
+    "RandTakeTruthd",
     "TextEncoder",
     "WriteTruthd",
     "displayed",

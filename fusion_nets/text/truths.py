@@ -6,12 +6,16 @@ import json
 from collections.abc import Collection, Hashable, Mapping
 from typing import Any
 
+import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Randomizable
+
+from fusion_nets.clinical.raster import RASTER_AFFINE
 
 from .findings import Finding, write_findings
 
-__all__ = ["WriteTruthd", "truth_findings", "write_truth"]
+__all__ = ["RandTakeTruthd", "WriteTruthd", "truth_findings", "write_truth"]
 
 VISIBLE = 0.02
 """Least mean change, in parts of the display range, of a lesion that a text tells of: five grey levels of 255."""
@@ -95,4 +99,35 @@ class WriteTruthd(MapTransform):
         for key in self.key_iterator(d):
             truth = json.loads(d[key]) if isinstance(d[key], str) else d[key]
             d |= {f"{source}_text": write_truth(truth, source) for source in _SOURCES}
+        return d
+
+
+class RandTakeTruthd(Randomizable, MapTransform):
+    """Of an item of :class:`~fusion_nets.simulation.SimulatedPairs` with its truth, take either source with its text.
+
+    What comes out is what :class:`~fusion_nets.transforms.TakeSourced` makes of a source that was read: "image", a
+    MetaTensor (1, H, W) with the lesions, the patient's right at its left, and its modality in ``meta``; and "text", by
+    :func:`write_truth`.
+
+    Args:
+        keys: of the truth, a mapping or its JSON.
+        allow_missing_keys: leave items without it as they are.
+    """
+
+    def __init__(self, keys: KeysCollection = "truth", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Take one."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            truth = json.loads(d[key]) if isinstance(d[key], str) else d[key]
+            which = int(self.R.randint(2))
+            modality = ("MR", truth["modality"])[which]
+            image = torch.as_tensor(d["lesion_image"])[which][None]
+            affine = torch.from_numpy(RASTER_AFFINE)
+            return {
+                "image": MetaTensor(image, affine=affine, meta={"modality": modality}),
+                "text": write_truth(truth, _SOURCES[which]),
+            }
         return d

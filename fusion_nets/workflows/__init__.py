@@ -39,7 +39,7 @@ from .preservation import DescriptionPreservation, DescriptionSaver, PairDescrip
 from .processes import is_first_process, join_process_group, leave_process_group, own_device
 from .simulating import write_simulated_set
 from .slicing import slice_pairs
-from .training_sets import check_crop_size, drawn_pairs, training_pairs
+from .training_sets import check_crop_size, drawn_pairs, training_pairs, training_sources, training_texts
 from .viewing import write_page
 
 __all__ = [
@@ -97,6 +97,8 @@ __all__ = [
     "sources_apart",
     "stopping_score",
     "training_pairs",
+    "training_sources",
+    "training_texts",
     "warmup_cosine",
     "write_lesion_pairs",
     "write_page",

@@ -1,4 +1,4 @@
-"""Pairs to train on: simulated ones, or those of a folder."""
+"""Pairs, and single sources with their texts, to train on: simulated ones, or those of a folder."""
 
 from __future__ import annotations
 
@@ -9,10 +9,21 @@ from typing import Any
 from monai.data import CacheDataset
 from torch.utils.data import Dataset, RandomSampler, Sampler, WeightedRandomSampler
 
-from fusion_nets.datalists import aanlib_pairs, balanced_weights, single_images, with_texts
+from fusion_nets.datalists import (
+    aanlib_pairs,
+    balanced_weights,
+    pairs_or_section,
+    single_images,
+    single_sources,
+    texts_of,
+    with_texts,
+)
 from fusion_nets.simulation import SimulatedPairs
 
-__all__ = ["check_crop_size", "drawn_pairs", "training_pairs"]
+__all__ = ["check_crop_size", "drawn_pairs", "training_pairs", "training_sources", "training_texts"]
+
+_Texts = str | os.PathLike[str] | Sequence[dict[str, Any]]
+_Lists = Mapping[str, str | os.PathLike[str] | Sequence[dict[str, Any]] | None]
 
 
 def training_pairs(
@@ -20,7 +31,7 @@ def training_pairs(
     section: str,
     transform: Callable[[Any], Any],
     simulated: Mapping[str, Any],
-    texts: str | os.PathLike[str] | Sequence[dict[str, Any]] | None = None,
+    texts: _Texts | None = None,
     described_images: bool = False,
 ) -> Dataset:
     """The pairs of one section of a folder; without a folder, simulated pairs.
@@ -33,23 +44,101 @@ def training_pairs(
         texts: on the pairs of the folder, as :func:`fusion_nets.datalists.with_texts` takes them; simulated pairs have
             texts of their own.
         described_images: single images of the folder, each with its text, which must be there, in place of pairs.
+
+    Raises:
+        ValueError: for texts without a folder.
     """
     if data is None:
+        _without_folder(texts)
         return SimulatedPairs(**simulated)
     pairs = with_texts(aanlib_pairs(data, section), texts, required=described_images)
     return CacheDataset(single_images(pairs, described=True) if described_images else pairs, transform)
 
 
-def drawn_pairs(dataset: Dataset, count: int, emphasis: Mapping[str, float] | None = None) -> Sampler[int]:
+def training_sources(
+    data: str | os.PathLike[str] | None,
+    section: str,
+    transform: Callable[[Any], Any],
+    simulated: Mapping[str, Any],
+    datalists: _Lists | None = None,
+    texts: _Texts | None = None,
+) -> Dataset:
+    """Single sources with a text each, of one's own list or of a folder; without either, of simulated pairs.
+
+    Args:
+        data: as :func:`training_pairs` takes it.
+        section: likewise, and of the lists.
+        transform: loads and prepares a source of a list or a folder, an item of
+            :func:`fusion_nets.datalists.single_sources`.
+        simulated: arguments of :class:`fusion_nets.simulation.SimulatedPairs`, whose transform takes one source.
+        datalists: by section, as :func:`fusion_nets.datalists.load_pairs` takes them; one that is there comes before
+            the folder.
+        texts: on the pairs of the folder, which must be there.
+
+    Raises:
+        FileNotFoundError: for a folder or a list that is not there.
+        ValueError: for a list of another section alone, texts without a folder, and where no source has a text.
+    """
+    if (found := _described(data, section, datalists, texts)) is None:
+        return SimulatedPairs(**simulated)
+    return CacheDataset(found, transform)
+
+
+def training_texts(
+    data: str | os.PathLike[str] | None,
+    section: str,
+    simulated: Mapping[str, Any],
+    datalists: _Lists | None = None,
+    texts: _Texts | None = None,
+) -> list[str]:
+    """What is said of the sources that :func:`training_sources` gives by the same arguments.
+
+    Args:
+        data: likewise.
+        section: likewise.
+        simulated: as it takes them, with a transform that writes "anatomy_text" and "overlay_text", such as
+            :class:`fusion_nets.text.WriteTruthd`.
+        datalists: likewise.
+        texts: likewise.
+    """
+    found = _described(data, section, datalists, texts)
+    return texts_of(SimulatedPairs(**simulated) if found is None else found)
+
+
+def _described(
+    data: str | os.PathLike[str] | None, section: str, datalists: _Lists | None, texts: _Texts | None
+) -> list[dict[str, Any]] | None:
+    given = {name for name, one in (datalists or {}).items() if one is not None}
+    if section not in given and data is None:
+        if given:
+            raise ValueError(
+                f'a list is given of "{", ".join(sorted(given))}" and none of "{section}"; both are needed, or a folder'
+            )
+        _without_folder(texts)
+        return None
+    datalist = (datalists or {}).get(section)
+    pairs = pairs_or_section(datalist, dataset_dir=data or "", section=section, texts=texts, texts_required=True)
+    return single_sources(pairs)
+
+
+def _without_folder(texts: _Texts | None) -> None:
+    if texts is not None:
+        raise ValueError("texts are given without the folder of the images that they tell of; give both, or neither")
+
+
+def drawn_pairs(
+    dataset: Dataset, count: int, emphasis: Mapping[str, float] | None = None, key: str = "pair"
+) -> Sampler[int]:
     """Draw so many pairs an epoch, by torch's global generator: of a folder every kind of pair equally often.
 
     Args:
-        dataset: of :func:`training_pairs`.
+        dataset: of :func:`training_pairs` or :func:`training_sources`.
         count: how many are drawn.
         emphasis: how many times as often as the others a kind of pair of a folder is drawn, such as {"CT-MRI": 2}.
+        key: of what tells of which kind an item of a folder is; "kind" of single sources.
     """
     if isinstance(dataset, CacheDataset):
-        return WeightedRandomSampler(balanced_weights(dataset.data, emphasis=emphasis), count)
+        return WeightedRandomSampler(balanced_weights(dataset.data, key, emphasis), count)
     return RandomSampler(dataset, replacement=True, num_samples=count)  # type: ignore[arg-type]
 
 

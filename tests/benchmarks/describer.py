@@ -1,6 +1,10 @@
 """How well a generated describer says what a measured one would: the texts of a section against measured ones.
 
     python tests/benchmarks/describer.py --dataset_dir AANLIB --model FOLDER [--section test] [--examples 1]
+    python tests/benchmarks/describer.py --simulated 300 --model FOLDER [--examples 1]
+
+The second has simulated pairs of a seed of their own in place of the section, and what was drawn in place of what is
+measured; it tells, too, how the largest lesion of both texts compares.
 
 Beside the generated texts stand three that know nothing of the image: the most frequent training description, the most
 frequent one of the same modality, and training descriptions drawn at random: of several, equally frequent ones too, the
@@ -22,16 +26,20 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from description_preservation import mean, specific
 
 from evaluation.functional import finding_precision, finding_recall, rouge_l
 from fusion_nets.datalists import aanlib_pairs, load_pairs, with_texts
-from fusion_nets.text import Describer, GeneratedText, MeasuredText, parse_findings
+from fusion_nets.simulation import SimulatedPairs
+from fusion_nets.text import Describer, Finding, GeneratedText, MeasuredText, RandTakeTruthd, parse_findings
 from fusion_nets.workflows import describe_pairs
 
 FRAME, OFF = 0.9, 0.1
+LEARNED, HELD_OUT = 0, 20261127
+"""Seeds of simulated pairs; the training's validation has 1."""
 Texts = dict[tuple[str, str], str]
 """By name of the pair and role."""
 Scores = dict[str, float]
@@ -143,10 +151,43 @@ def table(results: Mapping[str, Mapping[str, Scores]]) -> list[str]:
     return [*lines, "", f"generated / most frequent training description: {times}"]
 
 
+def simulated(count: int, seed: int) -> dict[tuple[str, str], dict[str, Any]]:
+    """One source of each of so many simulated pairs, with what was drawn in it."""
+    sources = SimulatedPairs(seed, count, 128, truth=True, upright=1.0, transform=RandTakeTruthd())
+    return {(f"{seed} {number}", "source"): source for number, source in enumerate(sources)}
+
+
+def regions(text: str) -> list[Finding]:
+    """What is bright or dark, the largest first."""
+    found = [one for one in parse_findings(text) if one.kind.startswith(("bright ", "dark ")) and one.size]
+    return sorted(found, key=lambda one: -one.size)
+
+
+def largest(made: Texts, wanted: Texts) -> str:
+    """How the largest region that a text tells of compares with the largest that there is."""
+    told, there = ({key: regions(text) for key, text in texts.items() if regions(text)} for texts in (made, wanted))
+    both = [(told[key][0], there[key][0]) for key in told.keys() & there.keys()]
+    right = {
+        "tone": [a.kind.split()[0] == b.kind.split()[0] for a, b in both],
+        "side": [a.side == b.side for a, b in both if b.side],
+        "place": [a.place == b.place for a, b in both if b.place],
+        "size to a quarter": [abs(a.size - b.size) <= b.size / 4 for a, b in both if a.unit == b.unit],
+    }
+    shares = ", ".join(f"{name} {np.mean(each):.0%} of {len(each)}" for name, each in right.items() if each)
+    return (
+        f"a region is told of in {len(both)} of {len(there)} images with one and in "
+        f"{len(told.keys() - there.keys())} of {len(wanted) - len(there)} without; right of the largest: {shares}"
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
-    parser.add_argument("--dataset_dir", required=True)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    images = parser.add_mutually_exclusive_group(required=True)
+    images.add_argument("--dataset_dir")
+    images.add_argument("--simulated", type=int, metavar="PAIRS")
     parser.add_argument("--model", required=True, help="folder of the generated describer's checkpoint")
     parser.add_argument("--section", default="test")
     parser.add_argument("--texts", help="datalist with the measured texts, as `fusion-nets describe` writes it")
@@ -156,18 +197,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--examples", type=int, default=0, help="images whose two texts are printed")
     given = parser.parse_args(arguments)
 
-    pairs, learned = (aanlib_pairs(given.dataset_dir, section) for section in (given.section, "train"))
-    modality = {
-        (pair["name"], role): pair[f"{role}_modality"] for pair in pairs + learned for role in ("anatomy", "overlay")
-    }
-    training = described(learned, MeasuredText(), given.texts)
-    wanted = described(pairs, MeasuredText())
-    made = described(pairs, GeneratedText(given.model, batch_size=16))
+    generated = GeneratedText(given.model, batch_size=16)
+    if given.simulated:
+        learned, sources = (simulated(given.simulated, seed) for seed in (LEARNED, HELD_OUT))
+        training, wanted = ({key: one["text"] for key, one in some.items()} for some in (learned, sources))
+        made = dict(zip(sources, generated([one["image"] for one in sources.values()]), strict=True))
+        modality = {key: one["image"].meta["modality"] for key, one in (learned | sources).items()}
+        name = "Simulated sources"
+    else:
+        pairs, of_training = (aanlib_pairs(given.dataset_dir, section) for section in (given.section, "train"))
+        modality = {
+            (pair["name"], role): pair[f"{role}_modality"]
+            for pair in pairs + of_training
+            for role in ("anatomy", "overlay")
+        }
+        training = described(of_training, MeasuredText(), given.texts)
+        wanted, made = described(pairs, MeasuredText()), described(pairs, generated)
+        name = f"Section {given.section}"
     results = compare(made, wanted, training, modality, given.draws)
-    print(f"Section {given.section}: {len(wanted)} images\n", *table(results), sep="\n")
+    print(f"{name}: {len(wanted)} images\n", *table(results), "", largest(made, wanted), sep="\n")
     print(f"\nFrame: {', '.join(sorted(frame(training.values())))}")
     for key in list(wanted)[: given.examples]:
-        print(f"\n{' '.join(key)}\n  measured:  {wanted[key]}\n  generated: {made[key]}")
+        print(f"\n{' '.join(key)}\n  wanted:    {wanted[key]}\n  generated: {made[key]}")
 
 
 if __name__ == "__main__":

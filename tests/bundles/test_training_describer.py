@@ -92,6 +92,16 @@ def test_one_s_own_datalists_without_a_teacher(chosen, tmp_path, texts):
     assert list(vocabulary)[-1] == "<mask>"
 
 
+def test_on_simulation_alone(chosen, tmp_path):
+    images = {"dataset_dir": None, "texts": None, "val_pairs": 3}
+    train(chosen(tmp_path, **images, **{"describer#texts#simulated#length": 4}))
+    words = "".join(json.loads((tmp_path / "describer" / "vocab.json").read_text(encoding="utf-8")))
+    assert "across" in words
+    assert "extent" not in words  # as measured texts have it
+    image = MetaTensor(torch.rand(1, 40, 40, generator=torch.Generator().manual_seed(0)))
+    assert isinstance(GeneratedText(tmp_path / "describer")([image])[0], str)
+
+
 def test_broken_off_and_started_again_equals_a_run_in_one_go(chosen, tmp_path):
     whole, broken = chosen(tmp_path / "whole"), chosen(tmp_path / "broken")
     train(whole)
@@ -124,6 +134,11 @@ def test_two_processes(chosen, tmp_path):
     [
         ({"texts": "none.json"}, "none.json: no such datalist of texts; `fusion-nets describe` writes one"),
         ({"texts": ""}, "texts are needed: a datalist with descriptions"),
+        ({"dataset_dir": None}, "texts are given without the folder of the images"),
+        (
+            {"dataset_dir": None, "texts": None, "val_datalist": [{"anatomy": "a.png", "overlay": "b.png"}]},
+            'a list is given of "val" and none of "train"',
+        ),
         ({"datalist": [{"anatomy": "a.png", "overlay": "b.png"}]}, "no image has a text; `fusion-nets describe`"),
         (
             {"datalist": [{"anatomy": "a.nii", "overlay": "b.nii", "anatomy_text": ["a", "b"]}]},

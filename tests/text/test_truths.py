@@ -1,9 +1,20 @@
 import json
 
+import numpy as np
 import pytest
+import torch
+from monai.transforms import Compose
 
-from fusion_nets.simulation import MODALITIES, simulate_pair
-from fusion_nets.text import Finding, WriteTruthd, parse_findings, truth_findings, write_truth
+from fusion_nets.simulation import MODALITIES, SimulatedPairs, simulate_pair
+from fusion_nets.text import (
+    Finding,
+    RandTakeTruthd,
+    WriteTruthd,
+    displayed,
+    parse_findings,
+    truth_findings,
+    write_truth,
+)
 
 LESION = {
     "label": 1,
@@ -86,3 +97,35 @@ def test_the_transform_takes_json_and_mappings():
 def test_another_source_is_refused():
     with pytest.raises(ValueError, match="anatomy, overlay"):
         truth_findings(TRUTH, "fused")
+
+
+def test_either_source_is_taken_with_its_text():
+    image = torch.arange(24.0).reshape(2, 3, 4) / 24
+    for truth in (TRUTH, json.dumps(TRUTH)):
+        take, taken = RandTakeTruthd().set_random_state(seed=0), set()
+        for _ in range(20):
+            item = take({"lesion_image": image, "truth": truth})
+            assert set(item) == {"image", "text"}
+            which = int(item["image"].meta["modality"] == "CT")
+            assert item["image"].meta["modality"] == ("MR", "CT")[which]
+            assert torch.equal(item["image"].as_tensor(), image[which : which + 1])
+            assert item["text"] == write_truth(TRUTH, ("anatomy", "overlay")[which])
+            taken.add(which)
+        assert taken == {0, 1}
+    assert RandTakeTruthd(allow_missing_keys=True)({"a": 1}) == {"a": 1}
+
+
+def test_what_is_taken_is_shown_as_it_lies():
+    """So that the patient's right, which the texts tell of, is at the left."""
+    image = torch.rand(2, 5, 7, generator=torch.Generator().manual_seed(0))
+    item = RandTakeTruthd()({"lesion_image": image, "truth": {**TRUTH, "modality": "NM"}})
+    which = int(item["image"].meta["modality"] == "NM")
+    assert np.array_equal(np.asarray(displayed(item["image"]))[..., 0], (image[which] * 255).round().numpy())
+
+
+def test_a_simulated_item_is_the_same_source_every_time():
+    data = SimulatedPairs(seed=3, length=12, size=48, truth=True, transform=Compose([RandTakeTruthd()]))
+    first = [data[i] for i in range(12)]
+    again = [data[i] for i in reversed(range(12))][::-1]
+    assert [item["text"] for item in first] == [item["text"] for item in again]
+    assert {item["image"].meta["modality"] for item in first} > {"MR"}
