@@ -39,6 +39,10 @@ LARGE = 2**23
 SLAB = 2**21
 """Voxels that are worked on at once, whole slices and at least one."""
 
+PIECE = 2**18
+"""Voxels that are worked on at once of a slab, whole slices and at least one: what is made on the way stays in a
+processor's cache."""
+
 LISTED = 2**19
 """Voxels whose indices are listed at once: each takes 24 bytes, and what is made of it as many again."""
 
@@ -119,9 +123,13 @@ def slabs(shape: Sequence[int]) -> Iterator[slice]:
 
 
 def _parts(shape: Sequence[int]) -> Iterator[slice]:
-    depth, each = int(shape[-1]), max(1, SLAB // max(1, math.prod(int(n) for n in shape[-3:-1])))
-    for start in range(0, depth, each):
-        yield slice(start, min(start + each, depth))
+    return _cut(slice(0, int(shape[-1])), shape, SLAB)
+
+
+def _cut(part: slice, shape: Sequence[int], voxels: int) -> Iterator[slice]:
+    each = max(1, voxels // max(1, math.prod(int(n) for n in shape[-3:-1])))
+    for start in range(part.start, part.stop, each):
+        yield slice(start, min(start + each, part.stop))
 
 
 def release() -> None:
@@ -196,11 +204,12 @@ def slabwise(function: Callable[..., torch.Tensor], *images: torch.Tensor) -> to
     plain = [image.as_subclass(torch.Tensor) for image in images]
     made: torch.Tensor | None = None
     for part in slabs(plain[0].shape):
-        slab = function(*(image[..., part] for image in plain))
-        if made is None:
-            kind = torch.empty(0, dtype=slab.dtype).numpy().dtype
-            made = torch.from_numpy(zeros((*slab.shape[:-1], plain[0].shape[-1]), kind))
-        made[..., part] = slab
+        for piece in _cut(part, plain[0].shape, PIECE):
+            done = function(*(image[..., piece] for image in plain))
+            if made is None:
+                kind = torch.empty(0, dtype=done.dtype).numpy().dtype
+                made = torch.from_numpy(zeros((*done.shape[:-1], plain[0].shape[-1]), kind))
+            made[..., piece] = done
     assert made is not None  # a large volume has slices
     first = images[0]
     return MetaTensor(made, meta=dict(first.meta)) if isinstance(first, MetaTensor) else made

@@ -12,7 +12,7 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from PIL import Image, ImageDraw
 
-from fusion_nets.clinical.grids import affine_of, as_volume, check_same_grid, on_cpu
+from fusion_nets.clinical.grids import affine_of, as_volume, check_same_grid, on_cpu, thinned
 from fusion_nets.clinical.modalities import MODALITY_NAMES
 from fusion_nets.clinical.quantities import MEASURED
 from fusion_nets.files import whole_file
@@ -37,6 +37,9 @@ TINT = np.array([1.0, 0.8, 0.5], dtype=np.float32)
 
 PERCENTILES = (1, 99)
 """Inside the patient, shown black and white."""
+
+ENOUGH = 2.0
+"""Distance in mm of the voxels by which the patient is found and measured."""
 
 YELLOW, BLACK = (255, 255, 0), (0, 0, 0)
 
@@ -72,12 +75,13 @@ def write_checkerboard(path: str | os.PathLike[str], anatomy: MetaTensor, overla
     check_same_grid(overlay, anatomy)
     affine = affine_of(anatomy)
     turn = ornt_transform(io_orientation(affine), axcodes2ornt(("L", "A", "S")))
-    content = foreground(anatomy).reshape(as_volume(anatomy).shape[1:])
-    images = [as_volume(image)[0].numpy() for image in (anatomy, overlay)]
-    ranges = [_range(values, content) for values in images]
-    volumes = [apply_orientation(values, turn) for values in images]
-    spacing = voxel_sizes(affine @ inv_ornt_aff(turn, content.shape))
-    box, middle = _box(apply_orientation(content, turn), spacing)
+    whole = [as_volume(image) for image in (anatomy, overlay)]
+    coarse = [thinned(image, ENOUGH) for image in whole]  # enough to see where the patient is, and how bright
+    content = foreground(coarse[0])
+    ranges = [_range(image[0].numpy(), content) for image in coarse]
+    volumes = [apply_orientation(image[0].numpy(), turn) for image in whole]
+    spacing = voxel_sizes(affine @ inv_ornt_aff(turn, whole[0].shape[1:]))
+    box, middle = _box(content, affine_of(coarse[0]), affine_of(whole[0]), turn, volumes[0].shape)
     extent = np.array([part.stop - part.start for part in box]) * spacing
     pixels_per_mm = HEIGHT / extent.max()
     pictures = [
@@ -119,16 +123,31 @@ def _range(values: np.ndarray, content: np.ndarray) -> np.ndarray:
     return np.percentile(inside, PERCENTILES, overwrite_input=True)
 
 
-def _box(content: np.ndarray, spacing: np.ndarray) -> tuple[tuple[slice, ...], np.ndarray]:
-    """What of the volume is shown, and the voxel in the middle of the patient."""
+def _box(
+    content: np.ndarray, coarse: np.ndarray, fine: np.ndarray, turn: np.ndarray, shape: Sequence[int]
+) -> tuple[tuple[slice, ...], np.ndarray]:
+    """What of a turned volume is shown, and the voxel in the middle of the patient.
+
+    Args:
+        content: where the patient is, (X, Y, Z), of every so many voxels of the volume before it was turned.
+        coarse: affine of the content.
+        fine: affine of that volume.
+        turn: how it was turned, as nibabel's ``apply_orientation`` takes it.
+        shape: of the volume as it is turned.
+    """
     if not content.any():
-        return tuple(slice(0, n) for n in content.shape), np.array(content.shape) // 2
-    box, middle = [], []
-    for axis, margin in enumerate(np.ceil(MARGIN / spacing).astype(int)):
-        counts = np.array([np.count_nonzero(plane) for plane in np.moveaxis(content, axis, 0)])
+        return tuple(slice(0, n) for n in shape), np.array(shape) // 2
+    steps = np.rint(voxel_sizes(coarse) / voxel_sizes(fine)).astype(int)
+    margins = np.ceil(MARGIN / voxel_sizes(fine)).astype(int)
+    box, middle = [slice(0)] * 3, np.zeros(3)
+    for axis, ((into, way), every, margin) in enumerate(zip(turn.astype(int), steps, margins, strict=True)):
+        counts = np.count_nonzero(content, axis=tuple({0, 1, 2} - {axis}))
         (held,) = np.nonzero(counts)
-        box.append(slice(int(max(held[0] - margin, 0)), int(min(held[-1] + margin + 1, len(counts)))))
-        middle.append(np.arange(len(counts)) @ counts / counts.sum())
+        n = shape[into]
+        start, stop = max(every * held[0] - margin, 0), min(every * (held[-1] + 1) + margin, n)
+        centre = every * (np.arange(len(counts)) @ counts / counts.sum())
+        box[into] = slice(int(start), int(stop)) if way > 0 else slice(int(n - stop), int(n - start))
+        middle[into] = centre if way > 0 else n - 1 - centre
     return tuple(box), np.rint(middle).astype(int)
 
 

@@ -212,8 +212,10 @@ def _merged(luminance: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
 
 def room_for(colour: torch.Tensor, luminance: torch.Tensor) -> torch.Tensor:
     """How much of colour differences (3, ...) a luminance (1, ...) has room for inside the RGB range, (1, ...) to 1."""
-    share = torch.where(colour > 0, 1 - luminance, luminance) / colour.abs().clamp(min=torch.finfo(colour.dtype).tiny)
-    return share.amin(dim=0, keepdim=True).clamp(0, 1)
+    least = torch.finfo(colour.dtype).tiny
+    up = colour.amax(dim=0, keepdim=True).clamp(min=least)
+    down = (-colour.amin(dim=0, keepdim=True)).clamp(min=least)
+    return torch.minimum((1 - luminance) / up, luminance / down).clamp(0, 1)
 
 
 class SplitLuminanced(MapTransform):

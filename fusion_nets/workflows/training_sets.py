@@ -102,7 +102,8 @@ def training_texts(
         texts: likewise.
     """
     found = _described(data, section, datalists, texts)
-    return texts_of(SimulatedPairs(**simulated) if found is None else found)
+    items = SimulatedPairs(**simulated) if found is None else found
+    return texts_of(items[number] for number in range(len(items)))
 
 
 def _described(
