@@ -39,7 +39,14 @@ from .preservation import DescriptionPreservation, DescriptionSaver, PairDescrip
 from .processes import is_first_process, join_process_group, leave_process_group, own_device
 from .simulating import write_simulated_set
 from .slicing import slice_pairs
-from .training_sets import check_crop_size, drawn_pairs, training_pairs, training_sources, training_texts
+from .training_sets import (
+    check_crop_size,
+    check_simulated,
+    drawn_pairs,
+    training_pairs,
+    training_sources,
+    training_texts,
+)
 from .viewing import write_page
 
 __all__ = [
@@ -76,6 +83,7 @@ __all__ = [
     "SourcesBatch",
     "TextScore",
     "check_crop_size",
+    "check_simulated",
     "describe_pairs",
     "drawn_pairs",
     "evaluate_methods",

@@ -20,7 +20,7 @@ from fusion_nets.datalists import (
 )
 from fusion_nets.simulation import SimulatedPairs
 
-__all__ = ["check_crop_size", "drawn_pairs", "training_pairs", "training_sources", "training_texts"]
+__all__ = ["check_crop_size", "check_simulated", "drawn_pairs", "training_pairs", "training_sources", "training_texts"]
 
 _Texts = str | os.PathLike[str] | Sequence[dict[str, Any]]
 _Lists = Mapping[str, str | os.PathLike[str] | Sequence[dict[str, Any]] | None]
@@ -161,3 +161,16 @@ def check_crop_size(crop_size: int, smallest: int, multiple: int = 1) -> None:
         first = -(-smallest // multiple) * multiple
         accepted = f"multiples of {multiple}, which the network halves to nothing but whole pixels, from {first}"
     raise SystemExit(f"crop_size is {crop_size!r}; accepted are {accepted}")
+
+
+def check_simulated(**given: Any) -> None:
+    """See whether a training that learns from simulation alone is given images of one's own, before it starts.
+
+    Args:
+        given: options that it has no use for, by name.
+
+    Raises:
+        SystemExit: naming those that are given, as :func:`check_crop_size` does.
+    """
+    if idle := [name for name, value in given.items() if value is not None]:
+        raise SystemExit(f"{' and '.join(idle)}: this training learns from simulated images alone; leave it out")

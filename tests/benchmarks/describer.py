@@ -153,7 +153,7 @@ def table(results: Mapping[str, Mapping[str, Scores]]) -> list[str]:
 
 def simulated(count: int, seed: int) -> dict[tuple[str, str], dict[str, Any]]:
     """One source of each of so many simulated pairs, with what was drawn in it."""
-    sources = SimulatedPairs(seed, count, 128, truth=True, upright=1.0, transform=RandTakeTruthd())
+    sources = SimulatedPairs(seed, count, 128, truth=True, transform=RandTakeTruthd(), upright=1.0, distractors=0)
     return {(f"{seed} {number}", "source"): source for number, source in enumerate(sources)}
 
 

@@ -59,6 +59,7 @@ def chosen(dataset_dir, texts, text_encoder, tiny_weights):
         short["network_def"] = bundle.network_def
         if config == SOURCES:
             pytest.importorskip("nilearn")  # likewise
+            short |= {"dataset_dir": None} | ({"texts": None} if bundle is SMFUSION else {})
             return {**short, "initial_weights": first_weights or tiny_weights[bundle.name], "val_pairs": 2}
         if bundle is DMFNET:
             return {
@@ -172,6 +173,15 @@ def test_several_sources_teach_the_attention_alone(bundle, chosen, tiny_weights,
             pair = image[:, [0, overlay]]
             assert torch.equal(first(pair), last(pair)), "to the bit"
         assert not torch.equal(first(image), last(image))
+
+
+@BOTH
+def test_images_that_a_training_has_no_use_for_are_refused(bundle, chosen, tmp_path, dataset_dir, texts):
+    own = {"dataset_dir": str(dataset_dir)} | ({"texts": str(texts)} if bundle is SMFUSION else {})
+    with pytest.raises((RuntimeError, SystemExit)) as end:
+        train(bundle, stack(SOURCES), {**chosen(bundle, SOURCES, tmp_path), **own})
+    assert f"{' and '.join(own)}: this training learns from simulated images alone" in causes(end.value)
+    assert not (tmp_path / "weights.pt").exists()
 
 
 def test_several_sources_are_learnt(chosen, tmp_path):
