@@ -169,7 +169,8 @@ def main() -> None:
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        options = {"register": given.register, "engine": given.engine, "instant": given.instant}
+        options = {"register": given.register, "register_fallback": True}
+        options |= {"engine": given.engine, "instant": given.instant}
         print(json.dumps(fuse(*given.one, given.method, given.format, given.network, **options)))
         return
     print("| slices | held, MiB | B/voxel | all, MiB | B/voxel | first slice, s | whole, s |")
