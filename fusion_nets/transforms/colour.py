@@ -212,9 +212,7 @@ def _merged(luminance: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
 
 def room_for(colour: torch.Tensor, luminance: torch.Tensor) -> torch.Tensor:
     """How much of colour differences (3, ...) a luminance (1, ...) has room for inside the RGB range, (1, ...) to 1."""
-    least = torch.finfo(colour.dtype).tiny
-    up = colour.amax(dim=0, keepdim=True).clamp(min=least)
-    down = (-colour.amin(dim=0, keepdim=True)).clamp(min=least)
+    up, down = (end.amax(0, keepdim=True).clamp(min=torch.finfo(end.dtype).tiny) for end in (colour, -colour))
     return torch.minimum((1 - luminance) / up, luminance / down).clamp(0, 1)
 
 
