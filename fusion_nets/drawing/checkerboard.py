@@ -17,6 +17,7 @@ from fusion_nets.clinical.modalities import MODALITY_NAMES
 from fusion_nets.clinical.quantities import MEASURED
 from fusion_nets.files import whole_file
 from fusion_nets.registration import foreground, selected
+from fusion_nets.registration.plausibility import ENOUGH
 from fusion_nets.slabs import release
 
 from .marks import AXIAL, CORONAL, SAGITTAL, Plane, draw_scale, draw_sides
@@ -37,9 +38,6 @@ TINT = np.array([1.0, 0.8, 0.5], dtype=np.float32)
 
 PERCENTILES = (1, 99)
 """Inside the patient, shown black and white."""
-
-ENOUGH = 2.0
-"""Distance in mm of the voxels by which the patient is found and measured."""
 
 YELLOW, BLACK = (255, 255, 0), (0, 0, 0)
 

@@ -82,6 +82,10 @@ def write_truth(truth: Mapping[str, Any], source: str, labels: Collection[int] |
     return " ".join([f"{title[:1].upper()}{title[1:]}.", write_findings(findings) or "No lesion."])
 
 
+def _as_mapping(truth: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    return json.loads(truth) if isinstance(truth, str) else truth
+
+
 class WriteTruthd(MapTransform):
     """Put "anatomy_text" and "overlay_text" to an item of :class:`~fusion_nets.simulation.SimulatedPairs`.
 
@@ -97,7 +101,7 @@ class WriteTruthd(MapTransform):
         """Write both texts."""
         d = dict(data)
         for key in self.key_iterator(d):
-            truth = json.loads(d[key]) if isinstance(d[key], str) else d[key]
+            truth = _as_mapping(d[key])
             d |= {f"{source}_text": write_truth(truth, source) for source in _SOURCES}
         return d
 
@@ -121,7 +125,7 @@ class RandTakeTruthd(Randomizable, MapTransform):
         """Take one."""
         d = dict(data)
         for key in self.key_iterator(d):
-            truth = json.loads(d[key]) if isinstance(d[key], str) else d[key]
+            truth = _as_mapping(d[key])
             which = int(self.R.randint(2))
             modality = ("MR", truth["modality"])[which]
             image = torch.as_tensor(d["lesion_image"])[which][None]
