@@ -84,8 +84,8 @@ MEANINGS = {
     "[Several overlays](../fuse.md#several-overlays); then each may have its own of `overlay_...`, `register` and "
     "`transform`, as a list",
     "overlay_modality": "as of the anatomy",
-    "overlay_palette": "colours of a grey overlay: `hot`, `hot_iron`, `pet`, `hot_metal_blue`, `pet_20_step`, "
-    "`cold`, `green`, `none`; `auto` is `hot` for PET and SPECT, of a second one `cold`",
+    "overlay_palette": "colours of a grey overlay: `ember`, `hot`, `hot_iron`, `pet`, `hot_metal_blue`, "
+    "`pet_20_step`, `cold`, `green`, `none`; `auto` is `ember` for PET and SPECT, of two `hot` and `cold`",
     "overlay_series_uid": "as of the anatomy",
     "overlay_suffix": "likewise, which images are fused onto it, each; by default `pet`, `ct`",
     "overlay_text": "as of the anatomy",

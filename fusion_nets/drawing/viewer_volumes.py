@@ -8,13 +8,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from monai.data import MetaTensor
 from nibabel.orientations import apply_orientation
 
-from fusion_nets.clinical.dicom import PALETTES, palette_entries
+from fusion_nets.clinical.dicom import PALETTES
 from fusion_nets.clinical.grids import as_volume
 from fusion_nets.clinical.quantities import CT_WINDOWS, UPTAKE
 from fusion_nets.datalists import MODALITY_NAMES
+
+from .palettes import OF_ONE_TRACER, OF_TRACERS, palette_colours
 
 __all__ = ["StoredAs", "factors_of", "is_uptake", "packed", "palettes", "values_of"]
 
@@ -101,7 +104,7 @@ def _shown_first(
     }
     if channels == 3:
         return told
-    palette = record.get(f"{key}_palette") or ("hot" if key == "overlay" and is_uptake(image) else "grey")
+    palette = record.get(f"{key}_palette") or (OF_ONE_TRACER if key == "overlay" and is_uptake(image) else "grey")
     windows: dict[str, tuple[float, float]] = {}
     if isinstance(record.get(f"{key}_window"), (list, tuple)):
         rule = str(said.get("display", {}).get("window") or "given").replace("_", " ")
@@ -137,18 +140,14 @@ def palettes(also: Iterable[str | None] = ()) -> dict[str, str]:
     from matplotlib import colormaps
 
     grey = np.linspace(0, 1, 256)
+    asked = set(also)
+    coloured = (OF_ONE_TRACER, OF_TRACERS[0], *PALETTES, *(name for name in OF_TRACERS[1:] if name in asked))
     tables = {
         "grey": np.stack([grey] * 3, axis=-1),
         "grey_inverted": np.stack([1 - grey] * 3, axis=-1),
-        # as fusion_nets.transforms.PaletteChroma has it
-        "hot": np.stack([grey * 8 / 3, grey * 8 / 3 - 1, grey * 4 - 3], axis=-1).clip(0, 1),
-        **{name: palette_entries(name) / 255 for name in PALETTES},
+        **{name: palette_colours(torch.from_numpy(grey)[None], name).numpy().T for name in coloured},
         **{name: colormaps[name](grey)[:, :3] for name in ("viridis", "cividis")},
     }
-    # as fusion_nets.transforms.PaletteChroma has them
-    of_others = {"cold": tables["hot"][:, ::-1], "green": np.stack([0 * grey, grey, 0 * grey], axis=-1)}
-    asked = list(also)
-    tables |= {name: table for name, table in of_others.items() if name in asked}
     return {
         name: base64.b64encode(np.rint(table * 255).astype(np.uint8).tobytes()).decode()
         for name, table in tables.items()

@@ -11,17 +11,12 @@ from .colour import (
     MergeChromaD,
     MergeChromad,
     MergeChromaDict,
-    PaletteChroma,
-    PaletteChromaD,
-    PaletteChromad,
-    PaletteChromaDict,
     SplitLuminance,
     SplitLuminanceD,
     SplitLuminanced,
     SplitLuminanceDict,
     luminance,
     mixed_chroma,
-    palette_colours,
 )
 from .common_grid import CommonGrid, CommonGridD, CommonGridd, CommonGridDict
 from .display import (
@@ -70,6 +65,7 @@ from .loading import (
 )
 from .on_grid import SaveOnGrid, SaveOnGridD, SaveOnGridd, SaveOnGridDict
 from .pairing import PairUp, PairUpD, PairUpd, PairUpDict
+from .palette_chroma import PaletteChroma, PaletteChromaD, PaletteChromad, PaletteChromaDict
 from .prepared import (
     CheckLuminances,
     CheckLuminancesD,
@@ -194,7 +190,6 @@ __all__ = [
     "WhereGivend",
     "luminance",
     "mixed_chroma",
-    "palette_colours",
     "swap_sides",
 ]
 

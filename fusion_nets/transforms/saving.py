@@ -38,8 +38,9 @@ from fusion_nets.registration import Warp, body_region, read_transform
 from fusion_nets.shortage import missing_memory
 from fusion_nets.stages import stage
 
-from .colour import MergeChroma, PaletteChroma
+from .colour import MergeChroma
 from .loading import CheckSourcesd, source_series
+from .palette_chroma import PaletteChroma
 
 __all__ = ["OUTPUT_FORMATS", "SECRET", "SaveFused", "SaveFusedD", "SaveFusedDict", "SaveFusedd", "output_form"]
 

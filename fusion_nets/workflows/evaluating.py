@@ -20,13 +20,11 @@ from evaluation import report
 from evaluation.functional import FUSION_METRICS, fusion_metrics
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.datalists import load_pairs
+from fusion_nets.drawing.palettes import palette_colours
 from fusion_nets.files import whole_file
 from fusion_nets.names import entries_read, shown
 from fusion_nets.registration import LEAST_OVERLAP, RegistrationMode
-from fusion_nets.transforms import (
-    PaletteChroma,
-    palette_colours,
-)
+from fusion_nets.transforms import PaletteChroma
 from fusion_nets.transforms.display import Window
 
 from .inference import image_error

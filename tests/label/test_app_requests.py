@@ -60,7 +60,7 @@ def test_three_images_become_one(app_server, studies, tmp_path):
         "overlay": "three_ct",
         "overlay2": "three_pet",
     }
-    assert [told["sources"][key]["colour"] for key in ("overlay", "overlay2")] == ["grey", "hot"]
+    assert [told["sources"][key]["colour"] for key in ("overlay", "overlay2")] == ["grey", "ember"]
     overlays = [studies / f"three_{name}.nii.gz" for name in ("ct", "pet")]
     how = {"overlay_modality": ["CT", "PT"], "register": "none", "name": "three_mri", "output_format": "nifti"}
     fuse_pair(studies / "three_mri.nii.gz", overlays, tmp_path / "own", **how)

@@ -1,8 +1,8 @@
 import functools
 
-import numpy as np
 import pytest
 import torch
+from colours import OVERLAYS, angle, hue_error, tracer
 from monai.data import MetaTensor
 
 from fusion_nets.datalists import aanlib_pairs
@@ -10,14 +10,12 @@ from fusion_nets.transforms import (
     LoadStudyImage,
     MergeChroma,
     MergeChromad,
-    PaletteChroma,
     PaletteChromad,
     ScaleToDisplayRange,
     SplitLuminance,
     SplitLuminanced,
     luminance,
     mixed_chroma,
-    palette_colours,
 )
 
 FUSED = {
@@ -37,21 +35,6 @@ def random_colours(*shape, seed=0):
 def clipped(fused, chroma):
     """What is done elsewhere, and gives fringes."""
     return (fused + chroma).clamp(0, 1)
-
-
-def hue(colours):
-    """Angle in the plane of Cb and Cr (ITU-T T.871, section 7), and distance from grey."""
-    grey = luminance(colours)
-    cb, cr = (colours[2:] - grey) / 1.772, (colours[:1] - grey) / 1.402
-    return torch.atan2(cr, cb), torch.hypot(cr, cb)
-
-
-def hue_error(colours, wanted):
-    """Largest difference of hue in radian where both are coloured beyond doubt."""
-    (angle, chroma), (wanted_angle, wanted_chroma) = hue(colours), hue(wanted)
-    apart = (angle - wanted_angle)[(chroma > 0.02) & (wanted_chroma > 0.02)]
-    assert len(apart) > 100
-    return torch.remainder(apart + torch.pi, 2 * torch.pi).sub(torch.pi).abs().max().item()
 
 
 def luminance_error(colours, fused):
@@ -250,174 +233,7 @@ def test_missing_keys(twin):
     assert twin("absent", allow_missing_keys=True)({"name": "a"}) == {"name": "a"}
 
 
-WELL_KNOWN = ["hot_iron", "pet", "hot_metal_blue", "pet_20_step"]
-GREY = torch.linspace(0, 1, 256)[None, None]
-
-
-def test_hot_rises_in_luminance():
-    grey = torch.linspace(0, 1, 101)[None, None]
-    hot = palette_colours(grey, "hot")
-    assert hot.shape == (3, 1, 101)
-    assert (luminance(hot).diff(dim=-1) > 0).all()
-    assert hot[:, 0, 0].tolist() == [0, 0, 0]
-    assert hot[:, 0, 100].tolist() == [1, 1, 1]
-    torch.testing.assert_close(hot[:, 0, 75], torch.tensor([1.0, 1.0, 0.0]))
-    torch.testing.assert_close(hot[:, 0, 30], torch.tensor([0.8, 0.0, 0.0]))
-
-
-@pytest.mark.parametrize("palette", WELL_KNOWN)
-def test_own_colours_are_those_of_the_standard(palette):
-    """As pydicom looks them up."""
-    try:
-        from pydicom.pixels import apply_color_lut
-    except ImportError:  # pydicom 2
-        from pydicom.pixel_data_handlers import apply_color_lut
-
-    files = {"hot_iron": 1, "pet": 2, "hot_metal_blue": 3, "pet_20_step": 4}
-    wanted = apply_color_lut(np.arange(256), palette=f"1.2.840.10008.1.5.{files[palette]}") / 255
-    found = palette_colours(GREY, palette)
-    np.testing.assert_allclose(found[:, 0].numpy().T, wanted, atol=1e-5)
-
-
-def test_what_the_standard_says_of_some_entries():
-    """PS3.6 B.1.1: hot iron is black, red, orange and white. B.1.4: PET 20 step has 20 colours."""
-    iron = (palette_colours(GREY, "hot_iron") * 255).round()[:, 0].T.tolist()
-    assert (iron[0], iron[127], iron[255]) == ([0, 0, 0], [254, 0, 0], [255, 255, 255])
-    fine = torch.linspace(0, 1, 5001)[None, None]
-    steps = palette_colours(fine, "pet_20_step")[:, 0].T
-    assert len(torch.unique(steps, dim=0)) == 20
-    for palette in ("hot_iron", "pet", "hot_metal_blue", "hot"):
-        between = palette_colours(fine, palette)
-        assert between.diff(dim=-1).abs().max() < 0.01  # nothing jumps
-
-
-@pytest.mark.parametrize(
-    ("palette", "rises", "last"),
-    [
-        ("hot", True, 194),
-        ("hot_iron", True, 194),
-        ("hot_metal_blue", True, 174),
-        ("pet", False, 195),
-        ("pet_20_step", False, 242),
-    ],
-)
-def test_luminance_stays_that_of_the_grey_image(palette, rises, last):
-    """That of the palette would turn warm and hot round where it falls."""
-    own = luminance(palette_colours(GREY, palette))
-    assert bool((own.diff(dim=-1) >= 0).all()) == rises
-    chroma = PaletteChroma(palette)(GREY)
-    assert chroma.abs().max() > 0.3
-    for fused in (GREY, torch.full_like(GREY, 0.5)):
-        coloured = MergeChroma()(fused, chroma)
-        torch.testing.assert_close(luminance(coloured), fused, atol=1e-6, rtol=0)
-        assert hue_error(coloured, palette_colours(GREY * last / 255, palette)) < 1e-3
-
-
-@pytest.mark.parametrize("palette", ["hot", *WELL_KNOWN])
-def test_the_highest_uptake_shows_on_a_grey_anatomy(palette):
-    """The palette's own end is white, which is no colour on grey."""
-    chroma = PaletteChroma(palette)(torch.tensor([[[0.0, 0.25, 0.5, 0.75, 1.0]]]))
-    fused = MergeChroma()(torch.full((1, 1, 5), 0.5), chroma)
-    saturation = fused.amax(0) - fused.amin(0)
-    assert saturation[0, 0] == 0
-    assert saturation[0, -1] > 0.5
-
-
-def test_a_palette_of_its_own_would_turn_hot_and_warm_round():
-    image = torch.full((1, 8, 8), 0.65)
-    image[0, 2:4, 2:4] = 0.85
-    own = luminance(palette_colours(image, "pet_20_step"))
-    assert own[0, 2, 2] < own[0, 6, 6]
-
-
-def test_palettes_leave_colour_alone_and_say_what_they_did():
-    source = MetaTensor(GREY.clone(), meta={"modality": "PT", "affine": torch.eye(4, dtype=torch.float64) * 2})
-    data = PaletteChromad("overlay", "pet")({"overlay": source})
-    assert data["overlay"].meta["palette"] == "pet"
-    assert torch.equal(data["overlay"], source)
-    assert torch.equal(data["overlay"].affine, source.affine)
-    assert torch.equal(data["overlay_chroma"], PaletteChroma("pet")(source))
-    assert "palette" not in source.meta
-    coloured = SplitLuminanced("overlay")({"overlay": torch.rand(3, 5, 4)})
-    assert PaletteChromad("overlay", "hot")(coloured) == coloured
-    for nothing in (None, "none"):
-        assert PaletteChromad("overlay", nothing)({"overlay": source}) == {"overlay": source}
-    assert PaletteChroma("hot_iron")(torch.rand(1, 5, 4, 3)).shape == (3, 5, 4, 3)
-
-
-@pytest.mark.parametrize(
-    ("meta", "palette"),
-    [
-        ({"modality": "PT"}, "hot"),
-        ({"modality": "NM"}, "hot"),
-        ({"units": "SUV"}, "hot"),
-        ({"modality": "CT", "units": "HU"}, None),
-        ({"modality": "MR"}, None),
-        ({}, None),
-    ],
-)
-def test_palette_by_modality(meta, palette):
-    data = PaletteChromad("overlay")({"overlay": MetaTensor(GREY, meta=meta)})
-    assert data["overlay"].meta.get("palette") == palette
-    assert ("overlay_chroma" in data) == bool(palette)
-
-
-def test_unknown_palette():
-    with pytest.raises(ValueError, match="palette is 'viridis'"):
-        PaletteChromad("overlay", "viridis")
-
-
 # several coloured overlays
-
-OVERLAYS = ("overlay", "overlay2", "overlay3")
-
-
-def tracer(*levels, modality="PT"):
-    return MetaTensor(torch.tensor(levels, dtype=torch.float32)[None, None], meta={"modality": modality})
-
-
-def angle(colours):
-    """In degrees, of (3, 1, N)."""
-    red, green, blue = colours.double()
-    return torch.rad2deg(torch.atan2(3**0.5 * (green - blue), 2 * red - green - blue)) % 360
-
-
-def test_each_tracer_gets_a_palette_of_its_own():
-    data = {"overlay": tracer(0.5), "overlay2": tracer(0.5, modality="CT"), "overlay3": tracer(0.5, modality="NM")}
-    data = PaletteChromad(OVERLAYS)(data)
-    assert [data[key].meta.get("palette") for key in OVERLAYS] == ["hot", None, "cold"]
-    assert "overlay2_chroma" not in data
-    assert angle(data["overlay_chroma"]) < 60
-    assert 180 <= angle(data["overlay3_chroma"]) <= 240
-
-
-@pytest.mark.parametrize(
-    ("asked", "found"),
-    [
-        (["auto", "hot"], ["cold", "hot"]),
-        (["cold", "auto"], ["cold", "hot"]),
-        (["none", "auto"], [None, "hot"]),
-        (["pet", "auto"], ["pet", "hot"]),
-        (["auto", "auto", "auto"], ["hot", "cold", "green"]),
-    ],
-)
-def test_what_was_asked_for_is_kept(asked, found, caplog):
-    data = {key: tracer(0.5) for key in OVERLAYS[: len(asked)]}
-    data = PaletteChromad(OVERLAYS, asked, allow_missing_keys=True)(data)
-    assert [data[key].meta.get("palette") for key in OVERLAYS[: len(asked)]] == found
-    assert not caplog.text
-
-
-def test_one_palette_asked_for_twice_is_warned_of(caplog):
-    PaletteChromad(OVERLAYS[:2], "hot")({"overlay": tracer(0.5), "overlay2": tracer(0.5), "name": "case"})
-    assert "case: overlay and overlay2 both have the palette hot" in caplog.text
-
-
-def test_as_many_palettes_as_overlays():
-    with pytest.raises(ValueError, match="overlay_palette has 3 values for 2 overlays"):
-        PaletteChromad(OVERLAYS, ["hot", "cold", "none"], allow_missing_keys=True)(
-            {"overlay": tracer(0.5), "overlay2": tracer(0.5)}
-        )
 
 
 def laid(first, second, palettes=("hot", "cold")):

@@ -124,7 +124,7 @@ def test_colour_in_memory_is_that_of_files(benchmark, dataset, tmp_path, capsys)
         anatomy, overlay = (
             torch.from_numpy(levels(tmp_path / "cases" / pair[key]))[None] for key in ("anatomy", "overlay")
         )
-        chroma = PaletteChroma("hot")(MetaTensor(overlay))
+        chroma = PaletteChroma("ember")(MetaTensor(overlay))
         image = MergeChroma()((anatomy + overlay) / 2, chroma)
         save(tmp_path / "fused" / f"{pair['name']}.png", np.moveaxis(image.numpy(), 0, -1))
     asked = ["--cases", str(tmp_path / "cases"), "--fused", str(tmp_path / "fused"), "--tables", "colour", "lost"]

@@ -118,11 +118,11 @@ def test_the_network_sees_all_sources(dicom_study, fuse, tmp_path):
 def test_the_record_lists_the_overlays_and_repeats_the_result(three, fuse, tmp_path):
     folder, _ = three
     told = record(folder)
-    assert told["overlay_palette"] == ["none", "hot"]
+    assert told["overlay_palette"] == ["none", "ember"]
     assert told["overlay_window"][0] == [0, 80]
     assert told["transform"] == [shift("ct"), shift("pet")]
     assert told["record"]["overlay"]["colour"] == "grey"
-    assert (told["record"]["overlay2"]["colour"], told["record"]["overlay2"]["modality"]) == ("hot", "PT")
+    assert (told["record"]["overlay2"]["colour"], told["record"]["overlay2"]["modality"]) == ("ember", "PT")
     assert told["record"]["engine"]["name"] == "torch"
     fuse(tmp_path, "ct", "pet", transform=None, register=None, settings=folder / "case_fused.json")
     again = record(tmp_path)

@@ -58,7 +58,7 @@ def parameters(model: str, takes_text: bool) -> dict[str, Any]:
     return {
         "overlay": "",
         "registration": ["auto", "none", "rigid", "affine", "deformable"],
-        "overlay_palette": ["auto", "none", "hot", *PALETTES],
+        "overlay_palette": ["auto", "none", "ember", "hot", *PALETTES],
         "anatomy_window": "",
         "overlay_window": "",
         "anatomy_modality": ["", "MR", "CT"],

@@ -35,7 +35,7 @@ FOUND_BY = {
 
 Displacement = Callable[[np.ndarray], np.ndarray]
 
-_LIKE = {"hot": "hot_iron", "cold": "hot_metal_blue", "green": "pet"}
+_LIKE = {"ember": "hot_iron", "hot": "hot_iron", "cold": "hot_metal_blue", "green": "pet"}
 """Of DICOM's palettes, the one that stands for a palette of :class:`fusion_nets.transforms.PaletteChroma`."""
 
 PALETTE = "hot_iron"
