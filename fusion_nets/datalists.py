@@ -357,7 +357,7 @@ def pairs_or_section(
     anatomy: str | os.PathLike[str] | None = None,
     overlay: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     *,
-    dataset_dir: str | os.PathLike[str],
+    dataset_dir: str | os.PathLike[str] | None,
     section: str | Sequence[str],
     texts: str | os.PathLike[str] | Sequence[dict[str, Any]] | None = None,
     texts_required: bool = False,
@@ -371,9 +371,9 @@ def pairs_or_section(
         datalist: as :func:`load_pairs` takes it.
         anatomy: likewise.
         overlay: likewise.
-        dataset_dir: as :func:`aanlib_pairs` takes it, where nothing of the above is given.
+        dataset_dir: as :func:`aanlib_pairs` takes it, where nothing of the above is given; None otherwise.
         section: likewise.
-        texts: what :func:`with_texts` puts to that section.
+        texts: what :func:`with_texts` puts to that section; pairs of a user have theirs in the datalist.
         texts_required: refuse a section without texts.
         bids: as :func:`load_pairs` takes it.
         most_overlays: likewise.
@@ -381,8 +381,18 @@ def pairs_or_section(
 
     Raises:
         FileNotFoundError: as :func:`aanlib_pairs` and :func:`with_texts` do.
-        ValueError: as :func:`load_pairs` and they do.
+        ValueError: as :func:`load_pairs` and they do, and for a section or its texts beside pairs of a user.
     """
-    if bids is not None or datalist or anatomy or overlay or any(value is not None for value in details.values()):
-        return load_pairs(datalist, anatomy, overlay, bids, most_overlays, **details)
-    return with_texts(aanlib_pairs(dataset_dir, section), texts, texts_required)
+    asked = bids is not None or datalist or anatomy or overlay or any(value is not None for value in details.values())
+    if dataset_dir is None and not asked:
+        raise ValueError("give a datalist, both an anatomy and an overlay, or dataset_dir")
+    if dataset_dir is not None and not asked:
+        return with_texts(aanlib_pairs(dataset_dir, section), texts, texts_required)
+    pairs = load_pairs(datalist, anatomy, overlay, bids, most_overlays, **details)
+    for name, value, instead in (
+        ("dataset_dir", dataset_dir, "give one of both"),
+        ("texts", texts, "they are of a section of dataset_dir; those of a datalist stand in it"),
+    ):
+        if value is not None:
+            raise ValueError(f"pairs are given, and {name} as well; {instead}")
+    return pairs

@@ -465,18 +465,36 @@ def test_sources_without_one_text_each_are_refused():
 
 
 def test_pairs_or_a_section(aanlib):
-    folder = {"dataset_dir": aanlib, "section": "train"}
+    folder, no_folder = {"dataset_dir": aanlib, "section": "train"}, {"dataset_dir": None, "section": "train"}
     nothing = {"datalist": None, "anatomy": "", "overlay": None, "overlay_modality": None}
     section = aanlib_pairs(aanlib, "train")
     assert pairs_or_section(**nothing, **folder) == section
     texts = [{**PAIR, "name": pair["name"], "anatomy_text": "T1."} for pair in section]
     assert pairs_or_section(**nothing, **folder, texts=texts) == with_texts(section, texts)
     single = {**PAIR, "overlay_modality": "PT"}
-    assert pairs_or_section(**single, **folder, texts=texts) == load_pairs(**single)
+    assert pairs_or_section(**single, **no_folder) == load_pairs(**single)
     assert pairs_or_section(**nothing, **folder, most_overlays=3) == section
     several = {**single, "overlay": ["b.png", "c.png"]}
-    assert pairs_or_section(**several, **folder, most_overlays=2) == load_pairs(**several, most_overlays=2)
-    assert pairs_or_section([PAIR], **folder) == load_pairs([PAIR])
+    assert pairs_or_section(**several, **no_folder, most_overlays=2) == load_pairs(**several, most_overlays=2)
+    assert pairs_or_section([PAIR], **no_folder) == load_pairs([PAIR])
+
+
+@pytest.mark.parametrize("own", [{"datalist": [PAIR]}, PAIR, {"bids": [PAIR]}])
+@pytest.mark.parametrize(
+    ("beside", "reason"),
+    [
+        ({"dataset_dir": "set"}, "pairs are given, and dataset_dir as well; give one of both"),
+        ({"texts": "texts.json"}, "pairs are given, and texts as well; they are of a section of dataset_dir"),
+    ],
+)
+def test_a_section_beside_one_s_own_pairs_is_not_left_aside(own, beside, reason):
+    with pytest.raises(ValueError, match=reason):
+        pairs_or_section(**own, **{"dataset_dir": None, "section": "train", **beside})
+
+
+def test_neither_pairs_nor_a_section():
+    with pytest.raises(ValueError, match="give a datalist, both an anatomy and an overlay, or dataset_dir"):
+        pairs_or_section(dataset_dir=None, section="train")
 
 
 @pytest.mark.parametrize("given", [{"overlay": "b.png"}, {"overlay_modality": "PT"}])

@@ -57,7 +57,7 @@ MEANINGS = {
     "`train_diffusion.json` takes multiples of 16 from 32, `train.json` 41 or more, the others 32 or more",
     "datalist": "JSON list of pairs, see [datalists](../concepts.md#datalists); paths start from its folder",
     "dataset_dir": "folder of slices, as `fusion-nets slices` makes it; without one, training is on simulated pairs; "
-    "`inference.json` looks at it only under `evaluate.json` and `lesions.json`",
+    "inference fuses a section of it in place of a datalist",
     "deidentify": "write DICOM by the basic profile of PS3.15, without what tells the patient",
     "describe": "put the sources that have no text into words first",
     "describe_per": "`series` for one text an image, `slice` for one text a slice",

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, RandomSampler, Sampler, WeightedRandomSamp
 from fusion_nets.datalists import (
     aanlib_pairs,
     balanced_weights,
-    pairs_or_section,
+    load_pairs,
     single_images,
     single_sources,
     texts_of,
@@ -77,7 +77,8 @@ def training_sources(
 
     Raises:
         FileNotFoundError: for a folder or a list that is not there.
-        ValueError: for a list of another section alone, texts without a folder, and where no source has a text.
+        ValueError: for a list of another section alone, texts without a folder, a folder or texts beside lists of all
+            sections, and where no source has a text.
     """
     if (found := _described(data, section, datalists, texts)) is None:
         return SimulatedPairs(**simulated)
@@ -117,9 +118,11 @@ def _described(
             )
         _without_folder(texts)
         return None
-    datalist = (datalists or {}).get(section)
-    pairs = pairs_or_section(datalist, dataset_dir=data or "", section=section, texts=texts, texts_required=True)
-    return single_sources(pairs)
+    if given and given == set(datalists or {}) and not (data is texts is None):
+        raise ValueError("lists of all sections are given, and a folder or its texts as well; give one of both")
+    if section in given:
+        return single_sources(load_pairs((datalists or {})[section]))
+    return single_sources(with_texts(aanlib_pairs(data or "", section), texts, required=True))
 
 
 def _without_folder(texts: _Texts | None) -> None:

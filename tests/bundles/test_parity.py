@@ -9,7 +9,7 @@ import yaml
 from .conftest import DMFNET, SMFUSION
 
 NETWORK = ["network_def"]
-TEXTS_OF_A_PAIR = ["anatomy_text", "overlay_text"]
+TEXTS_OF_A_PAIR = ["anatomy_text", "overlay_text", "texts"]
 TEXT_ENCODER = ["text_encoder_model", "text_encoder_revision", "text_cache", "text_encoder"]
 READER = ["reader"]
 IN_PREPROCESSING = "preprocessing#transforms#WhereGivend#transforms"
@@ -30,14 +30,13 @@ MAY_DIFFER = {
         "evaluator#prepare_batch#_target_",
     ],
     "evaluate.json": [
-        *("texts", "pairs#texts"),
         *("+settings#@describer", "+settings#@text_encoder"),
         "+handlers#DescriptionSaver",
     ],
-    "lesions.json": ["texts", "pairs#texts"],
     "multi_gpu_inference.json": [],
     "multi_gpu_evaluate.json": [],
     "inference_trt.json": [],
+    "lesions.json": [],
     "instant.json": [*("network_def", "network_def#width"), "made_by#method"],
     "multi_gpu_train.json": [],
     "train.json": [

@@ -44,7 +44,7 @@ WITHOUT_EFFECT = {
     "session_label": ["1"],
     "anatomy_suffix": "T1w",
     "overlay_suffix": "pet",
-    "dataset_dir": "elsewhere",
+    "dataset_dir": "./set",
     "section": "val",
     # told when all is done
     "key_metric": {},
@@ -95,7 +95,7 @@ FIRST = {
     **{f"{name}_suffix": {"bids_dir": "bids"} for name in ("anatomy", "overlay")},
     "describe_per": {"describe": True},
     "text_encoder_revision": {"text_encoder_model": "some/model"},
-    "texts": {"anatomy": None, "overlay": None, "dataset_dir": "set"},
+    **dict.fromkeys(("dataset_dir", "texts"), {"anatomy": None, "overlay": None, "dataset_dir": "set"}),
 }
 """Without which an option says nothing."""
 

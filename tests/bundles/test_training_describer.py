@@ -86,7 +86,7 @@ def test_one_s_own_datalists_without_a_teacher(chosen, tmp_path, texts):
     for name, some in (("train", pairs[1:4]), ("val", pairs[4:5])):
         (tmp_path / f"{name}.json").write_text(json.dumps(some))
     lists = {"datalist": str(tmp_path / "train.json"), "val_datalist": str(tmp_path / "val.json")}
-    train(chosen(tmp_path, **lists, dataset_dir="none", texts="none", teacher=None, max_epochs=1))
+    train(chosen(tmp_path, **lists, dataset_dir=None, texts=None, teacher=None, max_epochs=1))
     vocabulary = json.loads((tmp_path / "describer" / "vocab.json").read_text(encoding="utf-8"))
     assert list(vocabulary)[:4] == ["<s>", "<pad>", "</s>", "<unk>"]
     assert list(vocabulary)[-1] == "<mask>"

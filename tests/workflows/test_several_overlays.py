@@ -180,7 +180,7 @@ def test_one_page_shows_all(three):
     folder, _ = three
     told, volumes = held((folder / "case_fused.html").read_text(encoding="utf-8"))
     assert [told["images"][key]["choice"] for key in ("overlay", "overlay2")] == ["1 CT", "2 PET"]
-    assert told["mixed"] == "1 CT grey, 2 PET hot"
+    assert told["mixed"] == "1 CT grey, 2 PET ember"
     assert told["projection"] == ["overlay2"]
     assert volumes["overlay"].min() < -900  # the sources' own values, not those scaled for display
     on_grid = read_image(folder / "case_overlay2_on_grid.nii.gz")

@@ -93,6 +93,17 @@ def test_what_one_s_own_images_lack_is_not_simulated():
             training(None, "train", read, {"length": 4}, texts="texts.json")
 
 
+@pytest.mark.parametrize("beside", [{"data": "set"}, {"texts": "texts.json"}])
+def test_a_folder_beside_lists_of_all_sections_is_not_left_aside(beside):
+    lists = {"train": sources_of({"a": "Hot."}), "val": sources_of({"b": "Warm."})}
+    for given in (training_sources, training_texts):
+        called = {"section": "val", "simulated": {}, "datalists": lists, "data": None, **beside}
+        if given is training_sources:
+            called["transform"] = read
+        with pytest.raises(ValueError, match="lists of all sections are given, and a folder or its texts as well"):
+            given(**called)
+
+
 def test_kinds_of_sources_are_drawn_alike():
     kinds = ["MR"] * 2 + ["PT"] * 18
     sources = CacheDataset([{"kind": kind} for kind in kinds], None, progress=False)
