@@ -95,7 +95,7 @@ FIRST = {
     **{f"{name}_suffix": {"bids_dir": "bids"} for name in ("anatomy", "overlay")},
     "describe_per": {"describe": True},
     "text_encoder_revision": {"text_encoder_model": "some/model"},
-    **dict.fromkeys(("dataset_dir", "texts"), {"anatomy": None, "overlay": None, "dataset_dir": "set"}),
+    **{key: {"anatomy": None, "overlay": None, "dataset_dir": "set"} for key in ("dataset_dir", "texts")},
 }
 """Without which an option says nothing."""
 
