@@ -16,7 +16,7 @@ from fusion_nets.clinical.grids import affine_of, is_one_grid, is_picture, on_cp
 from fusion_nets.slabs import some_places
 
 from .bending import bent
-from .elastix import align
+from .elastix import align, prepare
 from .foreground import foreground
 from .mutual_information import similarity
 from .plausibility import ENOUGH, MOST_PLACES, shared_content, why_implausible
@@ -135,6 +135,7 @@ def _registered(anatomy: MetaTensor, overlay: MetaTensor, asked: Registration, l
                 f"{_name(image)}: size {tuple(image.shape[1:])} is too flat to register; volumes of {FEWEST_SLICES} or "
                 "more slices are accepted, or register=none",
             )
+    prepare()
     mode = "affine" if asked.asked in ("affine", "deformable") else "rigid"
     is_swapped = height(anatomy) > height(overlay) + LONGER
     fixed, moving = (overlay, anatomy) if is_swapped else (anatomy, overlay)
