@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
+
+from fusion_nets import elastix_process
 
 from .checks import OF_DATASETS, OF_EACH, window, windows
 
 __all__ = ["convert", "fuse", "montage", "view"]
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
 def fuse(arguments: argparse.Namespace) -> None:
@@ -16,9 +21,19 @@ def fuse(arguments: argparse.Namespace) -> None:
     from fusion_nets.stages import shown_stages
 
     with shown_stages():
+        if _may_register(arguments):
+            elastix_process.begin()  # before torch and MONAI, beside which it loads
         written = _fused(arguments)
     for path in written:
         print(path)
+
+
+def _may_register(arguments: argparse.Namespace) -> bool:
+    """Whether overlays may have to be registered, and there is a processor that has nothing else to do."""
+    images = [arguments.anatomy, *(arguments.overlay or [])]
+    pictures = any(str(image).lower().endswith(_PICTURES) for image in images if image)
+    asked = set(arguments.register or ["auto"])
+    return (os.cpu_count() or 1) > 1 and not pictures and asked != {"none"} and not arguments.transform
 
 
 def _fused(arguments: argparse.Namespace) -> list[Path]:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import threading
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from nibabel.affines import voxel_sizes
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from fusion_nets.clinical.grids import affine_of, on_cpu
-from fusion_nets.slabs import filtered, slabs, zeros
+from fusion_nets.elastix_process import Placed, find_transforms
+from fusion_nets.slabs import filtered
 
 from .resampling import resample_onto
 from .warp import Warp
 
-__all__ = ["align", "bend", "prepare"]
+__all__ = ["align", "bend"]
 
 FINEST = 2.0
 """Spacing in mm to which finer images are brought: finer ones cost time and tell no more of six or twelve numbers."""
@@ -73,21 +74,6 @@ BENDING = {
 """What of them differs where thousands of numbers are looked for."""
 
 
-def prepare() -> None:
-    """Begin to load what :func:`align` needs of ITK, ten seconds and more of a processor, beside something else.
-
-    ITK loads its parts when they are named, under a lock of its own.
-    """
-
-    def load() -> None:
-        import itk
-
-        itk.ParameterObject  # noqa: B018
-        itk.ElastixRegistrationMethod  # noqa: B018
-
-    threading.Thread(target=load).start()
-
-
 def align(
     fixed: MetaTensor,
     moving: MetaTensor,
@@ -114,25 +100,15 @@ def align(
     Raises:
         RuntimeError: if elastix gives up.
     """
-    import itk
-
-    fixed_image, moving_image = _as_itk(on_cpu(fixed)), _as_itk(on_cpu(moving), np.linalg.inv(start))
-    parameters = itk.ParameterObject.New()
+    images = _as_itk(on_cpu(fixed)), _as_itk(on_cpu(moving), np.linalg.inv(start)), _mask(content, grid)
     about = [str(value) for value in centre * TO_LPS]
-    for kind in ("EulerTransform", "AffineTransform")[: 2 if affine else 1]:
-        values = {key: [value] for key, value in PARAMETERS.items()}
-        parameters.AddParameterMap(values | {"Transform": [kind], "CenterOfRotationPoint": about})
-    method = itk.ElastixRegistrationMethod.New(fixed_image, moving_image)
-    method.SetParameterObject(parameters)
-    mask = _mask(content, grid)
-    method.SetFixedMask(mask)
-    method.SetLogToConsole(False)
-    method.SetNumberOfThreads(1)  # sums over threads would depend on how many there are
-    method.Update()
-    result = method.GetTransformParameterObject()
+    maps = [
+        {**{key: [value] for key, value in PARAMETERS.items()}, "Transform": [kind], "CenterOfRotationPoint": about}
+        for kind in ("EulerTransform", "AffineTransform")[: 2 if affine else 1]
+    ]
     matrix = np.eye(4)
-    for step in range(result.GetNumberOfParameterMaps()):
-        matrix = _matrix(result.GetParameterMap(step)) @ matrix
+    for found in find_transforms(*images, maps):
+        matrix = _matrix(found) @ matrix
     return start @ matrix
 
 
@@ -159,32 +135,21 @@ def bend(
     Raises:
         RuntimeError: if elastix gives up.
     """
-    import itk
-
     fixed_image, moving_image = _as_itk(on_cpu(fixed)), _as_itk(on_cpu(moving), np.linalg.inv(matrix))
     values = {key: [value] for key, value in {**PARAMETERS, **BENDING}.items()}
     values |= {"FinalGridSpacingInPhysicalUnits": [str(spacing)], "Metric1Weight": [str(stiffness)]}
     values["Metric"] = ["AdvancedMattesMutualInformation", "TransformBendingEnergyPenalty"]
-    parameters = itk.ParameterObject.New()
-    parameters.AddParameterMap(values)
-    method = itk.ElastixRegistrationMethod.New(fixed_image, moving_image)
-    method.SetParameterObject(parameters)
-    mask = _mask(content, grid)
-    method.SetFixedMask(mask)
-    method.SetLogToConsole(False)
-    method.SetNumberOfThreads(1)
-    method.Update()
-    found = method.GetTransformParameterObject().GetParameterMap(0)
+    (found,) = find_transforms(fixed_image, moving_image, _mask(content, grid), [values])
     size, edges, origin = ([float(one) for one in found[f"Grid{name}"]] for name in ("Size", "Spacing", "Origin"))
     numbers = np.array([float(value) for value in found["TransformParameters"]])
     coefficients = numbers.reshape(3, *(int(n) for n in reversed(size))).swapaxes(1, 3)  # x runs fastest
     control = np.eye(4)
-    control[:3, :3] = TO_LPS[:, None] * itk.array_from_matrix(fixed_image.GetDirection()) * edges
+    control[:3, :3] = TO_LPS[:, None] * fixed_image.direction * edges
     control[:3, 3] = TO_LPS * origin
     return Warp(matrix, coefficients * TO_LPS[:, None, None, None], control)
 
 
-def _as_itk(image: MetaTensor, world: np.ndarray | None = None) -> Any:
+def _as_itk(image: MetaTensor, world: np.ndarray | None = None) -> Placed:
     """The image in ITK's world, its voxels made large enough, and moved."""
     affine, sizes = affine_of(image), np.array(image.shape[1:])
     for finest in FINEST * 1.05 ** np.arange(100):
@@ -197,25 +162,16 @@ def _as_itk(image: MetaTensor, world: np.ndarray | None = None) -> Any:
         size = np.floor(sizes / scale + 1e-6).astype(int)
         image = resample_onto(image, MetaTensor(torch.zeros(1, *size), affine=torch.from_numpy(coarse)))
         affine = coarse
-    return _itk_image(image[0].numpy(), affine if world is None else world @ affine)
+    return _placed(image[0].numpy(), affine if world is None else world @ affine)
 
 
-def _itk_image(values: np.ndarray, affine: np.ndarray) -> Any:
-    """An image that has to be kept as long as ITK looks at it, a large one in a file."""
-    import itk
-
+def _placed(values: np.ndarray, affine: np.ndarray) -> Placed:
     spacing = voxel_sizes(affine)
-    laid, turned = zeros((values.shape[1], values.shape[0], values.shape[2]), values.dtype), values.swapaxes(0, 1)
-    for slab in slabs(laid.shape):
-        laid[..., slab] = turned[..., slab]
-    made = itk.image_view_from_array(np.ascontiguousarray(np.moveaxis(laid, -1, 0)))  # x runs fastest
-    made.SetSpacing(spacing.tolist())
-    made.SetOrigin((affine[:3, 3] * TO_LPS).tolist())
-    made.SetDirection(itk.matrix_from_array(np.ascontiguousarray(affine[:3, :3] * TO_LPS[:, None] / spacing)))
-    return made
+    direction = affine[:3, :3] * TO_LPS[:, None] / spacing
+    return Placed(values.T, spacing, affine[:3, 3] * TO_LPS, direction)  # x runs fastest
 
 
-def _mask(content: np.ndarray, affine: np.ndarray) -> Any:
+def _mask(content: np.ndarray, affine: np.ndarray) -> Placed:
     """Where the fixed image counts, with a margin."""
     every = np.maximum(2 * MARGIN / 3 // voxel_sizes(affine), 1).astype(int)
     content, affine = content[:: every[0], :: every[1], :: every[2]], affine @ np.diag([*every, 1.0])
@@ -224,20 +180,17 @@ def _mask(content: np.ndarray, affine: np.ndarray) -> Any:
     def near(part: np.ndarray) -> np.ndarray:
         return ndimage.distance_transform_edt(~part, sampling=sizes) <= MARGIN if part.any() else part
 
-    return _itk_image(filtered(near, content, int(np.ceil(MARGIN / sizes[2]))).view(np.uint8), affine)
+    return _placed(filtered(near, content, int(np.ceil(MARGIN / sizes[2]))).view(np.uint8), affine)
 
 
-def _matrix(parameters: Any) -> np.ndarray:
+def _matrix(parameters: Mapping[str, Sequence[str]]) -> np.ndarray:
     """What a transform of elastix does, (4, 4) RAS."""
-    import itk
-
     numbers = np.array([float(value) for value in parameters["TransformParameters"]])
     centre = np.array([float(value) for value in parameters["CenterOfRotationPoint"]])
     if parameters["Transform"][0] == "EulerTransform":
-        rotation = itk.Euler3DTransform[itk.D].New()
-        rotation.SetComputeZYX(parameters["ComputeZYX"][0] == "true")
-        rotation.SetRotation(*numbers[:3].tolist())
-        linear = itk.array_from_matrix(rotation.GetMatrix())
+        x, y, z = numbers[:3]
+        is_zyx = parameters["ComputeZYX"][0] == "true"
+        linear = Rotation.from_euler("ZYX" if is_zyx else "ZXY", [z, y, x] if is_zyx else [z, x, y]).as_matrix()
     else:
         linear = numbers[:9].reshape(3, 3)
     lps = np.eye(4)

@@ -10,13 +10,14 @@ import numpy as np
 from monai.data import MetaTensor
 from nibabel.affines import apply_affine
 
+from fusion_nets import elastix_process
 from fusion_nets.cautions import caution
 from fusion_nets.clinical import Reason
 from fusion_nets.clinical.grids import affine_of, is_one_grid, is_picture, on_cpu, thinned
 from fusion_nets.slabs import some_places
 
 from .bending import bent
-from .elastix import align, prepare
+from .elastix import align
 from .foreground import foreground
 from .mutual_information import similarity
 from .plausibility import ENOUGH, MOST_PLACES, shared_content, why_implausible
@@ -90,6 +91,7 @@ def register(
     if mode == "auto":
         reason = _why_not(anatomy, overlay)
         if reason:
+            elastix_process.leave()
             return replace(none, reason=reason)
     reason = "different or unknown frames of reference" if mode == "auto" else "asked for"
     try:
@@ -135,7 +137,7 @@ def _registered(anatomy: MetaTensor, overlay: MetaTensor, asked: Registration, l
                 f"{_name(image)}: size {tuple(image.shape[1:])} is too flat to register; volumes of {FEWEST_SLICES} or "
                 "more slices are accepted, or register=none",
             )
-    prepare()
+    elastix_process.begin()
     mode = "affine" if asked.asked in ("affine", "deformable") else "rigid"
     is_swapped = height(anatomy) > height(overlay) + LONGER
     fixed, moving = (overlay, anatomy) if is_swapped else (anatomy, overlay)

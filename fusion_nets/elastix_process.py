@@ -1,0 +1,143 @@
+"""Elastix beside this process: its ITK takes some twenty seconds of a processor to load, and here holds nothing up."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["Placed", "begin", "find_transforms", "leave"]
+
+_WORKER = Path(__file__).with_name("elastix_worker.py")
+
+ParameterMap = Mapping[str, Sequence[str]]
+
+
+class Placed(NamedTuple):
+    """An image where ITK has it.
+
+    Attributes:
+        values: (Z, Y, X), float32 or uint8.
+        spacing: (3,) of x, y, z in mm.
+        origin: (3,), of the first voxel's centre in the LPS world, in mm.
+        direction: (3, 3), directions of the axes as columns.
+    """
+
+    values: np.ndarray
+    spacing: np.ndarray
+    origin: np.ndarray
+    direction: np.ndarray
+
+
+class _Worker:
+    """The process, if there is one, and who may speak with it."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.is_used = False
+        self.lock = threading.RLock()
+
+    def started(self) -> subprocess.Popen[bytes]:
+        if self.process is None or self.process.poll() is not None:
+            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            command = [sys.executable, str(_WORKER)]
+            self.process = subprocess.Popen(command, **pipes, stderr=subprocess.DEVNULL)
+            self.is_used = False
+        return self.process
+
+    def end(self) -> int | None:
+        process, self.process = self.process, None
+        if process is None:
+            return None
+        process.kill()
+        for stream in (process.stdin, process.stdout):
+            if stream:
+                stream.close()
+        return process.wait()
+
+
+_worker = _Worker()
+
+
+def _forget() -> None:
+    """What a forked process inherits is its parent's: it has a worker of its own, once it needs one."""
+    global _worker
+    inherited, _worker = _worker.process, _Worker()
+    for stream in (inherited.stdin, inherited.stdout) if inherited else ():
+        if stream:
+            os.close(stream.fileno())
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget)
+atexit.register(lambda: _worker.end())
+
+
+def begin() -> None:
+    """Start the process that is needed soon."""
+    with _worker.lock:
+        _worker.started()
+
+
+def leave() -> None:
+    """End the process that was started and is not needed after all; one that was of use stays for the next."""
+    with _worker.lock:
+        if not _worker.is_used:
+            _worker.end()
+
+
+def find_transforms(
+    fixed: Placed, moving: Placed, mask: Placed, maps: Sequence[ParameterMap]
+) -> list[dict[str, list[str]]]:
+    """What elastix finds that maps the fixed image's points to the moving image's.
+
+    Args:
+        fixed: the fixed image.
+        moving: the moving image.
+        mask: where the fixed image counts.
+        maps: elastix' parameters of each transform, one after another.
+
+    Returns:
+        The parameter map of each transform.
+
+    Raises:
+        RuntimeError: if elastix gives up, or its process could not be started or ended.
+    """
+    images = [fixed, moving, mask]
+    placed = [
+        {"size": one.values.shape, "kind": one.values.dtype.str}
+        | {key: np.asarray(getattr(one, key)).tolist() for key in Placed._fields[1:]}
+        for one in images
+    ]
+    asked = json.dumps({"images": placed, "maps": [{key: list(values) for key, values in one.items()} for one in maps]})
+    with _worker.lock:
+        try:
+            process = _worker.started()
+            _worker.is_used = True
+            assert process.stdin
+            assert process.stdout
+            process.stdin.write(asked.encode() + b"\n")
+            for one in images:
+                process.stdin.write(np.ascontiguousarray(one.values).data)
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except OSError as error:
+            raise RuntimeError(f"elastix' process: {error.strerror}; it ended with {_worker.end()}") from error
+        except BaseException:
+            _worker.end()  # in the middle of a request nothing more can be asked of it
+            raise
+        if not answer:
+            raise RuntimeError(f"elastix' process ended with {_worker.end()}")
+    told = json.loads(answer)
+    if "error" in told:
+        raise RuntimeError(told["error"])
+    found: list[dict[str, list[str]]] = told["maps"]
+    return found
