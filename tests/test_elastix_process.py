@@ -84,7 +84,7 @@ def test_threads_take_turns(images):
 
 
 def test_what_elastix_says_is_told(images):
-    with pytest.raises(RuntimeError, match="NoSuchTransform|elastix|Internal"):
+    with pytest.raises(RuntimeError, match=r"(?i)elastix"):
         find_transforms(*images, [{**MAP, "Transform": ["NoSuchTransform"]}])
     assert shift(find_transforms(*images, [MAP])) == pytest.approx([0, 3, 0], abs=0.2)
 
@@ -129,7 +129,8 @@ def test_a_forked_process_leaves_its_parents_alone(images):
 @pytest.mark.parametrize("ending", ["killed", "left"])
 def test_it_ends_with_who_began_it(ending):
     program = (
-        "import time; from fusion_nets import elastix_process as e; e.begin(); print(e._worker.process.pid, flush=True)"
+        "import time; from fusion_nets import elastix_process as e; e.begin()"
+    program += "; print(e._worker.process.pid, flush=True)"
     )
     program += "; time.sleep(60)" if ending == "killed" else ""
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
