@@ -128,10 +128,8 @@ def test_a_forked_process_leaves_its_parents_alone(images):
 
 @pytest.mark.parametrize("ending", ["killed", "left"])
 def test_it_ends_with_who_began_it(ending):
-    program = (
-        "import time; from fusion_nets import elastix_process as e; e.begin()"
+    program = "import time; from fusion_nets import elastix_process as e; e.begin()"
     program += "; print(e._worker.process.pid, flush=True)"
-    )
     program += "; time.sleep(60)" if ending == "killed" else ""
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
         worker = int(parent.stdout.readline())
