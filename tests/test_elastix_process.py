@@ -10,7 +10,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from fusion_nets import elastix_process
+from fusion_nets.commands.of_images import _may_register
 from fusion_nets.elastix_process import Placed, begin, find_transforms, leave
+from fusion_nets.options import build_parser
 from fusion_nets.registration.elastix import PARAMETERS
 from fusion_nets.running import beginning
 
@@ -141,3 +143,26 @@ def test_it_ends_with_who_began_it(ending):
 def test_it_starts_without_torch():
     program = "import sys; from fusion_nets import elastix_process; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("words", "begins"),
+    [
+        (["--anatomy", "{scan}", "--overlay", "{scan}"], True),
+        (["--anatomy", "{scan}", "--overlay", "{scan}", "--overlay", "{file}"], False),
+        (["--anatomy", "{file}", "--overlay", "{file}"], False),
+        (["--anatomy", "{file}", "--overlay", "{file}", "--register", "rigid"], True),
+        (["--anatomy", "{scan}", "--overlay", "{scan}", "--register", "none"], False),
+        (["--anatomy", "{scan}", "--overlay", "{scan}", "--transform", "a.tfm"], False),
+        (["--anatomy", "x" * 5000, "--overlay", "\0"], False),
+        (["--bids_dir", "{scan}"], False),
+    ],
+)
+def test_a_command_begins_it_where_it_is_likely_needed(words, begins, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    (tmp_path / "a.nii").touch()
+    words = [word.format(scan=tmp_path, file=tmp_path / "a.nii") for word in words]
+    asked = build_parser().parse_args(["fuse", *words, "--output_dir", "out"])
+    assert _may_register(asked) == begins
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    assert not _may_register(asked)

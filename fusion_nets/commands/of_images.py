@@ -13,8 +13,6 @@ from .checks import OF_DATASETS, OF_EACH, window, windows
 
 __all__ = ["convert", "fuse", "montage", "view"]
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-
 
 def fuse(arguments: argparse.Namespace) -> None:
     """Fuse two series, or a dataset."""
@@ -29,11 +27,11 @@ def fuse(arguments: argparse.Namespace) -> None:
 
 
 def _may_register(arguments: argparse.Namespace) -> bool:
-    """Whether overlays may have to be registered, and there is a processor that has nothing else to do."""
-    images = [arguments.anatomy, *(arguments.overlay or [])]
-    pictures = any(str(image).lower().endswith(_PICTURES) for image in images if image)
-    asked = set(arguments.register or ["auto"])
-    return (os.cpu_count() or 1) > 1 and not pictures and asked != {"none"} and not arguments.transform
+    """Whether it was asked for, or two scans may need it, and there is a processor that has nothing else to do."""
+    asked = set(arguments.register or ["auto"]) - {"none"}
+    scans = [os.path.isdir(scan) for scan in (arguments.anatomy, *(arguments.overlay or [])) if scan]
+    is_likely = bool(asked - {"auto"}) or ("auto" in asked and len(scans) > 1 and all(scans))
+    return is_likely and not arguments.transform and (os.cpu_count() or 1) > 1
 
 
 def _fused(arguments: argparse.Namespace) -> list[Path]:
