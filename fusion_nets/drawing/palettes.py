@@ -30,8 +30,9 @@ def palette_colours(grey: torch.Tensor, palette: str) -> torch.Tensor:
         grey: the levels.
         palette: "hot_iron", "pet", "hot_metal_blue" or "pet_20_step", DICOM's well-known palettes (PS3.6 B.1), between
             whose entries colours are interpolated, but for the 20 steps;
-            "ember", from black over crimson and orange to yellow: above a tenth, equal steps are nearly equal steps of
-            CIELAB's lightness, 35 to 85, and hue, 0 to 102 degrees, at a chroma of 47 to 60;
+            "ember", from black over crimson and orange to yellow: above a fifth, equal steps are nearly equal steps of
+            CIELAB's lightness, 41 to 85, and hue, 12 to 102 degrees, at a chroma of 48 to 60; below, it fades away,
+            so that what hardly takes anything up is hardly coloured;
             "hot", from black over red and yellow to white, red rising over the first three eighths of the range, green
             over the next three, blue over the last quarter; "cold", the same from black over blue and cyan;
             "green", of one hue.
@@ -49,7 +50,7 @@ def palette_colours(grey: torch.Tensor, palette: str) -> torch.Tensor:
         return torch.cat([torch.zeros_like(grey), grey.clamp(0, 1), torch.zeros_like(grey)])
     if palette == "ember":
         level = grey.clamp(0, 1)
-        glow = (10 * level).clamp(max=1)
+        glow = (5 * level).clamp(max=1)
         return torch.cat([glow * (a + level * (b + level * (c + level * d))) for a, b, c, d in _EMBER])
     table = _table(palette).to(grey)
     last = len(table) - 1

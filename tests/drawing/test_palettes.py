@@ -26,14 +26,17 @@ def test_ember_is_what_is_said_of_it():
     ember = palette_colours(levels, "ember")
     assert ember[:, 0, 0].tolist() == [0, 0, 0]
     assert (luminance(ember).diff(dim=-1) > 0).all()
-    lightness, a, b = cielab(ember[None])[0, :, 0, 10:]
+    lightness, a, b = cielab(ember[None])[0, :, 0, 20:]
     hue, chroma = torch.rad2deg(torch.atan2(b, a)), torch.hypot(a, b)
-    assert lightness[0].item() == pytest.approx(35.5, abs=1)
+    assert lightness[0].item() == pytest.approx(41, abs=1)
     assert lightness[-1].item() == pytest.approx(85, abs=1)
-    assert hue[0].item() == pytest.approx(1, abs=1.5)
+    assert hue[0].item() == pytest.approx(12, abs=1.5)
     assert hue[-1].item() == pytest.approx(102, abs=1.5)
     assert chroma.min() > 45
     assert chroma.max() < 62
+    rise = torch.hypot(*cielab(ember[None])[0, 1:, 0, :21])
+    assert (rise.diff() > 0).all()
+    assert rise[5] < 0.45 * rise[20]
     for steps in (lightness.diff(), hue.diff()):
         assert steps.min() > 0.75 * steps.mean()
         assert steps.max() < 1.25 * steps.mean()
