@@ -5,6 +5,7 @@ import re
 import textwrap
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -166,3 +167,16 @@ def test_what_makes_code_is_seen():
     source = "torch.load(a); torch.load(a, weights_only=False); eval(a); pickle.loads(a); run(a, shell=True)"
     assert len(list(unsafe_calls(source))) == 5
     assert list(unsafe_calls("torch.load(a, weights_only=True); np.load(a, allow_pickle=False); re.compile(a)")) == []
+
+
+def test_scripts_find_the_library_before_the_tests():
+    """tests/evaluation would be taken for the package, where that is installed by a finder behind the path."""
+    told = 0
+    for file in sorted((ROOT / "tests" / "benchmarks").glob("*.py")):
+        lines = re.findall(r"^(?:ROOT = |sys\.path).*$", file.read_text(encoding="utf-8"), re.MULTILINE)
+        path = [str(file.parent), "others"]
+        exec("\n".join(lines), {"sys": SimpleNamespace(path=path), "Path": Path, "__file__": str(file)})
+        if str(ROOT / "tests") in path:
+            told += 1
+            assert path.index(str(ROOT)) < path.index(str(ROOT / "tests")), file.name
+    assert told > 3

@@ -31,7 +31,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
-sys.path.append(str(ROOT / "tests"))  # behind all others: it has an evaluation/, too
+sys.path.insert(1, str(ROOT / "tests"))  # behind the root: it has an evaluation/, too
 
 from gpu import BUNDLES, ENCODER, random_encoder  # noqa: E402
 

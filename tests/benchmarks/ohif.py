@@ -23,8 +23,9 @@ from urllib.request import Request, urlopen
 
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "clinical"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # first: tests has an evaluation/, too
 
 from drawing.browser import INSTALL, chromium, is_installed
 from orthanc import start

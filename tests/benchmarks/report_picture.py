@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # behind all others: it has an evaluation/, too
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # first: tests has an evaluation/, too
 
 from drawing.browser import INSTALL, chromium, is_installed, photographed
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # first: tests has an evaluation/, too
 
 from drawing.browser import INSTALL, chromium, is_installed, opened, photographed
 from drawing.viewed import held
