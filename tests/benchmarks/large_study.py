@@ -4,17 +4,18 @@
         [--instant] [--format nifti] [--sources dicom | nifti] [--register auto] [--engine auto]
 
 Each number of slices runs in a process of its own, on series that are made first, in a temporary folder. Prints a line
-each: the peak of memory that cannot be given back (RssAnon and RssShmem, every 20 ms), the peak of all (VmHWM, in which
-pages of files count that the system may take back at any time), in bytes per voxel above what the imports take, too;
-seconds until the first slice is on the disk, and of the whole; and below it each stage's seconds, and in brackets those
-of the processor. `--network pass` puts a mean of both sources in the place of the network, which tells of everything
-else. `--size 2048` shows what tiles take. Linux only.
+each: the peak of memory that cannot be given back (RssAnon and RssShmem of it and of elastix' process, every 20 ms),
+the peak of all (VmHWM, in which pages of files count that the system may take back at any time), in bytes per voxel
+above what the imports take, too; seconds until the first slice is on the disk, and of the whole; and below it each
+stage's seconds, and in brackets those of the processor. `--network pass` puts a mean of both sources in the place of
+the network, which tells of everything else. `--size 2048` shows what tiles take. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -44,8 +45,16 @@ class Mean(nn.Module):
 
 
 def status(*names: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.split(":")[0] in names)
+    """Of this process and of those that it began, such as elastix'."""
+    total, me = 0, str(os.getpid())
+    for file in Path("/proc").glob("[0-9]*/status"):
+        try:
+            told = dict(line.split(":", 1) for line in file.read_text(encoding="utf-8").splitlines() if ":" in line)
+        except OSError:  # it has ended
+            continue
+        if me in (file.parent.name, told.get("PPid", "").strip()):
+            total += sum(int(told[name].split()[0]) * 1024 for name in names if name in told)
+    return total
 
 
 class Peak(threading.Thread):
