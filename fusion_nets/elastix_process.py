@@ -16,6 +16,10 @@ import numpy as np
 
 __all__ = ["Placed", "begin", "find_transforms", "leave"]
 
+IDLE = 30.0
+"""Seconds after which the process ends that nothing more is asked of: it holds half a gigabyte. For a list of small
+pairs it stays; a large one takes longer than the next start."""
+
 _WORKER = Path(__file__).with_name("elastix_worker.py")
 
 ParameterMap = Mapping[str, Sequence[str]]
@@ -44,6 +48,7 @@ class _Worker:
         self.process: subprocess.Popen[bytes] | None = None
         self.is_used = False
         self.lock = threading.RLock()
+        self.ending: threading.Timer | None = None
 
     def started(self) -> subprocess.Popen[bytes]:
         if self.process is None or self.process.poll() is not None:
@@ -53,15 +58,38 @@ class _Worker:
             self.is_used = False
         return self.process
 
+    def rests(self) -> None:
+        """It has answered."""
+        self.ending = threading.Timer(IDLE, self.end)
+        self.ending.daemon = True
+        self.ending.start()
+
+    def works(self) -> None:
+        """It is asked."""
+        self.is_used = True
+        if self.ending:
+            self.ending.cancel()
+
     def end(self) -> int | None:
+        with self.lock:
+            return self._end()
+
+    def _end(self) -> int | None:
         process, self.process = self.process, None
         if process is None:
             return None
         process.kill()
+        _close(process)
+        return process.wait()
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    """This process' ends of the pipes; what may wait in a buffer is for nobody."""
+    with Path(os.devnull).open("r+b", buffering=0) as nothing:
         for stream in (process.stdin, process.stdout):
             if stream:
+                os.dup2(nothing.fileno(), stream.fileno())
                 stream.close()
-        return process.wait()
 
 
 _worker = _Worker()
@@ -71,9 +99,8 @@ def _forget() -> None:
     """What a forked process inherits is its parent's: it has a worker of its own, once it needs one."""
     global _worker
     inherited, _worker = _worker.process, _Worker()
-    for stream in (inherited.stdin, inherited.stdout) if inherited else ():
-        if stream:
-            os.close(stream.fileno())
+    if inherited:
+        _close(inherited)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
@@ -121,7 +148,7 @@ def find_transforms(
     with _worker.lock:
         try:
             process = _worker.started()
-            _worker.is_used = True
+            _worker.works()
             assert process.stdin
             assert process.stdout
             process.stdin.write(asked.encode() + b"\n")
@@ -129,6 +156,7 @@ def find_transforms(
                 process.stdin.write(np.ascontiguousarray(one.values).data)
             process.stdin.flush()
             answer = process.stdout.readline()
+            _worker.rests()
         except OSError as error:
             raise RuntimeError(f"elastix' process: {error.strerror}; it ended with {_worker.end()}") from error
         except BaseException:

@@ -115,6 +115,18 @@ def test_one_that_was_of_no_use_is_ended_and_one_that_was_stays(images):
     leave()
 
 
+def test_one_that_is_idle_ends_and_the_next_is_as_good(images, monkeypatch):
+    monkeypatch.setattr(elastix_process, "IDLE", 0.3)
+    first = shift(find_transforms(*images, [MAP]))
+    until(lambda: the_process() is None)
+    assert shift(find_transforms(*images, [MAP])) == first
+    one = the_process()
+    monkeypatch.setattr(elastix_process, "IDLE", 30)
+    find_transforms(*images, [MAP])  # asked again in time
+    time.sleep(0.6)
+    assert the_process() is one
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_process_leaves_its_parents_alone(images):
     find_transforms(*images, [MAP])
