@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fusion_nets import elastix_process
-
 from .checks import OF_DATASETS, OF_EACH, window, windows
 
 __all__ = ["convert", "fuse", "montage", "view"]
@@ -16,6 +14,7 @@ __all__ = ["convert", "fuse", "montage", "view"]
 
 def fuse(arguments: argparse.Namespace) -> None:
     """Fuse two series, or a dataset."""
+    from fusion_nets import elastix_process
     from fusion_nets.stages import shown_stages
 
     with shown_stages():
