@@ -384,9 +384,9 @@ def pairs_or_section(
         ValueError: as :func:`load_pairs` and they do, and for a section or its texts beside pairs of a user.
     """
     asked = bids is not None or datalist or anatomy or overlay or any(value is not None for value in details.values())
-    if dataset_dir is None and not asked:
-        raise ValueError("give a datalist, both an anatomy and an overlay, or dataset_dir")
-    if dataset_dir is not None and not asked:
+    if not asked:
+        if dataset_dir is None:
+            raise ValueError("give a datalist, both an anatomy and an overlay, or dataset_dir")
         return with_texts(aanlib_pairs(dataset_dir, section), texts, texts_required)
     pairs = load_pairs(datalist, anatomy, overlay, bids, most_overlays, **details)
     for name, value, instead in (

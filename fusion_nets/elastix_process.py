@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,8 +110,8 @@ atexit.register(lambda: _worker.end())
 
 
 def begin() -> None:
-    """Start the process that is needed soon."""
-    with _worker.lock:
+    """Start the process that is needed soon; where it cannot be, :func:`find_transforms` says so."""
+    with _worker.lock, suppress(OSError):
         _worker.started()
 
 
@@ -158,7 +159,8 @@ def find_transforms(
             answer = process.stdout.readline()
             _worker.rests()
         except OSError as error:
-            raise RuntimeError(f"elastix' process: {error.strerror}; it ended with {_worker.end()}") from error
+            code = _worker.end()
+            raise RuntimeError(f"elastix' process: {error.strerror or error}; it ended with {code}") from error
         except BaseException:
             _worker.end()  # in the middle of a request nothing more can be asked of it
             raise

@@ -4,13 +4,14 @@ A script that needs NumPy and ITK alone. It reads requests, each a line of JSON 
 answers each with a line of JSON: the parameter maps of the transforms that were found, or what went wrong.
 """
 
+import os
 import sys
 
-sys.path.pop(0)  # this folder, whose names are not meant to be found
+if os.path.realpath(sys.path[0]) == os.path.dirname(os.path.realpath(__file__)):
+    sys.path.pop(0)  # this folder, whose names are not meant to be found
 
 import json
 import math
-import os
 from typing import Any, BinaryIO
 
 import numpy as np

@@ -127,6 +127,14 @@ def test_one_that_is_idle_ends_and_the_next_is_as_good(images, monkeypatch):
     assert the_process() is one
 
 
+def test_where_it_cannot_start_who_needs_it_is_told(images, monkeypatch):
+    elastix_process._worker.end()
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    begin()
+    with pytest.raises(RuntimeError, match="No such file"):
+        find_transforms(*images, [MAP])
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_process_leaves_its_parents_alone(images):
     find_transforms(*images, [MAP])
@@ -178,3 +186,15 @@ def test_a_command_begins_it_where_it_is_likely_needed(words, begins, tmp_path, 
     assert _may_register(asked) == begins
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     assert not _may_register(asked)
+
+
+@pytest.mark.parametrize("safe", ["", "1"])
+def test_its_folders_names_are_not_found_and_others_are(safe, tmp_path):
+    """There are a text and a files among them; Python from 3.11 on leaves the folder out where it is told to."""
+    (tmp_path / "itk.py").write_text("import sys; sys.stderr.write(repr(sys.path)); raise SystemExit(3)\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": safe}
+    command = [sys.executable, str(elastix_process._WORKER)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 3, done.stderr
+    assert str(tmp_path) in done.stderr
+    assert str(elastix_process._WORKER.parent) + "'" not in done.stderr

@@ -270,11 +270,10 @@ def _along_axes(values: torch.Tensor, variances: np.ndarray) -> torch.Tensor:
         beside = len(through) - 1
         near = torch.arange(int(numbers[0]) - beside, int(numbers[-1]) + beside + 1).clamp(0, len(planes) - 1)
         part = _weighted(planes[near], through, 0)
-        for weights, dim in ((across, 2), (down, 3)):
-            sides = [0, 0, 0, 0]
-            sides[6 - 2 * dim : 8 - 2 * dim] = [len(weights) - 1] * 2
-            part = _weighted(torch.nn.functional.pad(part, sides, mode="replicate"), weights, dim)
-        done[slab] = part
+        beside_x, beside_y = len(across) - 1, len(down) - 1
+        sides = (beside_y, beside_y, beside_x, beside_x)  # pad begins with the last axis
+        part = torch.nn.functional.pad(part, sides, mode="replicate")
+        done[slab] = _weighted(_weighted(part, across, 2), down, 3)
     return made
 
 

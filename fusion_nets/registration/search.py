@@ -100,6 +100,7 @@ def register(
             return linear
         return bent(anatomy, overlay, linear, limits, f"{_name(overlay)}: registration to {_name(anatomy)}")
     except RegistrationError as error:
+        elastix_process.leave()
         if not fallback:
             raise
         logging.getLogger(__name__).warning("%s; going on without registration", error)
