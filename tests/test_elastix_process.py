@@ -198,3 +198,35 @@ def test_its_folders_names_are_not_found_and_others_are(safe, tmp_path):
     assert done.returncode == 3, done.stderr
     assert str(tmp_path) in done.stderr
     assert str(elastix_process._WORKER.parent) + "'" not in done.stderr
+
+
+def test_it_loads_what_elastix_uses_and_all_of_an_itk_that_is_another(tmp_path):
+    (tmp_path / "itk.py").write_text(
+        "import sys; part = any(type(one).__name__ == '_Unused' for one in sys.meta_path)\n"
+        "sys.stderr.write('part ' if part else 'whole')\n"
+        "if part: raise AttributeError('support')\n"
+        "raise SystemExit(3)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, str(elastix_process._WORKER)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stderr) == (3, "part whole")
+
+
+def test_one_that_had_to_load_all_of_itk_answers_as_well(images, tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("import itk.support.base as base; del base.ITKModuleInfo\n")
+    elastix_process._worker.end()
+    wanted = find_transforms(*images, [MAP])
+    elastix_process._worker.end()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert find_transforms(*images, [MAP]) == wanted
+    elastix_process._worker.end()
+
+
+def test_of_torch_it_loads_nothing(images):
+    program = "import sys; sys.path.insert(0, sys.argv[1]); import elastix_worker as worker; worker.load_used()"
+    program += "; print('torch._C' in sys.modules, len([name for name in sys.modules if name.startswith('itk._')]))"
+    folder = str(elastix_process._WORKER.parent)
+    torch, parts = subprocess.check_output([sys.executable, "-c", program, folder], text=True).split()
+    assert torch == "False"
+    assert int(parts) < 200  # of 565

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,12 @@ __all__ = ["Registration", "RegistrationError", "read_transform", "write_transfo
 TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """ITK's world to that of MONAI and nibabel, and back."""
 
+
+_LINEAR = re.compile(
+    r"#Insight Transform File V1\.0\s+#Transform 0\s+Transform: AffineTransform_double_3_3\s+"
+    r"Parameters:([-+.\deE ]+)\s+FixedParameters:([-+.\deE ]+)\s*"
+)
+"""A text as :func:`write_transform` and 3D Slicer write it, of what does not bend."""
 
 _Told = tuple[str, Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]
 """A transform of a file: its name, its parameters and its fixed parameters."""
@@ -77,7 +84,7 @@ def write_transform(path: str | os.PathLike[str], registration: Registration) ->
     An ``AffineTransform_double_3_3``. As is usual in ITK, it maps points of the fixed image (the anatomy) to those of
     the moving one (the overlay), and its world is LPS: x and y have the other sign than in ``registration.matrix``.
     3D Slicer, ITK-SNAP and SimpleITK read it. What bends is a ``CompositeTransform_double_3_3`` of it and a
-    ``BSplineTransform_double_3_3``, which comes first. The text is written here: ITK takes 20 s to load for it.
+    ``BSplineTransform_double_3_3``, which comes first. The text is written here, as ITK takes 20 s to load.
 
     Args:
         path: ends in .tfm.
@@ -121,29 +128,53 @@ def read_transform(path: str | os.PathLike[str]) -> WorldTransform:
     Raises:
         RegistrationError: if there is no such file, or no such transform in it.
     """
-    import itk
-
     path = Path(path)
     accepted = "an ITK transform file (.tfm) with one linear transform in three dimensions, or B-splines before it,"
     accepted += " is accepted"
     if not path.is_file():
         raise RegistrationError(Reason.MISSING, f"{path}: no such file; {accepted}")
+    splines = None
     try:
-        transforms = itk.transformread(str(path))
-        (transform,) = transforms
-        splines, transform = _parted(transform)
-        corner = np.vstack([np.zeros(3), np.eye(3)])
-        there = np.array([transform.TransformPoint(point) for point in corner.tolist()], dtype=np.float64)
-        linear = bool(transform.IsLinear())
+        matrix = _matrix_in(path)
+        if matrix is None:
+            matrix, splines = _read_by_itk(path)
     except Exception as error:
         raise RegistrationError(Reason.DAMAGED, f"{path}: not a transform that can be read; {accepted}") from error
-    matrix = np.eye(4)
-    matrix[:3, 3] = there[0]
-    matrix[:3, :3] = (there[1:] - there[0]).T
-    if not linear or there.shape != (4, 3) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-6:
+    if matrix is None or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-6:
         raise RegistrationError(Reason.KIND, f"{path}: {accepted}")
     matrix = TO_LPS @ matrix @ TO_LPS
     return matrix if splines is None else Warp(matrix, *splines)
+
+
+def _matrix_in(path: Path) -> np.ndarray | None:
+    """The matrix (LPS) of a text that tells one, which takes no ITK to read; None for any other file."""
+    with path.open("rb") as file:
+        told = _LINEAR.fullmatch(file.read(4096).decode("latin-1"))
+    if not told:
+        return None
+    numbers, centre = ([float(word) for word in words.split()] for words in told.groups())
+    if len(numbers) != 12 or len(centre) != 3 or not np.isfinite(numbers).all():
+        return None
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(numbers[:9], (3, 3))
+    matrix[:3, 3] = np.array(numbers[9:]) + centre - matrix[:3, :3] @ centre
+    return matrix
+
+
+def _read_by_itk(path: Path) -> tuple[np.ndarray | None, tuple[np.ndarray, np.ndarray] | None]:
+    """The matrix (LPS) of any file, None where it has no such, and coefficients and grid of splines before it."""
+    import itk
+
+    (transform,) = itk.transformread(str(path))
+    splines, transform = _parted(transform)
+    corner = np.vstack([np.zeros(3), np.eye(3)])
+    there = np.array([transform.TransformPoint(point) for point in corner.tolist()], dtype=np.float64)
+    if not transform.IsLinear() or there.shape != (4, 3):
+        return None, splines
+    matrix = np.eye(4)
+    matrix[:3, 3] = there[0]
+    matrix[:3, :3] = (there[1:] - there[0]).T
+    return matrix, splines
 
 
 def _splines(warp: Warp) -> _Told:
