@@ -13,11 +13,12 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any, NoReturn
 
 from . import commands
+from .lean import lean_monai
 from .options import build_parser
 
 __all__ = ["build_parser", "main"]
@@ -38,10 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_main = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, handler) for number, handler in handlers.items() if is_main}
     try:
-        commands.check_options(arguments)
-        if "device" in arguments:
-            arguments.device = _device(arguments.device)
-        arguments.run(arguments)
+        # a bundle of the user's own may name anything of MONAI, and so may a program that runs a command
+        with nullcontext() if argv is not None or getattr(arguments, "bundle_root", None) else lean_monai():
+            commands.check_options(arguments)
+            if "device" in arguments:
+                arguments.device = _device(arguments.device)
+            arguments.run(arguments)
     except (KeyboardInterrupt, _Interrupted):
         return _say(arguments, "interrupted; what was finished is there, and nothing half-written", 128 + signal.SIGINT)
     except Exception as error:
