@@ -32,7 +32,7 @@ def serves_afterwards(app_server):
         ("head_mri", {"image": "/etc/passwd"}, 422, "unknown parameter 'image'"),
         ("head_mri", {"model": "smfusion"}, 422, "unknown parameter 'model'"),
         ("head_mri", {"registration": "elastic"}, 422, "accepted are auto, none, rigid, affine"),
-        ("head_mri", {"overlay_palette": 3}, 422, "accepted are auto, none, hot"),
+        ("head_mri", {"overlay_palette": 3}, 422, "accepted are auto, none, ember, hot"),
         ("head_mri", {"overlay_window": "9 1"}, 422, "low < high"),
         ("head_mri", {"overlay_window": "a b"}, 422, "LOW HIGH or a name"),
         ("head_mri", {"anatomy_window": [0, float("inf")]}, 422, "finite"),
