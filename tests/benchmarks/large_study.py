@@ -28,7 +28,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from fusion_nets import stages
+from fusion_nets import elastix_process, stages
+from fusion_nets.lean import lean_monai
 
 MIB = 2**20
 
@@ -180,7 +181,10 @@ def main() -> None:
     if given.one:
         options = {"register": given.register, "register_fallback": True}
         options |= {"engine": given.engine, "instant": given.instant}
-        print(json.dumps(fuse(*given.one, given.method, given.format, given.network, **options)))
+        if given.register != "none":
+            elastix_process.begin()  # both as the command does
+        with lean_monai():
+            print(json.dumps(fuse(*given.one, given.method, given.format, given.network, **options)))
         return
     print("| slices | held, MiB | B/voxel | all, MiB | B/voxel | first slice, s | whole, s |")
     print("|---|---|---|---|---|---|---|")
