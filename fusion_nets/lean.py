@@ -1,4 +1,4 @@
-"""MONAI, in a command of this library's, without the libraries for what no command does: half the time to import it."""
+"""MONAI, in a command of this library's, without the libraries for what no command does: nearly half the time."""
 
 from __future__ import annotations
 

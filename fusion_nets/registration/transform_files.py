@@ -28,6 +28,9 @@ _LINEAR = re.compile(
 )
 """A text as :func:`write_transform` and 3D Slicer write it, of what does not bend."""
 
+_LONGEST = 4096
+"""Characters of such a text; one that is longer is ITK's to read."""
+
 _Told = tuple[str, Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]
 """A transform of a file: its name, its parameters and its fixed parameters."""
 
@@ -149,11 +152,12 @@ def read_transform(path: str | os.PathLike[str]) -> WorldTransform:
 def _matrix_in(path: Path) -> np.ndarray | None:
     """The matrix (LPS) of a text that tells one, which takes no ITK to read; None for any other file."""
     with path.open("rb") as file:
-        told = _LINEAR.fullmatch(file.read(4096).decode("latin-1"))
-    if not told:
+        text = file.read(_LONGEST + 1).decode("latin-1")
+    told = _LINEAR.fullmatch(text)
+    if told is None or len(text) > _LONGEST:  # what follows may be another transform, or the rest of a number
         return None
     numbers, centre = ([float(word) for word in words.split()] for words in told.groups())
-    if len(numbers) != 12 or len(centre) != 3 or not np.isfinite(numbers).all():
+    if len(numbers) != 12 or len(centre) != 3 or not np.isfinite([*numbers, *centre]).all():
         return None
     matrix = np.eye(4)
     matrix[:3, :3] = np.reshape(numbers[:9], (3, 3))

@@ -43,12 +43,24 @@ def test_what_itk_writes_is_read_so(tmp_path):
         HEAD.replace("Affine", "Euler3D") + "Parameters: 0 0 0 1 2 3\nFixedParameters: 0 0 0\n",
         HEAD + NUMBERS + "FixedParameters: 0 0 0\n#Transform 1\nTransform: AffineTransform_double_3_3\n" + NUMBERS,
         " " * 5000 + HEAD + NUMBERS + "FixedParameters: 0 0 0\n",
+        HEAD + NUMBERS + "FixedParameters: 0 0 1e999\n",
         "",
     ],
 )
 def test_any_other_is_itks(tmp_path, text):
     (tmp_path / "given.tfm").write_text(text)
     assert _matrix_in(tmp_path / "given.tfm") is None
+
+
+SPACES = " " * (4096 - len(HEAD + NUMBERS + "FixedParameters: 0 0 1"))
+
+
+@pytest.mark.parametrize("after", ["23", "\n#Transform 1\nTransform: AffineTransform_double_3_3\n" + NUMBERS, "\n"])
+def test_what_stands_behind_as_much_as_is_looked_at_is_not_left_out(tmp_path, after):
+    """A number is not cut in two, and a second transform is not passed over."""
+    path = tmp_path / "given.tfm"
+    path.write_text(HEAD + NUMBERS + f"FixedParameters: 0 0{SPACES} 1{after}")
+    assert _matrix_in(path) is None
 
 
 def test_it_takes_no_itk(tmp_path):
