@@ -358,7 +358,8 @@ def pairs_or_section(
     overlay: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     *,
     dataset_dir: str | os.PathLike[str] | None,
-    section: str | Sequence[str],
+    section: str | Sequence[str] | None = None,
+    default_section: str | Sequence[str] = "test",
     texts: str | os.PathLike[str] | Sequence[dict[str, Any]] | None = None,
     texts_required: bool = False,
     bids: Sequence[dict[str, Any]] | None = None,
@@ -372,7 +373,7 @@ def pairs_or_section(
         anatomy: likewise.
         overlay: likewise.
         dataset_dir: as :func:`aanlib_pairs` takes it, where nothing of the above is given; None otherwise.
-        section: likewise.
+        section: likewise; None for ``default_section``.
         texts: what :func:`with_texts` puts to that section; pairs of a user have theirs in the datalist.
         texts_required: refuse a section without texts.
         bids: as :func:`load_pairs` takes it.
@@ -387,10 +388,11 @@ def pairs_or_section(
     if not asked:
         if dataset_dir is None:
             raise ValueError("give a datalist, both an anatomy and an overlay, or dataset_dir")
-        return with_texts(aanlib_pairs(dataset_dir, section), texts, texts_required)
+        return with_texts(aanlib_pairs(dataset_dir, section or default_section), texts, texts_required)
     pairs = load_pairs(datalist, anatomy, overlay, bids, most_overlays, **details)
     for name, value, instead in (
         ("dataset_dir", dataset_dir, "give one of both"),
+        ("section", section, "it is of dataset_dir"),
         ("texts", texts, "they are of a section of dataset_dir; those of a datalist stand in it"),
     ):
         if value is not None:

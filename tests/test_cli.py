@@ -448,7 +448,7 @@ def test_describe_aanlib(tmp_path, describers):
     ("arguments", "words"),
     [
         (["--describer", "generated"], ["needs a --model"]),
-        (["--model", "x"], ["--model and --prompt belong to --describer generated"]),
+        (["--model", "x"], ["--model belongs to --describer generated"]),
         (["--describer", "generated", "--model", "some/model"], ["some/model", "commit hash"]),
         (["--describer", "generated", "--model", "some/absent", "--revision", "0" * 40], ["`hf download some/absent"]),
     ],
@@ -495,7 +495,7 @@ for arguments, reason in [
     (["fuse", *pair, "--overlay_window", "1", "2", "x"], "a window is LOW HIGH"),
     (["evaluate", "--datalist", "a.json", "--output_dir", "out", "--method", "a"], "NAME=FOLDER is accepted"),
     (["describe", "--datalist", "a.json", "--output", "b.json", "--describer", "generated"], "needs a --model"),
-    (["describe", "--datalist", "a.json", "--output", "b.json", "--prompt", "What?"], "belong to --describer"),
+    (["describe", "--datalist", "a.json", "--output", "b.json", "--prompt", "What?"], "belongs to --describer"),
 ]:
     with contextlib.redirect_stderr(io.StringIO()) as said:
         assert cli.main(arguments) == 2

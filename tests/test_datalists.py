@@ -465,10 +465,13 @@ def test_sources_without_one_text_each_are_refused():
 
 
 def test_pairs_or_a_section(aanlib):
-    folder, no_folder = {"dataset_dir": aanlib, "section": "train"}, {"dataset_dir": None, "section": "train"}
+    folder, no_folder = {"dataset_dir": aanlib, "section": "train"}, {"dataset_dir": None}
     nothing = {"datalist": None, "anatomy": "", "overlay": None, "overlay_modality": None}
     section = aanlib_pairs(aanlib, "train")
     assert pairs_or_section(**nothing, **folder) == section
+    assert pairs_or_section(dataset_dir=aanlib) == aanlib_pairs(aanlib, "test")
+    several = ["val", "test"]
+    assert pairs_or_section(dataset_dir=aanlib, default_section=several) == aanlib_pairs(aanlib, several)
     texts = [{**PAIR, "name": pair["name"], "anatomy_text": "T1."} for pair in section]
     assert pairs_or_section(**nothing, **folder, texts=texts) == with_texts(section, texts)
     single = {**PAIR, "overlay_modality": "PT"}
@@ -484,12 +487,14 @@ def test_pairs_or_a_section(aanlib):
     ("beside", "reason"),
     [
         ({"dataset_dir": "set"}, "pairs are given, and dataset_dir as well; give one of both"),
+        ({"section": "test"}, "pairs are given, and section as well; it is of dataset_dir"),
+        ({"section": ["train", "val"]}, "pairs are given, and section as well; it is of dataset_dir"),
         ({"texts": "texts.json"}, "pairs are given, and texts as well; they are of a section of dataset_dir"),
     ],
 )
 def test_a_section_beside_one_s_own_pairs_is_not_left_aside(own, beside, reason):
     with pytest.raises(ValueError, match=reason):
-        pairs_or_section(**own, **{"dataset_dir": None, "section": "train", **beside})
+        pairs_or_section(**own, **{"dataset_dir": None, **beside})
 
 
 def test_neither_pairs_nor_a_section():

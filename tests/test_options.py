@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fusion_nets import cli
+from fusion_nets.commands import checks
 
 ROOT = Path(__file__).resolve().parents[1]
 PARSER = cli.build_parser()
@@ -60,3 +61,58 @@ def test_every_program_of_the_repository_does_so():
     assert len(made) > 8
     for name, call in made:
         assert [key.value.value for key in call.keywords if key.arg == "allow_abbrev"] == [False], name
+
+
+FUSED = ["fuse", "--anatomy", "a", "--overlay", "b", "--output_dir", "c"]
+EVALUATED = ["evaluate", "--method", "a=b", "--output_dir", "c"]
+DESCRIBED = ["describe", "--datalist", "a.json", "--output", "b.json"]
+GENERATED = ["--describer", "generated", "--model", "folder"]
+LISTED = ["--datalist", "a.json"]
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "of", "told"),
+    [
+        (FUSED, ["--describe"], ["--method", "smfusion"], "--method smfusion"),
+        ([*FUSED, "--register", "none"], ["--register_limits", "2"], ["--register", "rigid"], "a registration"),
+        ([*FUSED, "--register", "none"], ["--register_fallback"], ["--register", "auto"], "a registration"),
+        ([*FUSED, "--transform", "a.tfm"], ["--register_fallback"], None, "a registration"),
+        (["view", "c"], ["--anatomy_modality", "MR"], ["--anatomy", "a", "--overlay", "b"], "--anatomy and --overlay"),
+        (["view", "c"], ["--overlay_series_uid", "1"], ["--anatomy", "a", "--overlay", "b"], "--anatomy and --overlay"),
+        ([*EVALUATED, *LISTED], ["--section", "val"], None, "--dataset_dir"),
+        ([*EVALUATED, "--lesions", "d"], ["--section", "val"], None, "--dataset_dir"),
+        (["lesions", *LISTED, "--output_dir", "c"], ["--section", "val"], None, "--dataset_dir"),
+        (DESCRIBED, ["--section", "val"], None, "--dataset_dir"),
+        (DESCRIBED, ["--model", "folder"], ["--describer", "generated"], "--describer generated"),
+        (DESCRIBED, ["--revision", "0" * 40], GENERATED, "--describer generated"),
+        (DESCRIBED, ["--prompt", "What?"], GENERATED, "--describer generated"),
+        (DESCRIBED, ["--max_new_tokens", "0"], GENERATED, "--describer generated"),
+        (DESCRIBED, ["--dtype", "float32"], GENERATED, "--describer generated"),
+        (DESCRIBED, ["--download"], GENERATED, "--describer generated"),
+        ([*DESCRIBED, "--describer", "given"], ["--accept_research_licence"], GENERATED, "--describer generated"),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(command, option, of, told, capsys):
+    assert cli.main([*command, *option]) == 2
+    assert capsys.readouterr().err.strip() == f"fusion-nets {command[0]}: {option[0]} belongs to {told}" + (
+        ", and none is asked for" if told == "a registration" else ""
+    )
+    checks.check_options(PARSER.parse_args(command))
+    if of:
+        checks.check_options(PARSER.parse_args([*without(command, of), *of, *option]))
+
+
+def without(command, of):
+    """The command, and not the option that is given another value."""
+    if of[0] not in command:
+        return command
+    at = command.index(of[0])
+    return [*command[:at], *command[at + 2 :]]
+
+
+@pytest.mark.parametrize("command", [["evaluate", "--method", "a=b"], ["lesions"], ["describe"]])
+def test_a_section_of_a_dataset(command):
+    ends = ["--output", "c.json"] if command == ["describe"] else ["--output_dir", "c"]
+    arguments = PARSER.parse_args([*command, *ends, "--dataset_dir", "a", "--section", "val", "test"])
+    checks.check_options(arguments)
+    assert arguments.section == ["val", "test"]

@@ -74,15 +74,23 @@ def convert_image(
 
     Raises:
         ImageError: if the source or the reference cannot be used.
-        ValueError: for another ending, a window out of order, a modality that is none, an unknown modality or units
-            that DICOM must tell, an image that does not lie where the reference does, or a destination that is the
-            source.
+        ValueError: for another ending, a window out of order or of what is no picture, a key without ``deidentify``, a
+            series of no reference, a modality that is none, an unknown modality or units that DICOM must tell, an
+            image that does not lie where the reference does, or a destination that is the source.
     """
     path = Path(destination)
     check_destination(path, (source, reference))
     if units is not None and units not in UNITS:
         raise ValueError(f"units is {units!r}; accepted are {', '.join(UNITS)}")
+    if reference_series_uid is not None and reference is None:
+        raise ValueError("reference_series_uid belongs to a reference, and none is given")
+    if key is not None and not deidentify:
+        raise ValueError("a key belongs to deidentify, which is not asked for: the patient would stay in the files")
     name = path.name.lower()
+    if window is not None and (path.is_dir() or not name.endswith(PICTURE_SUFFIXES)):
+        raise ValueError(
+            f"{path}: a window belongs to pictures ({', '.join(PICTURE_SUFFIXES)}); values stay as they are"
+        )
     if name.endswith((*VOLUME_SUFFIXES, *PICTURE_SUFFIXES)) and not path.is_dir():
         if deidentify or reference is not None:
             raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fusion_nets.overlays import OVERLAYS, each_of
@@ -11,6 +11,7 @@ from fusion_nets.overlays import OVERLAYS, each_of
 __all__ = [
     "OF_DATASETS",
     "OF_EACH",
+    "check_belonging",
     "check_options",
     "check_overlays",
     "check_receive",
@@ -27,8 +28,7 @@ def check_options(arguments: argparse.Namespace) -> None:
     given = vars(arguments)
     for words in (given.get("anatomy_window"), *windows(given.get("overlay_window"))):
         window(words)
-    if given.get("command") == "fuse" and arguments.describe and arguments.method != "smfusion":
-        raise ValueError("--describe belongs to --method smfusion")
+    check_belonging(given)
     if given.get("command") == "fuse":
         check_sources(given)
     if given.get("command") == "view" and bool(arguments.anatomy) != bool(arguments.overlay):
@@ -39,11 +39,17 @@ def check_options(arguments: argparse.Namespace) -> None:
         methods(arguments.method)
     if given.get("command") == "receive" and not arguments.list and arguments.retry is None:
         check_receive(arguments)
-    if given.get("command") == "describe":
-        if arguments.describer == "generated" and not arguments.model:
-            raise ValueError("--describer generated needs a --model")
-        if arguments.describer != "generated" and (arguments.model or arguments.prompt):
-            raise ValueError("--model and --prompt belong to --describer generated")
+    if given.get("command") == "describe" and arguments.describer == "generated" and not arguments.model:
+        raise ValueError("--describer generated needs a --model")
+
+
+def check_belonging(given: dict[str, Any]) -> None:
+    """Refuse an option that would change nothing, because another is missing."""
+    for commands, options, told, holds in _BELONGING:
+        if given.get("command") in commands and not holds(given):
+            wrong = next((name for name in options if given[name] is not None and given[name] is not False), None)
+            if wrong:
+                raise ValueError(f"--{wrong} belongs to {told}")
 
 
 def check_sources(given: dict[str, Any]) -> None:
@@ -126,3 +132,24 @@ OF_EACH = (
 """Options of `fuse`, and some of `view`, that each of several overlays may have of its own."""
 
 OF_DATASETS = ("participant_label", "session_label", "anatomy_suffix", "overlay_suffix")
+
+
+def _registers(given: dict[str, Any]) -> bool:
+    return bool(set(given["register"] or ["auto"]) - {"none"}) and not given["transform"]
+
+
+_GENERATING = ("model", "revision", "prompt", "max_new_tokens", "dtype", "download", "accept_research_licence")
+_DETAILS = ("modality", "series_uid", "volume")
+# the commands, options of theirs, what these belong to, and whether that is given
+_BELONGING: tuple[tuple[tuple[str, ...], tuple[str, ...], str, Callable[[dict[str, Any]], Any]], ...] = (
+    (("fuse",), ("describe",), "--method smfusion", lambda given: given["method"] == "smfusion"),
+    (("fuse",), ("register_fallback", "register_limits"), "a registration, and none is asked for", _registers),
+    (
+        ("view",),
+        tuple(f"{source}_{detail}" for source in ("anatomy", "overlay") for detail in _DETAILS),
+        "--anatomy and --overlay",
+        lambda given: given["anatomy"],
+    ),
+    (("evaluate", "lesions", "describe"), ("section",), "--dataset_dir", lambda given: given["dataset_dir"]),
+    (("describe",), _GENERATING, "--describer generated", lambda given: given["describer"] == "generated"),
+)

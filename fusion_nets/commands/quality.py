@@ -42,7 +42,7 @@ def _pairs(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     from fusion_nets.datalists import aanlib_pairs, load_pairs
 
     if arguments.dataset_dir:
-        return aanlib_pairs(arguments.dataset_dir, arguments.section)
+        return aanlib_pairs(arguments.dataset_dir, arguments.section or "test")
     return load_pairs(arguments.datalist)
 
 
@@ -72,7 +72,7 @@ def describe(arguments: argparse.Namespace) -> None:
     from fusion_nets.workflows import describe_pairs
 
     if arguments.dataset_dir:
-        pairs = aanlib_pairs(arguments.dataset_dir, arguments.section)
+        pairs = aanlib_pairs(arguments.dataset_dir, arguments.section or "train")
     else:
         pairs = load_pairs(os.path.relpath(arguments.datalist))  # what is relative in it stays relative
     how: dict[str, Any] = {}
@@ -80,7 +80,8 @@ def describe(arguments: argparse.Namespace) -> None:
         how = {name: getattr(arguments, name) for name in ("model", "revision", "prompt", "batch_size", "device")}
         if arguments.max_new_tokens is not None:
             how |= {"generation": {"max_new_tokens": arguments.max_new_tokens}}
-        how |= {name: getattr(arguments, name) for name in ("dtype", "download", "accept_research_licence")}
+        how |= {name: getattr(arguments, name) for name in ("download", "accept_research_licence")}
+        how |= {"dtype": arguments.dtype or "float32"}
     describer = getattr(text, DESCRIBERS[arguments.describer])(**how)
     written = describe_pairs(
         pairs,

@@ -196,7 +196,7 @@ def build_parser() -> argparse.ArgumentParser:
     source.add_argument(
         "--lesions", metavar="FOLDER", help="what `lesions` wrote: what became of the lesions is judged, too"
     )
-    command.add_argument("--section", nargs="+", default=["test"], help="of the AANLIB folder, one or more")
+    command.add_argument("--section", nargs="+", help="of the AANLIB folder, one or more; default: test")
     command.add_argument(
         "--method",
         required=True,
@@ -281,7 +281,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--device", default="auto", metavar="DEVICE", help="of the model; as of fuse (default: %(default)s)"
     )
-    command.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    command.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: float32")
     command.add_argument("--download", action="store_true", help="get a model of the hub that is not here yet")
     command.add_argument(
         "--accept_research_licence",
@@ -372,7 +372,7 @@ def _add_pairs(command: argparse.ArgumentParser, about: str, section: str) -> No
     source = command.add_mutually_exclusive_group(required=True)
     source.add_argument("--datalist", metavar="JSON", help=about)
     source.add_argument("--dataset_dir", metavar="FOLDER", help="an AANLIB folder instead of a datalist")
-    command.add_argument("--section", nargs="+", default=[section], help="of the AANLIB folder, one or more")
+    command.add_argument("--section", nargs="+", help=f"of the AANLIB folder, one or more; default: {section}")
 
 
 def _add_preparation(command: argparse.ArgumentParser) -> None:

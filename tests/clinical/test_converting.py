@@ -172,6 +172,22 @@ def test_slices_of_a_volume_in_its_window(folder):
     np.testing.assert_array_equal(shown, np.rint(((values + 900) / 1000).clip(0, 1) * 255))
 
 
+@pytest.mark.parametrize(
+    ("destination", "given", "reason"),
+    [
+        ("a.nii.gz", {"window": (0, 100)}, "a window belongs to pictures"),
+        ("dicom", {"window": (0, 100)}, "a window belongs to pictures"),
+        ("dicom", {"key": "secret"}, "a key belongs to deidentify.*the patient would stay in the files"),
+        ("a.png", {"key": "secret"}, "a key belongs to deidentify"),
+        ("dicom", {"reference_series_uid": "1.2"}, "reference_series_uid belongs to a reference"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(folder, destination, given, reason):
+    with pytest.raises(ValueError, match=reason):
+        convert_image(folder / CT, folder / "refused" / destination, **given)
+    assert not (folder / "refused").exists()
+
+
 def test_window_of_the_header(folder):
     details = Dataset()
     details.WindowCenter, details.WindowWidth = "40", "80"
