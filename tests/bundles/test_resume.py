@@ -95,7 +95,7 @@ FIRST = {
     **{f"{name}_suffix": {"bids_dir": "bids"} for name in ("anatomy", "overlay")},
     "describe_per": {"describe": True},
     "text_encoder_revision": {"text_encoder_model": "some/model"},
-    **{key: {"anatomy": None, "overlay": None, "dataset_dir": "set"} for key in ("dataset_dir", "texts")},
+    **{key: {"anatomy": None, "overlay": None, "dataset_dir": "set"} for key in ("dataset_dir", "section", "texts")},
 }
 """Without which an option says nothing."""
 
@@ -142,7 +142,7 @@ def folder(tmp_path, monkeypatch):
     for key in ("MRI", "PET"):
         (tmp_path / "set" / "PET-MRI" / key).mkdir(parents=True)
         Image.fromarray(blobs(rng, 48, 48)).save(tmp_path / "set" / "PET-MRI" / key / "1.png")
-    (tmp_path / "set" / "splits.json").write_text(json.dumps({"PET-MRI": {"test": ["1.png"]}}))
+    (tmp_path / "set" / "splits.json").write_text(json.dumps({"PET-MRI": {"test": ["1.png"], "val": ["1.png"]}}))
     (tmp_path / "texts.json").write_text(json.dumps([{**pair, "name": "PET-MRI_1", "anatomy_text": "Bright region."}]))
     dataset(tmp_path / "bids", "sub-01_ses-1_T1w", "sub-01_ses-1_pet")
     monkeypatch.chdir(tmp_path)
