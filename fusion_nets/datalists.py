@@ -373,7 +373,8 @@ def pairs_or_section(
         anatomy: likewise.
         overlay: likewise.
         dataset_dir: as :func:`aanlib_pairs` takes it, where nothing of the above is given; None otherwise.
-        section: likewise; None for ``default_section``.
+        section: likewise.
+        default_section: that which is taken where none is asked for.
         texts: what :func:`with_texts` puts to that section; pairs of a user have theirs in the datalist.
         texts_required: refuse a section without texts.
         bids: as :func:`load_pairs` takes it.
@@ -384,8 +385,7 @@ def pairs_or_section(
         FileNotFoundError: as :func:`aanlib_pairs` and :func:`with_texts` do.
         ValueError: as :func:`load_pairs` and they do, and for a section or its texts beside pairs of a user.
     """
-    asked = bids is not None or datalist or anatomy or overlay or any(value is not None for value in details.values())
-    if not asked:
+    if bids is None and not (datalist or anatomy or overlay) and all(value is None for value in details.values()):
         if dataset_dir is None:
             raise ValueError("give a datalist, both an anatomy and an overlay, or dataset_dir")
         return with_texts(aanlib_pairs(dataset_dir, section or default_section), texts, texts_required)
