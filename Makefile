@@ -26,7 +26,7 @@ DESCRIPTIONS = $(BIN)/python tests/benchmarks/description_preservation.py --data
 FUSE_SAMPLE = $(BIN)/fusion-nets fuse --anatomy demo/mri --overlay demo/pet --format dicom,nifti,png --evaluate --name head
 export PYTHONWARNINGS := ignore
 
-.PHONY: demo test test-gpu fuzz test-newest test-oldest label test-label lint bench bench-gpu bench-large scores lesions lesions-dmfnet \
+.PHONY: demo test test-slow test-gpu fuzz test-newest test-oldest label test-label lint bench bench-gpu bench-large scores lesions lesions-dmfnet \
     lesions-smfusion descriptions describer export bundles wheel zoo pictures test-travel test-many test-receive ohif docs test-docs ready ready-label lock check-lock clean
 
 demo: $(READY)
@@ -39,8 +39,13 @@ demo: $(READY)
 	@echo; echo "The sample study, two DICOM series registered and fused by both methods:"; ls -1d demo/*/head_* demo/*/metrics.csv \
 	    demo/montage.png
 
+SUITE = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --durations 10
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+	$(SUITE) -m "not slow"
+
+# trainings, whole studies, processes that are killed: what takes seconds each, and three quarters of the time of all
+test-slow: $(READY)
+	$(SUITE) -m slow
 
 # thousands of strings in settings, datalists, names and texts, others in every run; takes minutes
 FUZZ ?= 4000

@@ -16,6 +16,8 @@ from fusion_nets.options import build_parser
 from fusion_nets.registration.elastix import PARAMETERS
 from fusion_nets.running import beginning
 
+pytestmark = pytest.mark.slow
+
 MAP = {key: [value] for key, value in PARAMETERS.items()}
 MAP |= {"Transform": ["EulerTransform"], "CenterOfRotationPoint": ["20", "20", "20"], "NumberOfResolutions": ["1"]}
 

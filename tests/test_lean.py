@@ -6,6 +6,8 @@ import sys
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 WHOLE = "monai matplotlib pandas sklearn transformers"
 SAID = f"; import sys; print(*[name for name in {WHOLE.split()} if name in sys.modules])"
 

@@ -113,6 +113,7 @@ def test_a_module_that_moved_is_told_and_is_where_it_is_said_to_be(old, new):
         locate(f"{old}.anything")
 
 
+@pytest.mark.slow
 def test_a_module_is_told_whatever_was_imported_before():
     run = subprocess.run([sys.executable, "-c", "import fusion_nets.losses.fusion"], capture_output=True, text=True)
     assert "now fusion_nets.losses.image_losses" in run.stderr

@@ -9,6 +9,8 @@ import pytest
 
 from fusion_nets import cli
 
+pytestmark = pytest.mark.slow
+
 pydicom = pytest.importorskip("pydicom")
 
 MARKS = {

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 BUNDLES = Path(__file__).parents[1] / "bundles"
 LOADS = """
 from monai.transforms import LoadImage

@@ -70,6 +70,7 @@ def test_there_is_no_limit_by_a_number(machine):
     check_voxels("ct", (1, 4096, 4096, 4096))
 
 
+@pytest.mark.slow
 def test_the_limit_of_addresses_counts():
     script = (
         "import resource\n"

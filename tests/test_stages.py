@@ -81,6 +81,7 @@ def test_the_shares_are_of_a_whole():
     assert sum(STAGES.values()) == 100
 
 
+@pytest.mark.slow
 def test_standard_output_is_for_programs(tmp_path):
     for seed, name in enumerate(("mri", "ct")):
         values = np.random.default_rng(seed).integers(0, 256, (40, 40), dtype=np.uint8)

@@ -17,6 +17,8 @@ from fusion_nets.clinical import read_image
 from fusion_nets.clinical.dicom import read_series
 from fusion_nets.clinical.dicom.series import pick_series
 
+pytestmark = pytest.mark.slow
+
 HERE = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "HF_HUB_OFFLINE": "1"}
 
 

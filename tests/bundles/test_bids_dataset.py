@@ -17,6 +17,8 @@ from fusion_nets.workflows.settings import repeated_settings
 from .conftest import DMFNET, EVERY, SMFUSION
 from .test_distributed_inference import HERE, changed, command
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("sub-01_T1w", "sub-01_trc-FDG_pet", "sub-01_ct", "sub-02_T1w", "sub-03_ses-a_FLAIR", "sub-03_ses-b_run-1_pet")
 FUSED = (
     "sub-01/anat/sub-01_desc-fusedct_T1w",

@@ -11,6 +11,8 @@ import pytest
 
 from .conftest import BUNDLES, SMFUSION
 
+pytestmark = pytest.mark.slow
+
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 HERE = {
     **os.environ,

@@ -18,6 +18,8 @@ from fusion_nets.clinical import read_image
 
 from .conftest import DMFNET, EVERY, SMFUSION
 
+pytestmark = pytest.mark.slow
+
 onnx = pytest.importorskip("onnx", reason='needs pip install ".[export]"')
 onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install ".[export]"')
 

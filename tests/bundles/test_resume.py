@@ -23,6 +23,8 @@ from fusion_nets.workflows.user_values import set_values
 
 from .conftest import DMFNET, EVERY, SMFUSION, TINY_GROUNDING, blobs
 
+pytestmark = pytest.mark.slow
+
 EVALUATE, LESIONS = "evaluate.json", "lesions.json"
 CONFIGS = {
     DMFNET: [["inference.json"], ["inference.json", EVALUATE], ["inference.json", LESIONS]],

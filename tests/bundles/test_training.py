@@ -22,6 +22,8 @@ from fusion_nets.workflows import SourcesBatch
 
 from .conftest import DMFNET, SMFUSION, TINY, TINY_CRITIC, TINY_GROUNDING, blobs, causes
 
+pytestmark = pytest.mark.slow
+
 SHORT = {"crop_size": 48, "max_epochs": 2, "epoch_iterations": 2, "batch_size": 2, "val_interval": 1}
 FIRST = {DMFNET: "train_diffusion.json", SMFUSION: "train_critic.json"}
 CRITIC = {"_target_": "fusion_nets.networks.ImageTextCritic", **TINY_CRITIC}

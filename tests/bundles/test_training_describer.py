@@ -15,6 +15,8 @@ from fusion_nets.text import GeneratedText
 
 from .conftest import SMFUSION, causes
 
+pytestmark = pytest.mark.slow
+
 SIZES = {
     "d_model": 16,
     "encoder_layers": 1,

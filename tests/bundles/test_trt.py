@@ -13,6 +13,8 @@ from monai.bundle.scripts import trt_export
 
 from .conftest import EVERY, picture
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def made(bundle, tiny_weights, tmp_path):

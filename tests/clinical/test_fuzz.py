@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("itk")
 FUZZING = Path(__file__).with_name("fuzzing.py")
 ROOT = Path(__file__).resolve().parents[2]

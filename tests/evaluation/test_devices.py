@@ -34,6 +34,7 @@ def told():
     return json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_devices_that_are_mixed_are_found(told):
     assert "same device" in told["mixed"]
     assert "same device" in told["constant"]

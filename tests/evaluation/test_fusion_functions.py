@@ -231,6 +231,7 @@ def test_any_split_of_a_batch_gives_the_same_bits(name, dtype):
         assert torch.equal(torch.cat(parts), whole)
 
 
+@pytest.mark.slow
 @every_metric
 def test_threads_change_nothing(name):
     # larger than what torch gives to a single thread, and than a chunk

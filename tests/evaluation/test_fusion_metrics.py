@@ -235,6 +235,7 @@ def test_metrics_and_handlers_look_as_if_written_by_hand(metric):
         assert type(pickle.loads(pickle.dumps(made()))) is made
 
 
+@pytest.mark.slow
 def test_two_processes_gather_once(tmp_path):
     """Each holds a part of five images, the second perhaps none: both know all values, after one gathering."""
     program = tmp_path / "rank.py"

@@ -6,6 +6,8 @@ from monai.networks.utils import convert_to_onnx
 
 from fusion_nets.networks import DMFNet, SMFusion, TextGuidedUNet
 
+pytestmark = pytest.mark.slow
+
 onnx = pytest.importorskip("onnx", reason='needs pip install ".[export]"')
 onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install ".[export]"')
 

@@ -13,6 +13,8 @@ from fusion_nets.files import WriteError
 from fusion_nets.receiving import Settings, Spool, receive, service, spool
 from fusion_nets.receiving.journal import SENT, Journal
 
+pytestmark = pytest.mark.slow
+
 pynetdicom = pytest.importorskip("pynetdicom")
 
 

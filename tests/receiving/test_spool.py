@@ -219,6 +219,7 @@ with Spool(sys.argv[1]).opened() as spool:
 """
 
 
+@pytest.mark.slow
 def test_what_was_told_to_be_stored_is_there_after_a_kill(tmp_path):
     study = write(tmp_path / "study", *(tiny_series("MR", 1, number) for number in range(1, 40)))
     process = subprocess.Popen(

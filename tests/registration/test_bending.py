@@ -26,6 +26,8 @@ from fusion_nets.registration import (
 )
 from fusion_nets.registration import bending as module
 
+pytestmark = pytest.mark.slow
+
 SIZE, EDGE = (44, 48, 40), 4.0
 AXES = np.array([70.0, 80, 65])
 TILT = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.1, -0.05, 0.08), (3, -4, 5))

@@ -15,6 +15,8 @@ from fusion_nets.registration import RegistrationError, foreground, register, sh
 from fusion_nets.registration.plausibility import check_overlap, why_implausible
 from fusion_nets.simulation import write_sample_study
 
+pytestmark = pytest.mark.slow
+
 EDGE = 4.0
 DOWN = 117
 """Voxels of the body below the head's field of view."""

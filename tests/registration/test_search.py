@@ -24,6 +24,8 @@ from fusion_nets.registration import (
 )
 from fusion_nets.simulation import write_sample_study
 
+pytestmark = pytest.mark.slow
+
 TURN, SHIFT = (15, -15, 15), (-20, 20, 20)
 
 

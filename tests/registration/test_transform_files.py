@@ -63,6 +63,7 @@ def test_what_stands_behind_as_much_as_is_looked_at_is_not_left_out(tmp_path, af
     assert _matrix_in(path) is None
 
 
+@pytest.mark.slow
 def test_it_takes_no_itk(tmp_path):
     path = tmp_path / "given.tfm"
     path.write_text(HEAD + NUMBERS + "FixedParameters: 0 0 0\n")

@@ -256,6 +256,7 @@ def test_missing_extra_is_named(tmp_path, monkeypatch):
         write_sample_study(tmp_path)
 
 
+@pytest.mark.slow
 def test_importing_needs_no_sample_extra():
     code = "import sys, fusion_nets.simulation; print('nilearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

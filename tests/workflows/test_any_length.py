@@ -52,6 +52,7 @@ def smooth(shape, seed=0):
     return torch.from_numpy(np.float32(values))[None]
 
 
+@pytest.mark.slow
 def test_a_pair_in_every_form(tmp_path, in_files):
     save(tmp_path / "ct", instances("CT", CT, (48, 52, 20)))
     moved = PET + np.outer([4, -5, 3, 0], [0, 0, 0, 1])
@@ -90,6 +91,7 @@ class Dying(DMFNet):
         return super().forward(image, *given, **more)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_behind_its_last_slice(tmp_path, in_files):
     save(tmp_path / "ct", instances("CT", CT, (48, 52, 20)))
     torch.manual_seed(0)
@@ -140,6 +142,7 @@ class Brightest(torch.nn.Module):
         return image.amax(1, keepdim=True) * self.weight
 
 
+@pytest.mark.slow
 def test_several_coloured_overlays(tmp_path, in_files):
     """In files as in memory, and in colour as they are made."""
     save(tmp_path / "ct", instances("CT", CT, (48, 52, 20)))

@@ -18,6 +18,8 @@ from fusion_nets.datalists import aanlib_pairs
 from fusion_nets.transforms import MergeChroma, PaletteChroma
 from fusion_nets.workflows import write_lesion_pairs
 
+pytestmark = pytest.mark.slow
+
 KINDS = ("CT", "PET")
 COUNT = 5
 

@@ -12,6 +12,8 @@ import fusion_nets.files
 from fusion_nets.clinical import ImageError, Reason
 from fusion_nets.workflows import fuse_pair
 
+pytestmark = pytest.mark.slow
+
 distributed = pytest.importorskip("distributed")
 
 NAMES = [f"case{number}" for number in range(5)]

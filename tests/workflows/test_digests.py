@@ -262,6 +262,7 @@ print(digest([Compose(parts), network, {"b", "a", ("c", 1)}, functools.partial(o
 OWN = "def double(image):\n    return image * {factor}\nclass Change:\n    pass\n"
 
 
+@pytest.mark.slow
 def test_in_another_process_and_when_a_users_own_file_changes(tmp_path):
     def told(factor):
         (tmp_path / "own.py").write_text(OWN.format(factor=factor))

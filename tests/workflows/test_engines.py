@@ -88,6 +88,7 @@ def test_in_bfloat16_it_is_near(network, engine):
     assert torch.equal(fast(image.expand(2, -1, -1, -1))[1:], fused)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("engine", OTHERS)
 def test_the_same_bytes_again_and_from_the_cache(network, engine, monkeypatch):
@@ -104,6 +105,7 @@ def test_the_same_bytes_again_and_from_the_cache(network, engine, monkeypatch):
     assert torch.equal(EngineNetwork(network, engine=engine, precision="float32")(image), first)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("damage", [lambda kept: b"", lambda kept: kept[:-40], lambda kept: b"\0" + kept[1:]])
 def test_what_is_damaged_in_the_cache_is_converted_anew(network, damage):
@@ -117,6 +119,7 @@ def test_what_is_damaged_in_the_cache_is_converted_anew(network, damage):
     assert kept.read_bytes() == whole
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_network_of_the_same_weights_that_computes_otherwise_is_another():
     """What it does may stand in a number alone, which no weight and no name of a layer tells."""

@@ -15,6 +15,8 @@ from fusion_nets.datalists import aanlib_pairs
 from fusion_nets.workflows import evaluate_methods
 from fusion_nets.workflows.evaluating import read_fused
 
+pytestmark = pytest.mark.slow
+
 WRITTEN = ["cases.csv", "summary.json", "summary.md", "boxplots.png", "montage.png", "report.html"]
 FEW = ("MI", "Qabf", "VIF", "MSE")
 

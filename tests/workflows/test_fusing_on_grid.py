@@ -14,6 +14,8 @@ from fusion_nets.networks import DMFNet
 from fusion_nets.registration import read_transform, resample_onto
 from fusion_nets.workflows import fuse_pair
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):

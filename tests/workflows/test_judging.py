@@ -15,6 +15,8 @@ from fusion_nets.cli import main
 from fusion_nets.clinical import Reason
 from fusion_nets.workflows import InsertLesions, evaluate_methods, read_lesion_pairs, write_lesion_pairs
 
+pytestmark = pytest.mark.slow
+
 CODES = {"CT": "CT", "PET": "PT"}
 COUNT = 5
 

@@ -11,6 +11,8 @@ from fusion_nets.names import entries_read
 from fusion_nets.workflows import PairStream, slicing
 from tests.benchmarks.many_cases import Run, make_studies
 
+pytestmark = pytest.mark.slow
+
 
 def calls(run):
     """What it gives, and how many functions were called, those of C among them."""

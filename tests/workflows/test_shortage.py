@@ -232,6 +232,7 @@ def test_evaluation_goes_on(pairs, tmp_path, monkeypatch, caplog):
     assert "b, copy: not measured: the memory is not enough" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_real_lack(tmp_path):
     """A picture is fused in less memory than torch needs for it."""
     rng = np.random.default_rng(0)

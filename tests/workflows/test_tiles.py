@@ -59,6 +59,7 @@ def no_memory(monkeypatch):
     return asked
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize(("method", "most"), [("dmfnet", 1.0), ("smfusion", 0.01)])
 def test_the_shipped_networks_leave_no_seam(method, most, no_memory):

@@ -211,6 +211,7 @@ def test_pair_that_may_not(tmp_path, changes, words, registered):
     assert len(check_pair(*series, register=True)) == registered
 
 
+@pytest.mark.slow
 def test_importing_the_room_needs_no_highdicom():
     code = "import sys, fusion_nets.clinical.dicom; print('highdicom' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

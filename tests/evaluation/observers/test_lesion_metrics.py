@@ -153,6 +153,7 @@ def test_metrics_and_handlers_travel_to_other_processes(metric, study):
     pickle.loads(pickle.dumps(handler(output_transform=lesions_from_engine(), half=12)))
 
 
+@pytest.mark.slow
 def test_a_process_without_lesions_takes_part(study, tmp_path):
     """The first of two processes has all lesions, the second none: both know the same area."""
     pred, y = study
