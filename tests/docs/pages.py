@@ -6,7 +6,7 @@ as a checkout does, and nothing else. A comment above a block, which no reader s
 - ``<!-- run by: make test-label -->``: needs another environment, and is run there;
 - ``<!-- run by: make test-travel -->``: is from a model card, whose commands that target runs;
 - ``<!-- run by: .ci/run -->``: targets that are made there;
-- ``<!-- run by: make test -->``: changes the library, and is run by test_contributing.py on a copy of it, where
+- ``<!-- run by: make test-slow -->``: changes the library, and is run by test_contributing.py on a copy of it, where
   ``<!-- into: FILE -->`` says which file it is added to;
 - ``<!-- fails -->``: ends with an error, which the page shows.
 
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-HERE, LABEL, TRAVEL, CI, SUITE = "make test-docs", "make test-label", "make test-travel", ".ci/run", "make test"
+HERE, LABEL, TRAVEL, CI, SUITE = "make test-docs", "make test-label", "make test-travel", ".ci/run", "make test-slow"
 LANGUAGES = ("bash", "python")
 
 SLURM = {

@@ -10,6 +10,8 @@ import sys
 import pytest
 from pages import ROOT, SUITE, blocks
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = [block for block in blocks(ROOT / "CONTRIBUTING.md") if block.runner == SUITE]
 
 

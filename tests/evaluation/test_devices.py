@@ -12,6 +12,8 @@ from torch.utils import backend_registration
 
 import evaluation
 
+pytestmark = pytest.mark.slow
+
 if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
     pytest.skip("needs a torch that can make up a device", allow_module_level=True)
 
@@ -34,7 +36,6 @@ def told():
     return json.loads(result.stdout.splitlines()[-1])
 
 
-@pytest.mark.slow
 def test_devices_that_are_mixed_are_found(told):
     assert "same device" in told["mixed"]
     assert "same device" in told["constant"]

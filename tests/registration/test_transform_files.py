@@ -14,6 +14,7 @@ HEAD = "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_d
 NUMBERS = "Parameters: 0.9 -.1 0.2 .1 1.1 -3e-2 0 2.5E-1 1 -5 7.25 1e1\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\n\n"])
 @pytest.mark.parametrize("centre", ["0 0 0", "10 -20.5 30", "1e2 0 -1"])
 def test_a_linear_text_is_read_as_itk_reads_it(tmp_path, centre, ending):

@@ -48,6 +48,7 @@ def network(request):
     return made.eval()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("engine", OTHERS)
 def test_in_float32_it_is_torchs_result_for_any_size(network, engine):
@@ -137,6 +138,7 @@ def test_a_network_of_the_same_weights_that_computes_otherwise_is_another():
     assert (made[0] - made[1]).abs().max() > 1e-4
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_weights_that_changed_are_converted_anew(network):
     needs("onnxruntime")
@@ -148,6 +150,7 @@ def test_weights_that_changed_are_converted_anew(network):
     torch.testing.assert_close(fast(image), network(image), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_without_a_folder_to_keep_it_in_it_is_converted_every_time(network, monkeypatch, tmp_path):
     needs("onnxruntime")

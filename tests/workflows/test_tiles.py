@@ -90,6 +90,7 @@ def test_a_tile_needs_no_more_than_its_share(no_memory, monkeypatch):
     assert max(shape[2] * shape[3] for shape in sizes) <= MOST
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_network_whose_pixels_need_all_of_an_image_gets_it(no_memory):
     torch.manual_seed(0)
