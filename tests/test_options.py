@@ -64,6 +64,7 @@ def test_every_program_of_the_repository_does_so():
 
 
 FUSED = ["fuse", "--anatomy", "a", "--overlay", "b", "--output_dir", "c"]
+RECEIVED = ["receive", "--spool", "a", "--rules", "b", "--to", "dicom://C@d:1", "--port", "0", "--allow", "E"]
 EVALUATED = ["evaluate", "--method", "a=b", "--output_dir", "c"]
 DESCRIBED = ["describe", "--datalist", "a.json", "--output", "b.json"]
 GENERATED = ["--describer", "generated", "--model", "folder"]
@@ -79,6 +80,7 @@ LISTED = ["--datalist", "a.json"]
         ([*FUSED, "--transform", "a.tfm"], ["--register_fallback"], None, "a registration"),
         (["view", "c"], ["--anatomy_modality", "MR"], ["--anatomy", "a", "--overlay", "b"], "--anatomy and --overlay"),
         (["view", "c"], ["--overlay_series_uid", "1"], ["--anatomy", "a", "--overlay", "b"], "--anatomy and --overlay"),
+        (RECEIVED, ["--poll_from_start"], ["--poll", "http://localhost"], "--poll"),
         ([*EVALUATED, *LISTED], ["--section", "val"], None, "--dataset_dir"),
         ([*EVALUATED, "--lesions", "d"], ["--section", "val"], None, "--dataset_dir"),
         (["lesions", *LISTED, "--output_dir", "c"], ["--section", "val"], None, "--dataset_dir"),

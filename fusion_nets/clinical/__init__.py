@@ -7,7 +7,7 @@ from .digest import source_sha256
 from .errors import ImageError, Reason
 from .grids import check_same_grid, is_picture
 from .modalities import modality_code
-from .reading import INPUT_SUFFIXES, ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES, read_image
+from .reading import INPUT_SUFFIXES, ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES, is_dicom, read_image
 from .writing import OUTPUT_SUFFIXES, write_image, write_slice, write_slices, write_values
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "UNITS",
     "check_same_grid",
     "convert_image",
+    "is_dicom",
     "is_picture",
     "modality_code",
     "read_image",

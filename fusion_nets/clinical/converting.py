@@ -16,7 +16,7 @@ from fusion_nets.slabs import extremes, slabwise
 from .choosing import Wanted
 from .errors import check_window
 from .quantities import MEASURED, SUV_TYPES
-from .reading import INPUT_SUFFIXES, read_image
+from .reading import is_dicom, read_image
 from .volume_files import VOLUME_SUFFIXES
 from .writing import PICTURE_SUFFIXES, write_image, write_slices, write_values
 
@@ -111,7 +111,7 @@ def convert_image(
     from .dicom import pick_series, write_instances
     from .dicom.derived import inherit_shortcomings
 
-    series = pick_series(source, series_uid, modality) if _is_dicom(source) else None
+    series = pick_series(source, series_uid, modality) if is_dicom(source) else None
     whole = None if series is None else _whole_instances(series, volume)
     if reference is None and whole is not None:
         instances = _copied(whole)
@@ -134,10 +134,6 @@ def _read(
     if units and said == "stored":
         image.meta["units"] = units
     return image
-
-
-def _is_dicom(source: str | os.PathLike[str]) -> bool:
-    return os.path.isdir(source) or not str(source).lower().endswith(INPUT_SUFFIXES)
 
 
 def _whole_instances(series: Series, volume: Wanted) -> Series | None:

@@ -24,7 +24,15 @@ from .nifti import NIFTI_SUFFIXES, read_nifti
 from .raster import RASTER_AFFINE, RASTER_SUFFIXES, read_picture
 from .volume_files import read_note
 
-__all__ = ["INPUT_SUFFIXES", "ITK_SUFFIXES", "NIFTI_SUFFIXES", "RASTER_AFFINE", "RASTER_SUFFIXES", "read_image"]
+__all__ = [
+    "INPUT_SUFFIXES",
+    "ITK_SUFFIXES",
+    "NIFTI_SUFFIXES",
+    "RASTER_AFFINE",
+    "RASTER_SUFFIXES",
+    "is_dicom",
+    "read_image",
+]
 
 READERS = {
     RASTER_SUFFIXES: read_picture,
@@ -37,6 +45,16 @@ INPUT_SUFFIXES = tuple(suffix for suffixes in READERS for suffix in suffixes)
 ACCEPTED = f"accepted are DICOM (a file or a folder) and files ending in {', '.join(INPUT_SUFFIXES)}"
 
 
+def is_dicom(path: str | os.PathLike[str]) -> bool:
+    """Whether a source is read as DICOM: a folder, or a file without the ending of another form.
+
+    Examples:
+        >>> is_dicom("study/IM0001"), is_dicom("study.nii.gz")
+        (True, False)
+    """
+    return os.path.isdir(path) or not os.fspath(path).lower().endswith(INPUT_SUFFIXES)
+
+
 def read_image(
     path: str | os.PathLike[str], series_uid: str | None = None, modality: str | None = None, volume: Wanted = None
 ) -> MetaTensor:
@@ -47,7 +65,7 @@ def read_image(
             or MetaImage (a volume or slice of scalars or RGB, or one of several); PNG, JPEG, TIFF or BMP (grey of 8 or
             16 bit, or colour). NIfTI with a name by BIDS, such as ``sub-01_pet.nii.gz``, is what its suffix and, of
             PET, its sidecars say (:func:`fusion_nets.clinical.bids_pet.pet_measure`).
-        series_uid: which series is meant among several of DICOM, or the fingerprint of its UID.
+        series_uid: which series of DICOM is meant among several, or the fingerprint of its UID.
         modality: likewise, its modality, as :func:`fusion_nets.clinical.modality_code` takes it; of a file that does
             not say its own, this is it.
         volume: which of several volumes or pictures is meant: a number from 1, what tells it apart ("echo=30",
@@ -89,6 +107,8 @@ def read_image(
     if not is_file and not os.path.isdir(path):
         raise ImageError(Reason.MISSING, f"{path}: no such file; {ACCEPTED}")
     if is_file and name.endswith(INPUT_SUFFIXES):
+        if series_uid:
+            raise ImageError(Reason.KIND, f"{path}: is no DICOM, of which alone a series_uid is accepted")
         image = _read_file(path, volume, modality)
     elif is_file and not _may_be_dicom(path):
         raise ImageError(Reason.KIND, f"{path}: unknown kind of file; {ACCEPTED}")

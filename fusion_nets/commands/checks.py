@@ -151,5 +151,6 @@ _BELONGING: tuple[tuple[tuple[str, ...], tuple[str, ...], str, Callable[[dict[st
         lambda given: given["anatomy"],
     ),
     (("evaluate", "lesions", "describe"), ("section",), "--dataset_dir", lambda given: given["dataset_dir"]),
+    (("receive",), ("poll_from_start",), "--poll", lambda given: given["poll"]),
     (("describe",), _GENERATING, "--describer generated", lambda given: given["describer"] == "generated"),
 )

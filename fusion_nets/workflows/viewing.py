@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 
 from fusion_nets.bids import RESULT, place_of, registration_name
 from fusion_nets.cautions import about, noted, noting
-from fusion_nets.clinical import read_image, source_sha256
+from fusion_nets.clinical import is_dicom, read_image, source_sha256
 from fusion_nets.drawing import write_viewer
 from fusion_nets.names import check_name
 from fusion_nets.overlays import DETAILS, OVERLAYS, SOURCES, as_list, each_of, numbered, overlays_in, record_of
@@ -82,7 +82,8 @@ def write_page(
             said = record.get("record", {}).get(key, {})
             modality, volume = detail["_modality"] or said.get("modality"), detail["_volume"] or said.get("volume")
             with about(key):
-                image = read_image(source, detail["_series_uid"] or said.get("series"), modality, volume)
+                series = detail["_series_uid"] or (said.get("series") if is_dicom(source) else None)
+                image = read_image(source, series, modality, volume)
             digest = source_sha256(source, image.meta.get("series"))
             if said.get("sha256") not in (None, digest):
                 roles = (role for role in given if record.get("record", {}).get(role, {}).get("sha256") == digest)

@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from refusals import refused
 
-from fusion_nets.clinical import Reason, read_image
+from fusion_nets.clinical import Reason, read_image, write_image
 
 GREY = (np.arange(120, dtype=np.uint8) * 2).reshape(12, 10)
 COLOUR = np.stack([GREY, GREY[::-1], 255 - GREY], axis=-1)
@@ -443,3 +443,11 @@ def test_volume_that_claims_to_be_gigantic(tmp_path, name):
     content = header.binaryblock + bytes(1000)
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
     assert_refused(tmp_path / name, Reason.TOO_LARGE, "(2000, 2000, 2000)")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.nii.gz", "a.nrrd", "a.mha"])
+def test_a_series_of_what_has_none_is_refused(tmp_path, name):
+    write_image(tmp_path / name, torch.rand(1, 8, 9, generator=torch.Generator().manual_seed(0)))
+    assert read_image(tmp_path / name, "").shape == (1, 8, 9)
+    with refused(Reason.KIND, f"{name}: is no DICOM, of which alone a series_uid is accepted"):
+        read_image(tmp_path / name, "1.2.3")

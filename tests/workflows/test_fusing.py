@@ -336,7 +336,9 @@ def test_every_string_is_data(described, tmp_path, monkeypatch, hostile):
     assert [path.name for path in written] == [f"{folder.name}_fused.png"]
     assert written[0].read_bytes() == plain[0].read_bytes()
     texts = {"anatomy_text": hostile, "overlay_text": hostile}
-    fuse_pair(*sources, folder / "out", name="text", anatomy_series_uid=hostile, **texts, **described)
+    fuse_pair(*sources, folder / "out", name="text", **texts, **described)
+    with refused(Reason.KIND, "mri.png: is no DICOM, of which alone a series_uid is accepted"):
+        fuse_pair(*sources, folder / "out", name="series", anatomy_series_uid=hostile, **texts, **described)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["in", "out", folder.name])
 
 
