@@ -10,7 +10,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusion_nets.clinical import INPUT_SUFFIXES, ImageError, Reason, modality_code
+from fusion_nets.clinical import ImageError, Reason, is_dicom, modality_code
 from fusion_nets.clinical.modalities import MODALITY_NAMES
 from fusion_nets.names import is_unicode, perhaps, shown
 from fusion_nets.overlays import DETAILS, OVERLAYS, SOURCES, parted
@@ -316,7 +316,7 @@ def check_texts(pair: Mapping[Any, Any], paths: Collection[Hashable] = _PATH_KEY
 
 
 def _default_name(path: Path, number: int) -> str:
-    if not path.name.lower().endswith(INPUT_SUFFIXES) or os.path.isdir(path):
+    if is_dicom(path):
         return f"pair{number}"
     return Path(path.stem).stem if path.name.lower().endswith(".nii.gz") else path.stem
 

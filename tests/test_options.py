@@ -112,6 +112,21 @@ def without(command, of):
     return [*command[:at], *command[at + 2 :]]
 
 
+def test_of_several_overlays_one_that_is_registered_is_enough():
+    moved = [*FUSED, "--overlay", "d", "--transform", "a.tfm", "--transform"]
+    checks.check_options(PARSER.parse_args([*moved, "", "--register_fallback", "--register_limits", "2"]))
+    with pytest.raises(ValueError, match="--register_fallback belongs to a registration"):
+        checks.check_options(PARSER.parse_args([*moved, "b.tfm", "--register_fallback"]))
+    one_of_them = [*FUSED, "--overlay", "d", "--register", "none", "--register"]
+    checks.check_options(PARSER.parse_args([*one_of_them, "affine", "--register_fallback"]))
+    with pytest.raises(ValueError, match="--register_fallback belongs to a registration"):
+        checks.check_options(
+            PARSER.parse_args(
+                [*one_of_them, "affine", "--transform", "", "--transform", "b.tfm", "--register_fallback"]
+            )
+        )
+
+
 @pytest.mark.parametrize("command", [["evaluate", "--method", "a=b"], ["lesions"], ["describe"]])
 def test_a_section_of_a_dataset(command):
     ends = ["--output", "c.json"] if command == ["describe"] else ["--output_dir", "c"]

@@ -135,7 +135,10 @@ OF_DATASETS = ("participant_label", "session_label", "anatomy_suffix", "overlay_
 
 
 def _registers(given: dict[str, Any]) -> bool:
-    return bool(set(given["register"] or ["auto"]) - {"none"}) and not given["transform"]
+    """Whether an overlay is to be registered, one without a transform of its own."""
+    count = len(given["overlay"] or [""])
+    how, moved = (each_of(f"--{name}", given[name] or [""], count) for name in ("register", "transform"))
+    return any(one != "none" and not transform for one, transform in zip(how, moved, strict=True))
 
 
 _GENERATING = ("model", "revision", "prompt", "max_new_tokens", "dtype", "download", "accept_research_licence")
