@@ -47,6 +47,7 @@ from .training_sets import (
     training_sources,
     training_texts,
 )
+from .user_values import check_arguments
 from .viewing import write_page
 
 __all__ = [
@@ -82,6 +83,7 @@ __all__ = [
     "SlicewiseInferer",
     "SourcesBatch",
     "TextScore",
+    "check_arguments",
     "check_crop_size",
     "check_simulated",
     "describe_pairs",

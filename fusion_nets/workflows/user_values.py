@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
+import traceback
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
 import numpy as np
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow
 
 from fusion_nets.names import perhaps
 from fusion_nets.overlays import as_list, each_of
 
-__all__ = ["check_options", "check_values", "only_one", "set_values"]
+__all__ = ["check_arguments", "check_options", "check_values", "only_one", "set_values"]
 
 _VALUES = "_user_values_"
 
@@ -56,20 +58,48 @@ def check_options(parser: ConfigParser, options: Mapping[str, Any], others: tupl
     Raises:
         ValueError: for an entry that is not there, with the nearest that is; or for one that is code.
     """
-    there = [name for name in parser.get() if name.isidentifier() and not name.startswith("_")]
-    plain = [name for name in there if not isinstance(parser[name], (dict, list))]
     for name, value in options.items():
         entry, _, last = name.replace("#", "::").rpartition("::")
         if name not in parser and not (last == "_disabled_" and entry in parser):
-            raise ValueError(
-                f"unknown option {name!r}{perhaps(name, (*there, *others))}; accepted are "
-                f"{', '.join(sorted({*plain, *others}))}"
-            )
+            raise ValueError(_unknown(parser, name, others))
         if last in ("_target_", "_mode_", "_requires_") or _is_code(value):
             raise ValueError(
                 f"{name}: a configuration with '_target_' is code, and an option is none; the object itself is "
                 "accepted, or a configuration file in the bundle"
             )
+
+
+def check_arguments() -> None:
+    """See whether what a command sets of a configuration is there, as what nothing looks at would change nothing.
+
+    Of ``python -m monai.bundle run`` and :func:`monai.bundle.create_workflow`, which take any name without a word; for
+    ``initialize`` of a configuration. A name within an entry, such as "network_def#emphasis", is the entry's to refuse.
+
+    Raises:
+        SystemExit: for an entry that no configuration file has, with the nearest that is there; as of a bundle's run,
+            where an error would be a page of others.
+    """
+    for frame, _ in traceback.walk_stack(None):
+        if frame.f_code is create_workflow.__code__:
+            given, files = (frame.f_locals.get(name) for name in ("_args", "config_file"))
+            if not given or files is None:
+                return
+            parser = ConfigParser()
+            parser.read_config(files)
+            theirs = inspect.signature(ConfigWorkflow).parameters
+            for name in given:
+                entry = name.replace("#", "::").split("::")[0]
+                if entry not in parser and entry not in theirs and not entry.startswith("_"):
+                    raise SystemExit(_unknown(parser, entry))
+            return
+
+
+def _unknown(parser: ConfigParser, name: str, others: tuple[str, ...] = ()) -> str:
+    """What is said of an entry that is not there."""
+    there = [entry for entry in parser.get() if entry.isidentifier() and not entry.startswith("_")]
+    plain = [entry for entry in there if not isinstance(parser[entry], (dict, list))]
+    accepted = ", ".join(sorted({*plain, *others}))
+    return f"unknown option {name!r}{perhaps(name, (*there, *others))}; accepted are {accepted}"
 
 
 def check_values(values: Mapping[str, Any], overlays: int = 1) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow, run
 
 from fusion_nets.workflows.user_values import check_options, check_values, set_values
 
@@ -130,3 +130,85 @@ def test_values_as_they_should_be():
         check_values({"anatomy_window": window, "overlay_window": window})
     for transform in (None, "a.tfm", Path("a.tfm"), np.eye(4), np.eye(4).tolist(), torch.eye(4)):
         check_values({"transform": transform})
+
+
+BUNDLES = Path(__file__).parents[2] / "bundles"
+
+
+def commands():
+    """Every configuration that runs, alone and with all that may come on top of it."""
+    for root in sorted(BUNDLES.glob("*/configs")):
+        files = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(root.glob("*.json"))}
+        files.pop("metadata.json")
+        own = [name for name, entries in files.items() if "initialize" in entries]
+        yield from ((root, [name]) for name in own)
+        for name in files:
+            if name.startswith("multi_gpu_"):
+                yield root, ["train.json" if "train" in name else "inference.json", name]
+
+
+@pytest.mark.parametrize(("root", "names"), commands(), ids=lambda value: getattr(value, "parent", value))
+def test_a_command_sets_nothing_that_no_configuration_has(root, names):
+    configs = [str(root / name) for name in names]
+    with pytest.raises(SystemExit, match="unknown option 'output_dri', perhaps 'output(_dir)?'; accepted are"):
+        run(config_file=configs, output_dri="out")
+
+
+def test_configurations_that_run_look_at_what_commands_set():
+    told = {(root.parent.name, *names) for root, names in commands()}
+    runs = {
+        (path.parents[1].name, path.name)
+        for path in BUNDLES.glob("*/configs/*.json")
+        if "run" in (entries := json.loads(path.read_text(encoding="utf-8"))) and "bundle_root" in entries
+    }
+    assert runs
+    assert {(bundle, name) for bundle, name in runs if (bundle, name) not in told} == set()
+
+
+@pytest.fixture
+def known(tmp_path):
+    config = {
+        "initialize": [{"_target_": "fusion_nets.workflows.check_arguments"}],
+        "deep": {"_target_": "builtins.dict", "inner": [1, 2]},
+        "size": 1,
+        "file": "made",
+        "told": "$[@size, @deep]",
+        "run": ["$pathlib.Path(@file).write_text(str(@told))"],
+        "imports": ["$import pathlib"],
+    }
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"size": 3}, [3, {"inner": [1, 2]}]),
+        ({"deep#more": 4}, [1, {"inner": [1, 2], "more": 4}]),
+        ({"deep::inner::0": 5, "run_id": "run", "logging_file": False}, [1, {"inner": [5, 2]}]),
+        ({"_meta_#version": "2"}, [1, {"inner": [1, 2]}]),
+    ],
+)
+def test_what_a_command_may_set(known, tmp_path, given, told):
+    run(config_file=str(known), file=str(tmp_path / "made"), **given)
+    assert (tmp_path / "made").read_text() == str(told)
+
+
+@pytest.mark.parametrize("name", ["siez", "deeper", "workflow"])
+@pytest.mark.parametrize("how", ["argument", "file", "second"])
+def test_what_a_command_may_not_set(known, tmp_path, name, how):
+    given = {"file": str(tmp_path / "made"), name: 3}
+    arguments = tmp_path / "arguments.json"
+    arguments.write_text(json.dumps({**given, "config_file": str(known)} if how == "file" else {}))
+    (tmp_path / "second.json").write_text('{"size": 2}')
+    files = [str(known), str(tmp_path / "second.json")] if how == "second" else str(known)
+    with pytest.raises(SystemExit, match=f"unknown option '{name}'"):
+        run(args_file=str(arguments)) if how == "file" else run(config_file=files, **given)
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_second_file_of_ones_own_brings_what_it_likes(known, tmp_path):
+    (tmp_path / "second.json").write_text('{"mine": 2, "told": "$@mine"}')
+    run(config_file=[str(known), str(tmp_path / "second.json")], file=str(tmp_path / "made"), mine=7)
+    assert (tmp_path / "made").read_text() == "7"
