@@ -43,6 +43,7 @@ def _fused(arguments: argparse.Namespace) -> list[Path]:
         "register_limits",
         "least_overlap",
         "overlay_palette",
+        "keep_bone",
         "save",
         "bundle_root",
         "engine",

@@ -96,6 +96,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--overlay_palette", metavar="NAME", action="append", help="colours of a grey overlay, or none; default: auto"
     )
+    command.add_argument(
+        "--keep_bone", type=float, metavar="SHARE", help="0 to 1, how far bone is drawn to the CT; default: 0"
+    )
     command.add_argument("--format", help="one or more of dicom, nifti, nrrd, mha, png, html, with commas")
     command.add_argument(
         "--save",

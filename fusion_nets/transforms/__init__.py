@@ -43,6 +43,7 @@ from .encoding import (
 )
 from .inserted_lesions import RandInsertLesions, RandInsertLesionsD, RandInsertLesionsd, RandInsertLesionsDict
 from .judged_regions import JudgeRegions, JudgeRegionsD, JudgeRegionsd, JudgeRegionsDict
+from .kept_bone import KeepBone, KeepBoneD, KeepBoned, KeepBoneDict
 from .lesion_regions import (
     LoadRegions,
     LoadRegionsD,
@@ -120,6 +121,10 @@ __all__ = [
     "JudgeRegionsD",
     "JudgeRegionsDict",
     "JudgeRegionsd",
+    "KeepBone",
+    "KeepBoneD",
+    "KeepBoneDict",
+    "KeepBoned",
     "LoadRegions",
     "LoadRegionsD",
     "LoadRegionsDict",

@@ -37,6 +37,7 @@ class RecordChoices(Transform):
     Args:
         details: what else to tell, such as {"method": "DM-FNet"}; a function is asked when it is told, of more than two
             sources by their number.
+        settings: what else repeats the result, such as {"keep_bone": 0.5}; what is 0, empty or None is left out.
 
     Examples:
         >>> display = {"window": "brain", "range": [0, 80], "units": "HU"}
@@ -48,8 +49,9 @@ class RecordChoices(Transform):
 
     backend = [TransformBackends.TORCH]
 
-    def __init__(self, details: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, details: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None) -> None:
         self.details = dict(details or {})
+        self.settings = {name: value for name, value in (settings or {}).items() if value}
 
     def __call__(self, images: Mapping[Hashable, MetaTensor]) -> str:
         """Record the sources, "anatomy", "overlay" and so on, as dictionaries in their ``meta`` describe them."""
@@ -80,7 +82,7 @@ class RecordChoices(Transform):
                 del settings[name]
         if warnings := noted():
             told["warnings"] = warnings
-        return json.dumps({**settings, "record": told}, indent=2, default=_plain)
+        return json.dumps({**settings, **self.settings, "record": told}, indent=2, default=_plain)
 
 
 class RecordChoicesd(MapTransform):
@@ -93,6 +95,7 @@ class RecordChoicesd(MapTransform):
         output_key: where the text goes.
         details: what else to tell, such as {"method": "DM-FNet"}.
         allow_missing_keys: record those that are there.
+        settings: what else repeats the result, as :class:`RecordChoices` takes it.
     """
 
     backend = RecordChoices.backend
@@ -103,10 +106,11 @@ class RecordChoicesd(MapTransform):
         output_key: str = "record",
         details: Mapping[str, Any] | None = None,
         allow_missing_keys: bool = False,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.output_key = output_key
-        self.record = RecordChoices(details)
+        self.record = RecordChoices(details, settings)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Record, and take what was recorded out of the images' metadata."""

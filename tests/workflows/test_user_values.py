@@ -150,7 +150,7 @@ def commands():
 @pytest.mark.parametrize(("root", "names"), commands(), ids=lambda value: getattr(value, "parent", value))
 def test_a_command_sets_nothing_that_no_configuration_has(root, names):
     configs = [str(root / name) for name in names]
-    with pytest.raises(SystemExit, match="unknown option 'output_dri', perhaps 'output(_dir)?'; accepted are"):
+    with pytest.raises(SystemExit, match=r"unknown option 'output_dri', perhaps 'output(_dir)?'; accepted are"):
         run(config_file=configs, output_dri="out")
 
 
