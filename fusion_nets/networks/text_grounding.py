@@ -10,56 +10,69 @@ from torch import nn
 
 __all__ = ["TextGrounding"]
 
+_SIZES = 3
+"""Small, middling and large."""
+
 
 class TextGrounding(nn.Module):
     """Find in an image what a text names: phrase grounding, trained on simulation, where the truth is known.
 
-    Each finding is looked for by what it is (differences of Gaussians show blobs of its tone) and by where it is said
-    to lie (each pixel knows its place in what the image shows). Where nothing that is there is named, nothing is found.
+    A UNet looks for whatever stands out at each place, bright or dark, of three sizes: it sees blobs
+    (differences of Gaussians) and what the other side of the head shows there. What a text says of a finding then
+    chooses among them: its tone, its size, and where it is said to lie (each pixel knows its place in what the image
+    shows). Where nothing that is there is named, nothing is found.
 
     Args:
         text_width: D, the figures of a finding as :class:`fusion_nets.text.FindingEncoder` gives them, the tone first.
-        widths: channels of half and of a quarter of the image's size.
-        place_width: channels of what is known of the place.
-        threshold: what is less sure than this is not found at all.
+        widths: channels from half of the image's size on, each level half the size of the one before; multiples of 8.
+        said_width: channels of what is said of a finding.
+        threshold: a finding of whose surest pixel it is less sure than this is not found at all.
 
     Raises:
-        ValueError: for a threshold outside 0 to 1.
+        ValueError: for a threshold outside 0 to 1, or fewer than two levels.
     """
 
     def __init__(
         self,
         text_width: int = 30,
-        widths: Sequence[int] = (24, 48),
-        place_width: int = 16,
-        threshold: float = 0.2,
+        widths: Sequence[int] = (32, 64, 96, 96),
+        said_width: int = 48,
+        threshold: float = 0.5,
     ) -> None:
         super().__init__()
         if not 0 <= threshold < 1:
             raise ValueError(f"threshold is {threshold}; 0 to below 1 is accepted")
-        fine, coarse = widths
+        if len(widths) < 2:
+            raise ValueError(f"widths are {list(widths)}; two or more are accepted")
         self.text_width = text_width
         self.threshold = threshold
         self.sigmas = [1.0, 2.0, 4.0, 8.0]
-        self.said = nn.Linear(text_width, place_width)
-        self.place = nn.Sequential(
-            nn.Conv2d(10 + place_width, 48, 1),
-            nn.SiLU(),
-            nn.Conv2d(48, 48, 1),
-            nn.SiLU(),
-            nn.Conv2d(48, place_width, 1),
+        self.multiple = 2 ** len(widths)
+        shown = 2 * (len(self.sigmas) + 1) + 1
+        finer, coarser = widths[:-1], widths[1:]
+        self.down = nn.ModuleList(_Block(inputs, width) for inputs, width in zip((shown, *finer), widths, strict=True))
+        self.up = nn.ModuleList(
+            _Block(below + width, width) for width, below in reversed(list(zip(finer, coarser, strict=True)))
         )
-        self.fine = _block(len(self.sigmas) + 1, fine)
-        self.coarse = _block(fine, coarse)
-        self.after = _block(coarse + place_width, coarse)
-        self.decoder = _block(fine + coarse, fine)
-        self.head = nn.Conv2d(fine, 1, 3, padding=1)
-        nn.init.constant_(self.head.bias, -3.0)  # little of an image is named
+        self.head = nn.Conv2d(widths[0], _SIZES, 3, padding=1)
+        nn.init.constant_(self.head.bias, -4.0)  # little of an image stands out
+        self.said = nn.Sequential(
+            nn.Linear(text_width, said_width), nn.SiLU(), nn.Linear(said_width, said_width), nn.SiLU()
+        )
+        self.size = nn.Linear(said_width, _SIZES)
+        self.place = nn.Sequential(
+            nn.Conv2d(10 + said_width, 64, 1), nn.SiLU(), nn.Conv2d(64, 64, 1), nn.SiLU(), nn.Conv2d(64, 1, 1)
+        )
 
     def find(self, image: torch.Tensor, text: torch.Tensor, text_mask: torch.Tensor) -> torch.Tensor:
-        """Where what is named lies: (B, 1, H, W) from 0 to 1, 0 where this is not sure. As of :meth:`forward`."""
-        sure = torch.sigmoid(self.forward(image, text, text_mask).float())
-        return ((sure - self.threshold) / (1 - self.threshold)).clamp_min(0)
+        """Where what is named lies: (B, 1, H, W) from 0 to 1, 0 throughout for what is not sure. As of :meth:`forward`.
+
+        The surest pixel of a finding says whether it is there, and how sure others are beside it where it lies.
+        """
+        sure = torch.sigmoid(self._each(image, text, text_mask)[:, :, :1].float())
+        surest = sure.amax(dim=(3, 4), keepdim=True)
+        there = (4 * (surest - self.threshold) / (1 - self.threshold)).clamp(0, 1)
+        return (there * (5 * sure / surest.clamp_min(1e-6) - 3).clamp(0, 1)).amax(dim=1)
 
     def forward(self, image: torch.Tensor, text: torch.Tensor, text_mask: torch.Tensor) -> torch.Tensor:
         """Look for what is named.
@@ -70,43 +83,101 @@ class TextGrounding(nn.Module):
             text_mask: (B, L), true where there is a finding.
 
         Returns:
-            (B, 1, H, W), how sure it is, as logits; of several findings the surest, of none -20.
+            (B, 2, H, W), logits: how sure it is of what is named, and of what has such a tone and size wherever it
+            lies; of several findings the surest, of none -20.
         """
+        return self._each(image, text, text_mask).amax(dim=1)
+
+    def _each(self, image: torch.Tensor, text: torch.Tensor, text_mask: torch.Tensor) -> torch.Tensor:
+        """(B, L, 2, H, W), how sure it is of each finding, as logits; L is 1 at least."""
         height, width = image.shape[2:]
-        padded = F.pad(image, [0, -width % 4, 0, -height % 4], mode="replicate")
-        half = F.avg_pool2d(padded, 2)
-        blobs, narrower = [half - half.mean(dim=(2, 3), keepdim=True)], half
-        for sigma in self.sigmas:
-            wider = blurred(half, sigma)
-            blobs.append(4 * (narrower - wider))
-            narrower = wider
-        shown, places = torch.cat(blobs, dim=1), _places(F.avg_pool2d(half, 2))
         if torch.jit.is_tracing() or text.shape[1] == 0:  # a graph has one more place than texts, which names nothing
             nothing = image.new_zeros([image.shape[0], 1, self.text_width])
             text = torch.cat([nothing.to(text.dtype), text], dim=1)
             text_mask = torch.cat([nothing[..., 0] > 0, text_mask > 0], dim=1)
-        # every finding is an image of its own
-        batch, count = text.shape[0], text.shape[1]
-        finding = text.flatten(0, 1)
-        shown, places = _for_each(shown, count), _for_each(places, count)
-        tone = finding[:, :1, None, None]
-        fine = self.fine(torch.where(tone == 0, shown.abs(), shown * tone))
-        said = self.said(finding)[:, :, None, None].expand(-1, -1, places.shape[2], places.shape[3])
-        there = self.place(torch.cat([places.to(said.dtype), said], dim=1))
-        x = self.after(torch.cat([self.coarse(F.avg_pool2d(fine, 2)), there], dim=1))
-        x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-        x = self.head(self.decoder(torch.cat([fine, x], dim=1)))
-        # the first of the place's channels says outright where a finding cannot lie
-        x = x + F.interpolate(there[:, :1], scale_factor=2.0, mode="bilinear", align_corners=False)
-        x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)[..., :height, :width]
-        sure = x.reshape(batch, count, 1, height, width)
+        padded = F.pad(image, [0, -width % self.multiple, 0, -height % self.multiple], mode="replicate")
+        half = F.avg_pool2d(padded, 2)
+        shown = self._shown(half)
+        out = self._standing_out(torch.cat([shown, -shown]), half.repeat(2, 1, 1, 1))
+        bright, dark = out.unsqueeze(1).chunk(2)  # (B, 1, sizes, h, w)
+        tone = text[:, :, :1, None, None]
+        of_tone = torch.where(tone > 0, bright, torch.where(tone < 0, dark, torch.maximum(bright, dark)))
+        said = self.said(text)
+        anywhere = torch.logsumexp(of_tone + self.size(said)[..., None, None], dim=2, keepdim=True)
+        sure = torch.cat([anywhere + self._where(half, said), anywhere], dim=2)
+        sure = F.interpolate(sure.flatten(0, 1), scale_factor=2.0, mode="bilinear", align_corners=False)
+        sure = sure[..., :height, :width].reshape(text.shape[0], text.shape[1], 2, height, width)
         named = (text_mask > 0)[:, :, None, None, None]
-        return torch.where(named, sure, torch.full_like(sure, -20.0)).amax(dim=1)
+        return torch.where(named, sure, torch.full_like(sure, -20.0))
+
+    def _shown(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, 1, h, w) -> (B, 2 (sigmas + 1), h, w): bands from fine to coarse, each of the image and its mirror."""
+        both = torch.cat([image, _mirrored(image)], dim=1)
+        bands, narrower = [], both
+        for sigma in self.sigmas:
+            wider = blurred(both.flatten(0, 1)[:, None], sigma).reshape(both.shape)
+            bands.append(4 * (narrower - wider))
+            narrower = wider
+        bands.append(narrower - image.mean(dim=(2, 3), keepdim=True))
+        return torch.cat(bands, dim=1)
+
+    def _standing_out(self, shown: torch.Tensor, half: torch.Tensor) -> torch.Tensor:
+        """(B, C, h, w) and (B, 1, h, w) -> (B, sizes, h, w), what stands out brightly, of each size, as logits."""
+        x = torch.cat([shown, half], dim=1)
+        levels: list[torch.Tensor] = []
+        for level, block in enumerate(self.down):
+            x = block(F.avg_pool2d(x, 2) if level else x)
+            levels.append(x)
+        for level, block in enumerate(self.up):
+            beside = levels[-2 - level]
+            x = block(torch.cat([_sized(x, beside), beside], dim=1))
+        return self.head(x)
+
+    def _where(self, half: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
+        """(B, 1, h, w) and (B, L, C) -> (B, L, 1, h, w), how well each place is the one that is said, as logits."""
+        places = _places(F.avg_pool2d(half, min(4, self.multiple // 2)))
+        batch, count, height, width = said.shape[0], said.shape[1], places.shape[2], places.shape[3]
+        places = places[:, None].expand(-1, count, -1, -1, -1).flatten(0, 1).to(said.dtype)
+        everywhere = said.flatten(0, 1)[:, :, None, None].expand(-1, -1, height, width)
+        where = _sized(self.place(torch.cat([places, everywhere], dim=1)), half)
+        return where.reshape(batch, count, 1, half.shape[2], half.shape[3])
 
 
-def _for_each(maps: torch.Tensor, count: int) -> torch.Tensor:
-    """(B, C, h, w) -> (B count, C, h, w), each so many times."""
-    return maps[:, None].expand(-1, count, -1, -1, -1).flatten(0, 1)
+class _Block(nn.Module):
+    """Two convolutions, and a way around them."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, padding=1),
+            nn.GroupNorm(8, outputs),
+            nn.SiLU(),
+            nn.Conv2d(outputs, outputs, 3, padding=1),
+            nn.GroupNorm(8, outputs),
+            nn.SiLU(),
+        )
+        self.around = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.around(x) + self.body(x)
+
+
+def _sized(maps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return F.interpolate(maps, size=like.shape[2:], mode="bilinear", align_corners=False)
+
+
+def _columns(image: torch.Tensor) -> torch.Tensor:
+    return torch.arange(image.shape[3], dtype=torch.float32, device=image.device) + 0.5
+
+
+def _mirrored(image: torch.Tensor) -> torch.Tensor:
+    """(B, 1, h, w), mirrored about the middle of what it shows; black where that lies outside."""
+    shown = (image > 0.06).to(torch.float32) + 1e-4
+    columns = _columns(image)
+    middle = (shown * columns).sum(dim=(1, 2, 3)) / shown.sum(dim=(1, 2, 3))
+    comes_from = 2 * middle[:, None, None] - columns[None, None, :]
+    share = (1 - (comes_from - columns[None, :, None]).abs()).clamp_min(0)  # (B, of, to), of the two columns beside it
+    return image @ share[:, None].to(image.dtype)
 
 
 def _places(image: torch.Tensor) -> torch.Tensor:
@@ -123,17 +194,6 @@ def _places(image: torch.Tensor) -> torch.Tensor:
         place = ((line - middle) / (2 * spread)).expand_as(image).clamp(-2, 2)  # about -1 to 1 within a head
         places += [place, torch.sin(1.5 * place), torch.cos(1.5 * place), torch.sin(3 * place), torch.cos(3 * place)]
     return torch.cat(places, dim=1)
-
-
-def _block(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1),
-        nn.GroupNorm(8, outputs),
-        nn.SiLU(),
-        nn.Conv2d(outputs, outputs, 3, padding=1),
-        nn.GroupNorm(8, outputs),
-        nn.SiLU(),
-    )
 
 
 def blurred(image: torch.Tensor, sigma: float) -> torch.Tensor:

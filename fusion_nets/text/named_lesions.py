@@ -30,7 +30,8 @@ class RandNameLesionsd(Randomizable, MapTransform):
     """Of an item of :class:`~fusion_nets.simulation.SimulatedPairs` with its truth, name some lesions of one source.
 
     Writes "image" (1, H, W), a source; "text", which names some of its lesions, or what is not there; and "named"
-    (1, H, W) float32, 1 where a lesion lies that the text names, within half of its height.
+    (2, H, W) float32, 1 where a lesion lies that the text names, and where any lies that is bright or dark as one that
+    the text names, both within half of their height.
 
     Args:
         keys: of the truth, as JSON.
@@ -61,12 +62,10 @@ class RandNameLesionsd(Randomizable, MapTransform):
         name = "MRI" if which == 0 else _NAMES[truth["modality"]]
         told = [label for label in visible if rng.random() < 0.7]
         clean, changed = (torch.as_tensor(d[image])[which] for image in ("image", "lesion_image"))
-        image, named = changed, torch.zeros_like(clean)
+        image, is_there = changed, False
         findings = [_as_seen(finding, clean, truth, rng) for finding in truth_findings(truth, source, told)]
         if told and rng.random() < self.right:
-            for label in told:
-                change = (changed - clean).abs() * (torch.as_tensor(d["lesion_map"])[0] == label)
-                named = torch.maximum(named, (change > 0.5 * change.max()).to(named))
+            is_there = True
         elif findings and rng.random() < 0.5:
             image = clean  # what is named is not there
         else:
@@ -75,8 +74,23 @@ class RandNameLesionsd(Randomizable, MapTransform):
         sentences = [phrase_finding(finding, name, rng) for finding in findings]
         sentences += [unremarkable(rng) for _ in range(int(rng.integers(3)))]
         rng.shuffle(sentences)
+        tones = {finding.kind.partition(" ")[0] for finding in findings}
+        alike = [
+            lesion["label"]
+            for lesion in truth["lesions"]
+            if lesion["label"] in visible and ("bright" if lesion["contrast"][which] > 0 else "dark") in tones
+        ]
+
+        def where(labels: list[int]) -> torch.Tensor:
+            there = torch.zeros_like(clean)
+            for label in labels:
+                change = (image - clean).abs() * (torch.as_tensor(d["lesion_map"])[0] == label)
+                there = torch.maximum(there, (change > 0.5 * change.max()).to(there))
+            return there
+
+        named = torch.stack([where(told if is_there else []), where(alike)])
         title = [f"{truth['plane'].capitalize()} {name}.".strip()] if rng.random() < 0.5 else []
-        return {"image": image[None], "text": " ".join([*title, *sentences]), "named": named[None]}
+        return {"image": image[None], "text": " ".join([*title, *sentences]), "named": named}
 
 
 def _as_seen(finding: Finding, image: torch.Tensor, truth: Mapping[str, Any], rng: np.random.Generator) -> Finding:

@@ -288,7 +288,7 @@ class CriticBatch(PrepareBatch):
 class GroundingBatch(PrepareBatch):
     """Prepare single images with their texts for phrase grounding: image, named, (text, text_mask), {}.
 
-    From "image" and "named" (B, 1, H, W), "text" (B, 1, L, D) and "text_mask" (B, 1, L).
+    From "image" (B, 1, H, W), "named" (B, 2, H, W), "text" (B, 1, L, D) and "text_mask" (B, 1, L).
     """
 
     def __call__(self, batchdata, device=None, non_blocking=False, **kwargs):  # type: ignore[no-untyped-def]

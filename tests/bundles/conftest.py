@@ -24,7 +24,7 @@ BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 TEXT_WIDTH = 16
 TINY = {"width": 8, "norm_groups": 4}
 TINY_DMFNET = {**TINY, "steps": [10], "detail_width": 8, "feature_reduction": 2}
-TINY_GROUNDING = {"widths": [8, 16], "place_width": 8, "threshold": 0.0}
+TINY_GROUNDING = {"widths": [8, 16], "said_width": 8, "threshold": 0.0}
 TINY_SMFUSION = {"width": 8, "levels": 2, "grounding": TINY_GROUNDING}
 TINY_CRITIC = {"text_width": TEXT_WIDTH, "feature_width": 8, "widths": [8, 8]}
 

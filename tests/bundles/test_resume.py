@@ -130,7 +130,7 @@ ARGUMENTS = {
     },
     SMFUSION: {"width": 12, "levels": 3, "emphasis": 0.25, "grounding": {**TINY_GROUNDING, "threshold": 0.5}},
 }
-GROUNDING = {"text_width": 31, "widths": [8, 8], "place_width": 9, "threshold": 0.5}
+GROUNDING = {"text_width": 31, "widths": [8, 8], "said_width": 9, "threshold": 0.5}
 INFERER = {"sw_batch_size": 2, "amp": True, "slice_arguments": ["text"], "progress": True}
 
 

@@ -8,7 +8,7 @@ from fusion_nets.networks import DMFNet, TextGuidedUNet
 pytestmark = pytest.mark.slow
 
 TINY = {"width": 8, "multipliers": [1, 1], "blocks": 1, "norm_groups": 4, "steps": [5, 10]}
-GROUNDING = {"widths": [8, 16], "place_width": 8, "threshold": 0.0}
+GROUNDING = {"widths": [8, 16], "said_width": 8, "threshold": 0.0}
 
 
 @pytest.fixture(autouse=True)

@@ -109,7 +109,7 @@ def test_features_and_sources_both_learn():
 NETWORKS = {
     "FusionUNet": lambda: FusionUNet(8),
     "DMFNet": lambda: DMFNet(**TINY),
-    "TextGuidedUNet": lambda: TextGuidedUNet(8, grounding={"widths": (8, 16), "place_width": 8}),
+    "TextGuidedUNet": lambda: TextGuidedUNet(8, grounding={"widths": (8, 16), "said_width": 8}),
 }
 
 

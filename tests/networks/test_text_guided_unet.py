@@ -2,9 +2,10 @@ import pytest
 import torch
 
 from fusion_nets.networks import TextGrounding, TextGuidedUNet
+from fusion_nets.networks.text_grounding import _mirrored
 from fusion_nets.networks.text_guided_unet import emphasised
 
-GROUNDING = {"text_width": 12, "widths": (8, 16), "place_width": 8}
+GROUNDING = {"text_width": 12, "widths": (8, 16), "said_width": 8}
 
 
 def disc(radius, size=64):
@@ -51,15 +52,53 @@ def test_where_nothing_is_found_nothing_changes(network, batch):
 
 
 @torch.no_grad()
-def test_what_is_not_sure_enough_is_not_found():
+def test_the_surest_pixel_says_whether_a_finding_is_there():
     torch.manual_seed(0)
-    image, text, mask = torch.rand(1, 1, 40, 41), torch.randn(1, 3, 12), torch.ones(1, 3, dtype=torch.bool)
-    grounding = TextGrounding(**GROUNDING, threshold=0.5).eval()
-    torch.nn.init.zeros_(grounding.head.bias)
-    sure, found = torch.sigmoid(grounding(image, text, mask)), grounding.find(image, text, mask)
-    assert (sure < 0.5).any()
-    assert (sure > 0.5).any()
-    torch.testing.assert_close(found, ((sure - 0.5) / 0.5).clamp_min(0))
+    image, text, mask = torch.rand(1, 1, 40, 41), torch.randn(1, 2, 12), torch.ones(1, 2, dtype=torch.bool)
+    grounding = TextGrounding(**GROUNDING).eval()
+    alone = [grounding(image, text[:, which : which + 1], mask[:, :1]) for which in range(2)]
+    torch.testing.assert_close(grounding(image, text, mask), torch.maximum(*alone))
+    surest = sorted(torch.sigmoid(one[:, 0].max()).item() for one in alone)
+    for threshold, there in ((0.0, 2), (sum(surest) / 2, 1), (surest[1] + 1e-3, 0)):
+        grounding.threshold = threshold
+        found = [grounding.find(image, text[:, which : which + 1], mask[:, :1]) for which in range(2)]
+        assert sum(bool(one.any()) for one in found) == there
+        torch.testing.assert_close(grounding.find(image, text, mask), torch.maximum(*found))
+    grounding.threshold = 0.0
+    sure = torch.sigmoid(alone[0][:, :1] + 20)
+    grounding.head.bias += 20
+    there = grounding.find(image, text[:, :1], mask[:, :1])
+    assert there.max() == 1
+    torch.testing.assert_close(there, (5 * sure / sure.max() - 3).clamp(0, 1))
+    grounding.threshold = 0.5
+    assert grounding.find(image, text, mask).any()
+    assert not grounding.find(image, text, torch.zeros_like(mask)).any()
+
+
+@torch.no_grad()
+def test_a_finding_whose_tone_is_not_said_may_be_either():
+    torch.manual_seed(0)
+    image, text, mask = torch.rand(2, 1, 40, 41), torch.randn(2, 1, 12), torch.ones(2, 1, dtype=torch.bool)
+    grounding = TextGrounding(**GROUNDING).eval()
+    grounding.said[0].weight[:, 0] = 0  # the tone says nothing else
+    sure = {}
+    for tone in (1.0, 0.0, -1.0):
+        text[:, :, 0] = tone
+        sure[tone] = grounding(image, text, mask)
+    assert (sure[1.0] - sure[-1.0]).abs().max() > 1e-3
+    assert (sure[0.0] >= torch.maximum(sure[1.0], sure[-1.0]) - 1e-5).all()
+    wider = torch.logaddexp(sure[1.0], sure[-1.0])  # of either, of each size
+    assert (sure[0.0] <= wider + 1e-5).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("columns", [64, 65, 70])
+def test_the_other_side_is_mirrored_about_the_middle_of_the_head(columns):
+    image = torch.zeros(1, 1, 16, columns)
+    image[..., 20:52] = torch.linspace(0.2, 0.9, 32)
+    expected = torch.zeros_like(image)
+    expected[..., 20:52] = torch.linspace(0.9, 0.2, 32)
+    torch.testing.assert_close(_mirrored(image), expected, atol=3e-3, rtol=0)
 
 
 @pytest.mark.parametrize("radius", [2, 7, 14])
@@ -97,3 +136,5 @@ def test_wrong_shapes_are_named(network, given, said):
 def test_threshold_is_checked():
     with pytest.raises(ValueError, match="threshold is 1"):
         TextGrounding(threshold=1)
+    with pytest.raises(ValueError, match=r"widths are \[16\]"):
+        TextGrounding(widths=[16])

@@ -14,6 +14,7 @@ from fusion_nets.text import (
     truth_findings,
 )
 from fusion_nets.text.findings import PLACES
+from fusion_nets.text.truths import VISIBLE
 
 FINDINGS = [
     Finding("bright region", "right", "frontal", 12.0, "mm", 60.0),
@@ -53,8 +54,10 @@ def test_what_is_named_is_there_and_marked(pairs):
     for index in range(40):
         item = pairs[index]
         named = name(item)
-        assert named["image"].shape == named["named"].shape == (1, 96, 96)
-        if not named["named"].any():
+        assert named["image"].shape == (1, 96, 96)
+        assert named["named"].shape == (2, 96, 96)
+        assert (named["named"][0] <= named["named"][1]).all()
+        if not named["named"][0].any():
             continue
         marked += 1
         change = (item["lesion_image"] - item["image"]).abs()
@@ -68,7 +71,7 @@ def test_a_wrong_text_marks_nothing(pairs):
     for index in range(20):
         item = pairs[index]
         named = name(item)
-        assert not named["named"].any()
+        assert not named["named"][0].any()
         (which,) = {
             i for i in range(2) for v in ("image", "lesion_image") if torch.equal(named["image"][0], item[v][i])
         }
@@ -78,6 +81,28 @@ def test_a_wrong_text_marks_nothing(pairs):
         there = {(f.kind.split()[0], f.side, f.place) for f in truth_findings(truth, ("anatomy", "overlay")[which])}
         for said in parse_findings(named["text"]):
             assert (said.kind.split()[0], said.side, said.place) not in there, named["text"]
+
+
+@pytest.mark.parametrize("right", [0.0, 1.0])
+def test_whatever_is_bright_or_dark_as_the_text_says_is_marked_as_alike(pairs, right):
+    name, marked, others = RandNameLesionsd(right=right).set_random_state(0), 0, 0
+    for index in range(40):
+        item = pairs[index]
+        named, truth = name(item), json.loads(item["truth"])
+        which = [i for i in range(2) if torch.equal(named["image"][0], item["lesion_image"][i])]
+        if len(which) != 1 or torch.equal(named["image"][0], item["image"][which[0]]):
+            continue
+        tones = tone_of(named["text"])
+        for lesion in truth["lesions"]:
+            contrast = lesion["contrast"][which[0]]
+            if abs(contrast) < VISIBLE:
+                continue
+            is_alike = ("bright" if contrast > 0 else "dark") in tones
+            own = (item["lesion_map"][0] == lesion["label"]) & (named["named"][1] > 0)
+            assert own.any() == is_alike, (index, lesion["label"])
+            marked, others = marked + is_alike, others + (not is_alike)
+    assert marked > 10
+    assert others > 3
 
 
 def test_the_same_seed_gives_the_same_text(pairs):

@@ -344,7 +344,7 @@ def test_evaluation_of_a_volume():
 
 
 def test_what_the_grounding_gets():
-    batch = {"image": torch.rand(3, 1, 32, 32), "named": torch.rand(3, 1, 32, 32).round()}
+    batch = {"image": torch.rand(3, 1, 32, 32), "named": torch.rand(3, 2, 32, 32).round()}
     batch |= {"text": torch.rand(3, 1, 4, 30), "text_mask": torch.rand(3, 1, 4) > 0.5}
     image, named, arguments, keywords = GroundingBatch()(batch)
     assert torch.equal(image, batch["image"])

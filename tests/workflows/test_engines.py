@@ -40,7 +40,7 @@ def network(request):
     elif request.param == "instant":
         made = FusionUNet(8)
     else:
-        grounding = {"text_width": 12, "widths": (8, 16), "place_width": 8, "threshold": 0.0}
+        grounding = {"text_width": 12, "widths": (8, 16), "said_width": 8, "threshold": 0.0}
         made = TextGuidedUNet(8, 3, grounding=grounding)
     for name, value in made.named_parameters():
         if "head." in name or "guides." in name:

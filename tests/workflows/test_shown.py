@@ -108,7 +108,7 @@ def test_the_noise_is_that_of_the_place(shipped):
 @torch.no_grad()
 def test_findings_are_looked_for_in_the_whole_image():
     torch.manual_seed(0)
-    how = {"text_width": 12, "widths": (8, 16), "place_width": 8, "threshold": 0.0}
+    how = {"text_width": 12, "widths": (8, 16), "said_width": 8, "threshold": 0.0}
     network = TextGuidedUNet(8, 3, grounding=how).double().eval()
     for name, value in network.named_parameters():
         if "head." in name:
