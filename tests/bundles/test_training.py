@@ -57,6 +57,8 @@ def chosen(dataset_dir, texts, text_encoder, tiny_weights):
             return {**short, "network_def": FIRST_NETWORK[bundle]}
         if config == "train_grounding.json":
             pytest.importorskip("nilearn")  # it is on simulated heads alone
+            for of_others in ("dataset_dir", "texts", "text_encoder_model"):
+                del short[of_others]
             return {**short, "network_def": GROUNDING, "val_pairs": 4}
         short["network_def"] = bundle.network_def
         if config == SOURCES:
