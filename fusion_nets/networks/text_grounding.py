@@ -166,14 +166,10 @@ def _sized(maps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return F.interpolate(maps, size=like.shape[2:], mode="bilinear", align_corners=False)
 
 
-def _columns(image: torch.Tensor) -> torch.Tensor:
-    return torch.arange(image.shape[3], dtype=torch.float32, device=image.device) + 0.5
-
-
 def _mirrored(image: torch.Tensor) -> torch.Tensor:
     """(B, 1, h, w), mirrored about the middle of what it shows; black where that lies outside."""
     shown = (image > 0.06).to(torch.float32) + 1e-4
-    columns = _columns(image)
+    columns = torch.arange(image.shape[3], dtype=torch.float32, device=image.device) + 0.5
     middle = (shown * columns).sum(dim=(1, 2, 3)) / shown.sum(dim=(1, 2, 3))
     comes_from = 2 * middle[:, None, None] - columns[None, None, :]
     share = (1 - (comes_from - columns[None, :, None]).abs()).clamp_min(0)  # (B, of, to), of the two columns beside it

@@ -18,7 +18,7 @@ from fusion_nets.slabs import slabwise
 __all__ = ["KeepBone", "KeepBoneD", "KeepBoneDict", "KeepBoned"]
 
 _BONE, _ALL_BONE = 0.85, 0.95
-"""Levels of a CT in its window from which on it is taken for bone, and for nothing else."""
+"""Levels of a CT in its window from which on it is taken for bone: in part, and wholly."""
 
 
 class KeepBone(Transform):
