@@ -4,6 +4,7 @@ Every command and every line of Python in a model card is run in the order in wh
 short, on made-up images.
 """
 
+import json
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ from fusion_nets.workflows import fuse_pair
 
 from .conftest import BUNDLES, DMFNET, SMFUSION, served
 
-SHORT = "--max_epochs 1 --epoch_iterations 2 --batch_size 2 --val_interval 1 --crop_size 48 --pool_size 4"
+SHORT = {"max_epochs": 1, "epoch_iterations": 2, "batch_size": 2, "val_interval": 1, "crop_size": 48, "pool_size": 4}
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def test_the_model_card_alone_is_enough(bundle, empty, dataset_dir, tmp_path):
     for language, block in blocks:
         if root.is_dir() and not (root / "data").is_dir():
             shutil.copytree(dataset_dir, root / "data" / "aanlib")
-        script = f"python - <<'END'\n{block}\nEND" if language == "python" else shortened(block)
+        script = f"python - <<'END'\n{block}\nEND" if language == "python" else shortened(block, bundle.configs)
         empty.does(f"{script}\npwd > '{tmp_path}/folder'", folder)
         folder = Path((tmp_path / "folder").read_text().strip())
     assert folder == root
@@ -120,11 +121,13 @@ def test_the_model_card_alone_is_enough(bundle, empty, dataset_dir, tmp_path):
     np.testing.assert_array_equal(there, here)
 
 
-def shortened(block: str) -> str:
-    """The commands of a block, trainings cut short; one on several processes starts anew."""
+def shortened(block: str, configs: Path) -> str:
+    """The commands of a block, trainings cut short by what they have of SHORT; one on several processes starts anew."""
     lines = []
     for line in block.replace("\\\n", " ").splitlines():
-        if "configs/train" in line:
-            line += f" {SHORT}" + (" --output_dir runs/several" if "torchrun" in line else "")
+        if training := re.search(r"configs/(train\w*\.json)", line):
+            has = json.loads((configs / training[1]).read_text())
+            line += "".join(f" --{option} {value}" for option, value in SHORT.items() if option in has)
+            line += " --output_dir runs/several" if "torchrun" in line else ""
         lines.append(line)
     return "\n".join(lines)
