@@ -69,6 +69,12 @@ class TextGrounding(nn.Module):
 
         The surest pixel of a finding says whether it is there, and how sure others are beside it where it lies.
         """
+        named = (text_mask > 0).any(dim=1)
+        if not torch.jit.is_tracing() and not bool(named.all()):  # where nothing is named, nothing is looked for
+            found = torch.zeros_like(image)
+            if bool(named.any()):
+                found[named] = self.find(image[named], text[named], text_mask[named]).to(found)
+            return found
         sure = torch.sigmoid(self._each(image, text, text_mask)[:, :, :1].float())
         surest = sure.amax(dim=(3, 4), keepdim=True)
         there = (4 * (surest - self.threshold) / (1 - self.threshold)).clamp(0, 1)
