@@ -13,6 +13,9 @@ __all__ = ["TextGrounding"]
 _SIZES = 3
 """Small, middling and large."""
 
+_LARGEST = 384
+"""Pixels along an image that is searched as it is. It was learnt on heads of 256 x 256, about a millimetre each."""
+
 
 class TextGrounding(nn.Module):
     """Find in an image what a text names: phrase grounding, trained on simulation, where the truth is known.
@@ -67,7 +70,9 @@ class TextGrounding(nn.Module):
     def find(self, image: torch.Tensor, text: torch.Tensor, text_mask: torch.Tensor) -> torch.Tensor:
         """Where what is named lies: (B, 1, H, W) from 0 to 1, 0 throughout for what is not sure. As of :meth:`forward`.
 
-        The surest pixel of a finding says whether it is there, and how sure others are beside it where it lies.
+        The surest pixel of a finding says whether it is there, and how sure others are beside it where it lies. Finer
+        grids than those it learnt from (longer than 384 pixels) are searched at a half, a third and so on of their
+        size; a traced graph searches what it is given.
         """
         named = (text_mask > 0).any(dim=1)
         if not torch.jit.is_tracing() and not bool(named.all()):  # where nothing is named, nothing is looked for
@@ -75,6 +80,11 @@ class TextGrounding(nn.Module):
             if bool(named.any()):
                 found[named] = self.find(image[named], text[named], text_mask[named]).to(found)
             return found
+        coarser = 1 if torch.jit.is_tracing() else -(-max(image.shape[2:]) // _LARGEST)
+        if coarser > 1:  # lesions are as many pixels as where they were learnt from
+            shown = F.interpolate(image, scale_factor=1 / coarser, mode="area")
+            found = self.find(shown, text, text_mask)
+            return F.interpolate(found, size=image.shape[2:], mode="bilinear", align_corners=False)
         sure = torch.sigmoid(self._each(image, text, text_mask)[:, :, :1].float())
         surest = sure.amax(dim=(3, 4), keepdim=True)
         there = (4 * (surest - self.threshold) / (1 - self.threshold)).clamp(0, 1)

@@ -120,6 +120,20 @@ def test_nothing_is_looked_for_where_nothing_is_named(monkeypatch):
     assert looked == [2]
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_finer_grid_is_searched_as_the_one_that_was_learnt_from(times):
+    torch.manual_seed(0)
+    image, text, mask = torch.rand(2, 1, 96, 300), torch.randn(2, 2, 12), torch.ones(2, 2) > 0
+    grounding = TextGrounding(**GROUNDING, threshold=0.0).eval()
+    torch.nn.init.constant_(grounding.head.bias, 1.0)
+    found = grounding.find(image, text, mask)
+    finer = image.repeat_interleave(times, 2).repeat_interleave(times, 3)
+    expected = torch.nn.functional.interpolate(found, size=finer.shape[2:], mode="bilinear", align_corners=False)
+    assert expected.amax() > 0.5
+    torch.testing.assert_close(grounding.find(finer, text, mask), expected)
+
+
 @pytest.mark.parametrize("radius", [2, 7, 14])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_emphasis_raises_the_contrast_of_a_disc(radius, sign):
