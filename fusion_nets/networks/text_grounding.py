@@ -49,6 +49,7 @@ class TextGrounding(nn.Module):
             raise ValueError(f"widths are {list(widths)}; two or more are accepted")
         self.text_width = text_width
         self.threshold = threshold
+        self.largest = _LARGEST
         self.sigmas = [1.0, 2.0, 4.0, 8.0]
         self.multiple = 2 ** len(widths)
         shown = 2 * (len(self.sigmas) + 1) + 1
@@ -74,17 +75,13 @@ class TextGrounding(nn.Module):
         grids than those it learnt from (longer than 384 pixels) are searched at a half, a third and so on of their
         size; a traced graph searches what it is given.
         """
-        named = (text_mask > 0).any(dim=1)
-        if not torch.jit.is_tracing() and not bool(named.all()):  # where nothing is named, nothing is looked for
-            found = torch.zeros_like(image)
-            if bool(named.any()):
-                found[named] = self.find(image[named], text[named], text_mask[named]).to(found)
-            return found
-        coarser = 1 if torch.jit.is_tracing() else -(-max(image.shape[2:]) // _LARGEST)
-        if coarser > 1:  # lesions are as many pixels as where they were learnt from
-            shown = F.interpolate(image, scale_factor=1 / coarser, mode="area")
-            found = self.find(shown, text, text_mask)
-            return F.interpolate(found, size=image.shape[2:], mode="bilinear", align_corners=False)
+        coarser = 1 if torch.jit.is_tracing() else -(-max(image.shape[2], image.shape[3]) // self.largest)
+        if coarser == 1:
+            return self._found(image, text, text_mask)
+        shown = F.interpolate(image, scale_factor=1.0 / coarser, mode="area")
+        return _sized(self._found(shown, text, text_mask), image)
+
+    def _found(self, image: torch.Tensor, text: torch.Tensor, text_mask: torch.Tensor) -> torch.Tensor:
         sure = torch.sigmoid(self._each(image, text, text_mask)[:, :, :1].float())
         surest = sure.amax(dim=(3, 4), keepdim=True)
         there = (4 * (surest - self.threshold) / (1 - self.threshold)).clamp(0, 1)

@@ -72,10 +72,10 @@ class TextGuidedUNet(nn.Module):
     ) -> torch.Tensor:
         """The sources as they are fused, with more contrast where a finding is: (B, S, H, W); as of :meth:`forward`.
 
-        What is black stays black.
+        Each source is looked at by itself, so that it may be a single one, too. What is black stays black.
         """
-        if image.ndim != 4 or image.shape[1] < 2:
-            raise ValueError(f"expected (B, 2 or more, H, W), got {list(image.shape)}")
+        if image.ndim != 4:
+            raise ValueError(f"expected (B, S, H, W), got {list(image.shape)}")
         if text is None:
             return image
         text_mask = checked_mask(image, text, text_mask, self.text_width)

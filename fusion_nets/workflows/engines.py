@@ -286,17 +286,17 @@ class EngineNetwork(nn.Module):
     def _emphasised(
         self, image: torch.Tensor, text: torch.Tensor | None = None, text_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Of the pairs of which a text names something; by the whole image, and in torch: places need more digits."""
+        """Of the sources of which a text names something; by the whole image, in torch: places need more digits."""
         assert isinstance(self.network, TextGuidedUNet)
-        if text is not None and text_mask is not None:
-            named = (text_mask > 0).flatten(1).any(dim=1)
-            if not named.any():
-                return image
-            if text.ndim == 4 and len(text) == len(image) == len(named):
-                image = image.clone()
-                image[named] = self.network.emphasise(image[named], text[named], text_mask[named])
-                return image
-        return self.network.emphasise(image, text, text_mask)
+        if text is None or text_mask is None or (text.shape[:3], text.shape[:2]) != (text_mask.shape, image.shape[:2]):
+            return self.network.emphasise(image, text, text_mask)
+        named = (text_mask > 0).flatten(2).any(dim=2).flatten()
+        if not named.any():
+            return image
+        sources = image.flatten(0, 1)[:, None].clone()
+        said = (each.flatten(0, 1)[named][:, None] for each in (text, text_mask))
+        sources[named] = self.network.emphasise(sources[named], *said)
+        return sources.reshape(image.shape)
 
     def _drawn(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The noise of an image of this size, which is the same every time."""

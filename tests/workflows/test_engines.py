@@ -73,6 +73,28 @@ def test_in_float32_it_is_torchs_result_for_any_size(network, engine):
 
 
 @torch.no_grad()
+def test_a_source_of_which_no_text_names_anything_is_not_searched(monkeypatch):
+    torch.manual_seed(0)
+    grounding = {"text_width": 12, "widths": (8, 16), "said_width": 8, "threshold": 0.0}
+    network = TextGuidedUNet(8, 2, grounding=grounding).eval()
+    searched, find = [], network.grounding.find
+    monkeypatch.setattr(
+        network.grounding, "find", lambda image, *said: searched.append(len(image)) or find(image, *said)
+    )
+    image, text, mask = torch.rand(3, 2, 40, 56), torch.randn(3, 2, 4, 12), torch.zeros(3, 2, 4, dtype=torch.bool)
+    mask[0, 1] = mask[2] = True
+    expected = network(image, text, mask)
+    fast = EngineNetwork(network, engine="torch", precision="float32")
+    torch.testing.assert_close(fast(image, text, mask), expected)
+    torch.testing.assert_close(fast(image, text, torch.zeros_like(mask)), network(image))
+    assert searched == [6, 3]
+    with pytest.raises(ValueError, match=r"\[3, 2, 3\]"):
+        fast(image, text, mask[..., :3])
+    with pytest.raises(ValueError, match=r"\[1, 2, 4, 12\]"):
+        fast(image, text[:1], mask)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_in_bfloat16_it_is_near(network, engine):
     needs(engine)
