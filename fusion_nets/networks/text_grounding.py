@@ -13,8 +13,8 @@ __all__ = ["TextGrounding"]
 _SIZES = 3
 """Small, middling and large."""
 
-_LARGEST = 384
-"""Pixels along an image that is searched as it is. It was learnt on heads of 256 x 256, about a millimetre each."""
+_LONGEST = 384
+"""Pixels along the longest image that is searched as it is; heads of 256 x 256 were learnt from, about 1 mm a pixel."""
 
 
 class TextGrounding(nn.Module):
@@ -49,7 +49,7 @@ class TextGrounding(nn.Module):
             raise ValueError(f"widths are {list(widths)}; two or more are accepted")
         self.text_width = text_width
         self.threshold = threshold
-        self.largest = _LARGEST
+        self.longest = _LONGEST
         self.sigmas = [1.0, 2.0, 4.0, 8.0]
         self.multiple = 2 ** len(widths)
         shown = 2 * (len(self.sigmas) + 1) + 1
@@ -75,10 +75,10 @@ class TextGrounding(nn.Module):
         grids than those it learnt from (longer than 384 pixels) are searched at a half, a third and so on of their
         size; a traced graph searches what it is given.
         """
-        coarser = 1 if torch.jit.is_tracing() else -(-max(image.shape[2], image.shape[3]) // self.largest)
+        coarser = 1 if torch.jit.is_tracing() else -(-max(image.shape[2], image.shape[3]) // self.longest)
         if coarser == 1:
             return self._found(image, text, text_mask)
-        shown = F.interpolate(image, scale_factor=1.0 / coarser, mode="area")
+        shown = F.interpolate(image, size=[-(-image.shape[2] // coarser), -(-image.shape[3] // coarser)], mode="area")
         return _sized(self._found(shown, text, text_mask), image)
 
     def _found(self, image: torch.Tensor, text: torch.Tensor, text_mask: torch.Tensor) -> torch.Tensor:

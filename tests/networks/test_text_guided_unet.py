@@ -115,6 +115,15 @@ def test_a_finer_grid_is_searched_as_the_one_that_was_learnt_from(times):
     torch.testing.assert_close(grounding.find(finer, text, mask), expected)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(1, 500), (500, 1), (3, 1200), (385, 2)])
+def test_a_long_strip_is_searched(size):
+    grounding = TextGrounding(**GROUNDING, threshold=0.0).eval()
+    found = grounding.find(torch.rand(1, 1, *size), torch.randn(1, 1, 12), torch.ones(1, 1) > 0)
+    assert found.shape == (1, 1, *size)
+    assert torch.isfinite(found).all()
+
+
 @pytest.mark.parametrize("radius", [2, 7, 14])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_emphasis_raises_the_contrast_of_a_disc(radius, sign):
