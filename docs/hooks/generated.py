@@ -70,6 +70,8 @@ MEANINGS = {
     "grounding_weights": "what `train_grounding.json` wrote",
     "images_at_once": "images given to the describer together",
     "initial_weights": "weights to go on from, such as the shipped ones; none trains from scratch",
+    "keep_anatomy": "share, 0 to 1, by which grey shows more of the anatomy's contrast, and less of a PET's, where "
+    "that is bright, see [Under a PET](../fuse.md#under-a-pet)",
     "keep_bone": "share, 0 to 1, by which the fused image is drawn to a CT where that is nearly white, so that bone "
     "shows no marrow of the MRI, see [Bone](../fuse.md#bone)",
     "learning_rate": "at the start, or after `warmup_iterations`; it falls to 0 along a cosine",

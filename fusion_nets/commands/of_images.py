@@ -44,6 +44,7 @@ def _fused(arguments: argparse.Namespace) -> list[Path]:
         "least_overlap",
         "overlay_palette",
         "keep_bone",
+        "keep_anatomy",
         "save",
         "bundle_root",
         "engine",

@@ -99,6 +99,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--keep_bone", type=float, metavar="SHARE", help="0 to 1, how far bone is drawn to the CT; default: 0"
     )
+    command.add_argument(
+        "--keep_anatomy", type=float, metavar="SHARE", help="0 to 1, how much more of the MRI under a PET; default: 0"
+    )
     command.add_argument("--format", help="one or more of dicom, nifti, nrrd, mha, png, html, with commas")
     command.add_argument(
         "--save",

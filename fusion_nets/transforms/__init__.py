@@ -43,6 +43,7 @@ from .encoding import (
 )
 from .inserted_lesions import RandInsertLesions, RandInsertLesionsD, RandInsertLesionsd, RandInsertLesionsDict
 from .judged_regions import JudgeRegions, JudgeRegionsD, JudgeRegionsd, JudgeRegionsDict
+from .kept_anatomy import KeepAnatomy, KeepAnatomyD, KeepAnatomyd, KeepAnatomyDict
 from .kept_bone import KeepBone, KeepBoneD, KeepBoned, KeepBoneDict
 from .lesion_regions import (
     LoadRegions,
@@ -121,6 +122,10 @@ __all__ = [
     "JudgeRegionsD",
     "JudgeRegionsDict",
     "JudgeRegionsd",
+    "KeepAnatomy",
+    "KeepAnatomyD",
+    "KeepAnatomyDict",
+    "KeepAnatomyd",
     "KeepBone",
     "KeepBoneD",
     "KeepBoneDict",

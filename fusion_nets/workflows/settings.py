@@ -16,7 +16,15 @@ from fusion_nets.overlays import alone, as_list, each_of, overlays_in, record_of
 
 __all__ = ["repeated_settings"]
 
-_SETTINGS = ("anatomy_window", "overlay_window", "overlay_palette", "keep_bone", "register", "transform")
+_SETTINGS = (
+    "anatomy_window",
+    "overlay_window",
+    "overlay_palette",
+    "keep_bone",
+    "keep_anatomy",
+    "register",
+    "transform",
+)
 """What a record repeats."""
 
 _OF_EACH = {"overlay_window": None, "overlay_palette": "auto", "register": "auto", "transform": None}

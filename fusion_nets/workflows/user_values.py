@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow
 
 from fusion_nets.names import perhaps
 from fusion_nets.overlays import as_list, each_of
-from fusion_nets.transforms import KeepBone
+from fusion_nets.transforms import KeepAnatomy, KeepBone
 
 __all__ = ["check_arguments", "check_options", "check_values", "only_one", "set_values"]
 
@@ -123,6 +123,7 @@ def check_values(values: Mapping[str, Any], overlays: int = 1) -> None:
     if overlays > 1 and values.get("engine", "auto") not in ("auto", "torch"):
         raise ValueError(f"engine is {_shown(values['engine'])}; for several overlays auto and torch are accepted")
     KeepBone(values.get("keep_bone", 0))
+    KeepAnatomy(values.get("keep_anatomy", 0))
     for name in ("register", "overlay_palette", "describe_per", "engine", "precision"):
         for text in given.get(name, ()):
             if not isinstance(text, str):

@@ -66,6 +66,7 @@ WITH_EFFECT = {
     "describe": True,
     "describe_per": "slice",
     "engine": "onnxruntime",
+    "keep_anatomy": 0.3,
     "keep_bone": 0.5,
     "least_overlap": 0.5,
     "lesions_in_a_pair": 4,
@@ -264,7 +265,7 @@ OTHERWISE = {"NibabelReader": "ITKReader"}
 @EVERY
 def test_every_word_of_the_transforms_and_metrics(bundle, folder):
     weights(bundle, "weights.pt", 0)
-    configs, options = ["inference.json", EVALUATE], {"keep_bone": 0.5}
+    configs, options = ["inference.json", EVALUATE], {"keep_bone": 0.5, "keep_anatomy": 0.3}
     options |= {"describe": True} if bundle is SMFUSION else {}
     before, parser = made_by(read(bundle, configs), options), read(bundle, configs)
     found = [
@@ -282,7 +283,7 @@ def test_every_word_of_the_transforms_and_metrics(bundle, folder):
 def test_a_transform_left_out_or_put_in(bundle, folder):
     weights(bundle, "weights.pt", 0)
     before = made_by(read(bundle, ["inference.json"]))
-    for path in ("preprocessing#transforms#1", "postprocessing#transforms#1#transforms#1"):
+    for path in ("preprocessing#transforms#1", "postprocessing#transforms#2#transforms#1"):
         assert made_by(read(bundle, ["inference.json"], {f"{path}#_disabled_": True})) != before, path
     factors = [f"$lambda image: image * {factor}" for factor in (1, 1, 2)]
     steps = [[{"_target_": "Lambdad", "keys": "pred", "func": factor}] for factor in factors]
