@@ -109,7 +109,7 @@ def metrics_table(comparison: Comparison) -> str:
     Tested by Wilcoxon's signed-rank test over the subjects of a kind, corrected by Holm.
     """
     rows = []
-    for group in comparison.groups:
+    for group in dict.fromkeys(score.group for score in comparison.scores):
         of_group = [score for score in comparison.scores if score.group == group]
         methods = [method for method in comparison.methods if any(score.method == method for score in of_group)]
         part = Comparison(methods, comparison.metrics, of_group)

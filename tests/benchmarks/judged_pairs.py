@@ -16,7 +16,7 @@ from evaluation.observers import LESION_MAKES
 from evaluation.report import Comparison, LesionComparison, Score, source_of
 from fusion_nets.clinical import read_image
 from fusion_nets.datalists import aanlib_pairs
-from fusion_nets.transforms import MergeChroma, PaletteChroma, luminance
+from fusion_nets.transforms import KeepAnatomy, MergeChroma, PaletteChroma, luminance
 from fusion_nets.workflows import InsertLesions, KnownCase, SlicewiseInferer, kept_network, lesion_scores
 
 # (K, 2, H, W) in [0, 1] -> (K, 1, H, W)
@@ -47,14 +47,31 @@ def bundle_fuse(bundle: str | Path, engine: str = "auto", precision: str = "auto
     return about["made_by"]["method"], fuse
 
 
+def keeping(fuse: Fuse, share: float) -> Fuse:
+    """The same, with so much more of the anatomy under the overlay; a pixel is taken as 1 mm."""
+    keep = KeepAnatomy(share)
+
+    def kept(images: torch.Tensor) -> torch.Tensor:
+        anatomy, overlay = (images[:, k].movedim(0, -1)[None] for k in range(2))
+        return keep(fuse(images)[:, 0].movedim(0, -1)[None], anatomy, overlay)[0].movedim(-1, 0)[:, None]
+
+    return kept
+
+
 def grey(path: str | Path) -> torch.Tensor:
     """Luminance of a picture, (H, W) float64 in [0, 1]."""
     return luminance(read_image(path).as_tensor().double())[0] / 255
 
 
-def atlas(dataset_dir: str | Path, sections: Sequence[str], most: int | None = None) -> list[dict[str, str]]:
-    """Pairs of sections by name, or at most so many of each kind, evenly spaced as the reference judge takes them."""
-    pairs = {pair["name"]: pair for pair in aanlib_pairs(dataset_dir, sections)}
+def atlas(
+    dataset_dir: str | Path, sections: Sequence[str], most: int | None = None, modality: str | None = None
+) -> list[dict[str, str]]:
+    """Pairs of sections by name, or at most so many of each kind, evenly spaced as the reference judge takes them.
+
+    With a modality, those of such overlays alone.
+    """
+    found = aanlib_pairs(dataset_dir, sections)
+    pairs = {pair["name"]: pair for pair in found if modality in (None, pair["overlay_modality"])}
     kinds: dict[str, list[dict[str, str]]] = {}
     for name in sorted(pairs):
         kinds.setdefault(pairs[name]["pair"], []).append(pairs[name])

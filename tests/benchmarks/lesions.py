@@ -2,6 +2,7 @@
 
     python tests/benchmarks/lesions.py --dataset_dir AANLIB --bundle bundles/smfusion [--published_dir IMAGES]
         [--tables lost colour makes curve published atlas] [--pairs 100] [--output_dir FOLDER] [--card README.md]
+    python tests/benchmarks/lesions.py --dataset_dir AANLIB --bundle bundles/smfusion --keep_anatomy 0.2
     python tests/benchmarks/lesions.py --dataset_dir AANLIB --rule maximum
     python tests/benchmarks/lesions.py --cases FOLDER --fused FOLDER
 
@@ -17,7 +18,7 @@ atlas), all is fused in memory by the bundle's own engine, and these are printed
 
 Other programs fuse what `fusion-nets lesions` writes (--cases), and are judged by their files. With --card the tables
 go between `<!-- table: NAME -->` and `<!-- end -->` of that file. Areas are by folds of pairs, as the reference judge's
-are; intervals, in brackets, by bootstrap over subjects.
+are; intervals, in brackets, by bootstrap over subjects. With --keep_anatomy the tables are of PET alone.
 """
 
 from __future__ import annotations
@@ -27,7 +28,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from card_tables import colour_table, curve_table, lost_table, makes_table, metrics_table, put_into
-from judged_pairs import OTHERS, RULES, FuseOne, atlas, bundle_fuse, by_pair, judged, measured, of_levels, published
+from judged_pairs import (
+    OTHERS,
+    RULES,
+    FuseOne,
+    atlas,
+    bundle_fuse,
+    by_pair,
+    judged,
+    keeping,
+    measured,
+    of_levels,
+    published,
+)
 
 from evaluation.report import LesionComparison, lesion_tables, psychometric_curves
 from fusion_nets.workflows import judge_lesions
@@ -76,13 +89,16 @@ def in_memory(arguments: argparse.Namespace) -> Iterator[Named]:
     """Tables of a bundle or rule."""
     asked = arguments.tables
     name, fuse = bundle_fuse(arguments.bundle) if arguments.bundle else (arguments.rule, RULES[arguments.rule])
+    kept, modality = arguments.keep_anatomy, None
+    if kept is not None:
+        fuse, modality = keeping(fuse, kept), "PT"
     methods: dict[str, FuseOne] = {name: lambda pair, image: fuse(image)} if arguments.bundle else {}
     methods |= {f"pointwise {rule}": of_levels(of) for rule, of in RULES.items()}
     if "published" in asked and arguments.published_dir:
         others = methods | {"DM-FNet (published images)": published(arguments.published_dir)}
-        yield "published", metrics_table(measured(others, atlas(arguments.dataset_dir, ["published"])))
+        yield "published", metrics_table(measured(others, atlas(arguments.dataset_dir, ["published"], None, modality)))
     if {"lost", "colour", "makes", "curve"} & set(asked):
-        backgrounds = atlas(arguments.dataset_dir, SECTIONS, arguments.backgrounds)
+        backgrounds = atlas(arguments.dataset_dir, SECTIONS, arguments.backgrounds, modality)
         grey, coloured = judged(name, fuse, backgrounds)
         yield from of_headline(asked, grey, coloured)
         if {"makes", "curve"} & set(asked):
@@ -90,7 +106,10 @@ def in_memory(arguments: argparse.Namespace) -> Iterator[Named]:
             grey = LesionComparison([name], [*grey.scores, *others.scores])
         yield from of_makes(asked, grey, arguments.output_dir)
     if "atlas" in asked:
-        yield "atlas", metrics_table(measured(methods, atlas(arguments.dataset_dir, SECTIONS, arguments.pairs)))
+        yield (
+            "atlas",
+            metrics_table(measured(methods, atlas(arguments.dataset_dir, SECTIONS, arguments.pairs, modality))),
+        )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -107,6 +126,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--backgrounds", type=int, default=24, help="of lesions, of each kind of pair at most")
     parser.add_argument("--pairs", type=int, help="of the table atlas, of each kind at most; by default all")
     parser.add_argument("--output_dir", type=Path, help="for CSV of all lesions, and the figure of the curves")
+    parser.add_argument("--keep_anatomy", type=float, metavar="SHARE", help="as the option of the bundles")
     parser.add_argument("--card", type=Path, help="model card whose tables are replaced")
     arguments = parser.parse_args(argv)
     of_others = bool(arguments.fused)
