@@ -58,6 +58,15 @@ def test_where_no_overlay_is_and_in_the_air_nothing_changes():
     assert not torch.equal(kept, fused)
 
 
+def test_beyond_the_border_of_an_overlay_nothing_changes():
+    """There the overlay is the anatomy, see FadeAtBorder."""
+    fused, anatomy, overlay = random_images(64, 96)
+    overlay[:, :, 40:] = anatomy[:, :, 40:]
+    kept = KeepAnatomy(1)(fused, anatomy, overlay)
+    torch.testing.assert_close(kept[:, :, 66:], fused[:, :, 66:], atol=1e-6, rtol=0)
+    assert (kept - fused)[:, :, :40].abs().mean() > 0.05
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 def test_range_type_and_metadata_stay(dtype):
     fused, anatomy, overlay = random_images(20, 21, 3)
