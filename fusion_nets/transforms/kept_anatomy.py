@@ -64,7 +64,8 @@ class KeepAnatomy(Transform):
             overlay: likewise.
             spacing: mm between rows and between columns.
         """
-        sigmas = [_NEAR / float(step) for step in spacing]
+        # no wider than the image: a header may say micrometres
+        sigmas = [min(_NEAR / float(step), float(size)) for step, size in zip(spacing, fused.shape[1:3], strict=True)]
         windows = [gaussian_1d(torch.tensor(sigma)).to(fused.device) for sigma in sigmas]
 
         def blurred(image: torch.Tensor) -> torch.Tensor:

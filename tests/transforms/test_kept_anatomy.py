@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from fusion_nets import cli
 from fusion_nets.slabs import LARGE
-from fusion_nets.transforms import KeepAnatomy, KeepAnatomyd
+from fusion_nets.transforms import KeepAnatomy, KeepAnatomyd, kept_anatomy
 from fusion_nets.workflows import fuse_pair
 
 
@@ -85,6 +85,13 @@ def test_large_volumes_are_kept_as_their_slices_are():
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (3, 2, 1)])
 def test_small_and_narrow_images(size):
     assert KeepAnatomy(0.4)(*random_images(*size)).isfinite().all()
+
+
+def test_a_header_of_tiny_pixels_asks_no_more_than_the_image_has(monkeypatch):
+    asked, window = [], kept_anatomy.gaussian_1d
+    monkeypatch.setattr(kept_anatomy, "gaussian_1d", lambda sigma: asked.append(sigma.item()) or window(sigma))
+    assert KeepAnatomy(0.4)(*random_images(20, 30, 2), (1e-6, 1e-3)).isfinite().all()
+    assert asked == [20, 30]
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.01, float("nan"), "0.5", True, None])
