@@ -16,6 +16,7 @@ __all__ = [
     "each_of",
     "numbered",
     "overlays_in",
+    "overlays_of",
     "parted",
     "record_of",
 ]
@@ -40,6 +41,19 @@ def overlays_in(data: Iterable[Hashable]) -> list[str]:
     """
     there = set(data)
     return [key for key in OVERLAYS if key in there]
+
+
+def overlays_of(data: Mapping[Hashable, Any], keys: Sequence[Hashable], modality: str) -> dict[int, Hashable]:
+    """Of the overlays that are there, those whose ``meta`` has a modality, by their channel behind the anatomy's.
+
+    Examples:
+        >>> from monai.data import MetaTensor
+        >>> ct, pet = (MetaTensor([0.0], meta={"modality": of}) for of in ("CT", "PT"))
+        >>> overlays_of({"overlay": ct, "overlay2": pet}, ["overlay", "overlay2", "overlay3"], "PT")
+        {2: 'overlay2'}
+    """
+    there = [key for key in keys if key in data]
+    return {k: key for k, key in enumerate(there, 1) if getattr(data[key], "meta", {}).get("modality") == modality}
 
 
 def numbered(key: str) -> str:

@@ -14,6 +14,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
 from fusion_nets.cautions import caution
+from fusion_nets.overlays import overlays_of
 from fusion_nets.slabs import slabwise
 
 __all__ = ["KeepAnatomy", "KeepAnatomyD", "KeepAnatomyDict", "KeepAnatomyd"]
@@ -118,8 +119,7 @@ class KeepAnatomyd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Keep more of the anatomy under every PET."""
         d = dict(data)
-        there = [key for key in self.overlay_keys if key in d]
-        which = {k: key for k, key in enumerate(there, 1) if getattr(d[key], "meta", {}).get("modality") == "PT"}
+        which = overlays_of(d, self.overlay_keys, "PT")
         if not which:
             words = "keep_anatomy changes nothing: no overlay is known to be a PET (overlay_modality PT says so)"
             caution(logging.getLogger(__name__), d.get(self.name_key, "pair"), words)

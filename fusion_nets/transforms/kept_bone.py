@@ -13,6 +13,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_tensor
 
 from fusion_nets.cautions import caution
+from fusion_nets.overlays import overlays_of
 from fusion_nets.slabs import slabwise
 
 __all__ = ["KeepBone", "KeepBoneD", "KeepBoneDict", "KeepBoned"]
@@ -94,8 +95,7 @@ class KeepBoned(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Keep the bone of every CT."""
         d = dict(data)
-        there = [key for key in self.overlay_keys if key in d]
-        which = [k for k, key in enumerate(there, 1) if getattr(d[key], "meta", {}).get("modality") == "CT"]
+        which = overlays_of(d, self.overlay_keys, "CT")
         if not which:
             words = "keep_bone changes nothing: no overlay is known to be a CT (overlay_modality CT says so)"
             caution(logging.getLogger(__name__), d.get(self.name_key, "pair"), words)
